@@ -1,0 +1,67 @@
+"""Sharper objectives, one-pass models and honest evaluation for closed-ended sequence generation.
+
+A model turns a batch into sequence scores, an objective turns sequence scores into a loss, a decoder turns a model into
+text; the names below are the ones that join them. Each is imported from its room when it is first used, so that
+``import sharpseq`` and ``sharpseq --help`` load no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sharpseq.errors import UserError
+    from sharpseq.generation import SequenceGenerator
+    from sharpseq.objectives import convex_composition, exponential, identity, maximum_likelihood, power
+    from sharpseq.recipe import load_recipe
+    from sharpseq.scoring import SequenceScores
+    from sharpseq.training import SequenceTrainer, SequenceTrainingArguments, run_recipe
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SequenceGenerator",
+    "SequenceScores",
+    "SequenceTrainer",
+    "SequenceTrainingArguments",
+    "UserError",
+    "__version__",
+    "convex_composition",
+    "exponential",
+    "identity",
+    "load_recipe",
+    "maximum_likelihood",
+    "power",
+    "run_recipe",
+]
+
+# Where each public name lives; the same names as the imports above, which only type checkers and editors read.
+_ROOMS = {
+    "SequenceGenerator": "sharpseq.generation",
+    "SequenceScores": "sharpseq.scoring",
+    "SequenceTrainer": "sharpseq.training",
+    "SequenceTrainingArguments": "sharpseq.training",
+    "UserError": "sharpseq.errors",
+    "convex_composition": "sharpseq.objectives",
+    "exponential": "sharpseq.objectives",
+    "identity": "sharpseq.objectives",
+    "load_recipe": "sharpseq.recipe",
+    "maximum_likelihood": "sharpseq.objectives",
+    "power": "sharpseq.objectives",
+    "run_recipe": "sharpseq.training",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its room on first use (PEP 562)."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_ROOMS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,68 @@
+"""The command line: one small module per command, nothing but argument handling.
+
+A command is a function with typer annotations, named like the command, in a module of this folder. Adding one takes
+its module, one import and one row in ``COMMANDS`` here. At their top, modules here import only the standard library,
+typer, rich and ``sharpseq.errors``; a command's function imports what it needs itself, so that ``--help`` stays fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from sharpseq.cli import compare, distill, evaluate, generate, info, tables, train
+from sharpseq.cli.failures import OneLineFailures
+
+__all__ = ["app", "main"]
+
+# In the order in which `sharpseq --help` lists them.
+COMMANDS: tuple[Callable[..., Any], ...] = (
+    train.train,
+    generate.generate,
+    evaluate.evaluate,
+    compare.compare,
+    distill.distill,
+    tables.models,
+    tables.objectives,
+    tables.decoders,
+    tables.metrics,
+    tables.recipes,
+    info.info,
+)
+
+app = typer.Typer(
+    cls=OneLineFailures,
+    name="sharpseq",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from sharpseq import __version__
+
+        typer.echo(f"sharpseq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _sharpseq(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train, decode and evaluate autoregressive and one-pass models with maximum likelihood and convex objectives."""
+
+
+for _command in COMMANDS:
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line and leave the process with its exit status."""
+    app(prog_name="sharpseq")

@@ -1,0 +1,58 @@
+"""``sharpseq distill``: a new corpus in a teacher's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sharpseq.cli.corpus_argument import HELP as DATA_HELP
+
+
+def distill(
+    teacher: Annotated[str, typer.Argument(help="A run folder, a model folder, or a name of the hub.")],
+    data: Annotated[str, typer.Argument(help="The sources to decode: " + DATA_HELP)],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="FILE.jsonl keeps sources too; any other name gets targets."
+        ),
+    ],
+    decoder: Annotated[str | None, typer.Option(help="One of `sharpseq decoders`.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting; num_beams=5 unless given otherwise."),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Token budget of a batch.", min=1)] = 4000,
+) -> None:
+    """Decode training sources with a teacher into a new corpus (sequence-level knowledge distillation).
+
+    Line i of the output belongs to example i. Interrupted, the same command goes on where it stopped.
+    """
+    from rich.progress import Progress
+
+    from sharpseq.cli.corpus_argument import load_corpus
+    from sharpseq.cli.model_argument import load_generator
+    from sharpseq.distillation import distill_corpus
+
+    corpus = load_corpus(data)
+    generator = load_generator(teacher, decoder=decoder, settings=settings or [], max_tokens=max_tokens)
+    if generator.decoder == "autoregressive":
+        generator.options.setdefault("num_beams", 5)
+    with Progress(transient=True) as progress:
+        task = progress.add_task("distilling", total=len(corpus))
+        report = distill_corpus(
+            generator, corpus, output, on_progress=lambda done: progress.update(task, completed=done)
+        )
+    typer.echo(
+        f"{report.num_written} lines in {output}"
+        + (f", {report.num_resumed} of them from before" if report.num_resumed else ""),
+        err=True,
+    )
+    if report.too_long:
+        typer.echo(
+            f"{len(report.too_long)} sources are too long for the teacher and keep their own target: lines "
+            + ", ".join(map(str, report.too_long[:10])),
+            err=True,
+        )

@@ -1,0 +1,92 @@
+"""``sharpseq generate``: one line in, one line out."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+import typer
+
+from sharpseq.errors import UserError
+
+_WINDOW = 1000
+"""Lines read ahead to make batches of similar length; fewer when no more have come yet."""
+
+
+def generate(
+    model: Annotated[str, typer.Argument(help="A run folder, a model folder, or a name of the hub.")],
+    file: Annotated[str, typer.Argument(help="Text file, plain or .gz; - for standard input.")] = "-",
+    decoder: Annotated[
+        str | None, typer.Option(help="One of `sharpseq decoders`; by default the one made for the model.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting, such as num_beams=5.")
+    ] = None,
+    rescore_with: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Autoregressive model that chooses among length candidates.")
+    ] = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Put the log-probability in nats and a tab before each line.")
+    ] = False,
+    max_tokens: Annotated[int, typer.Option(help="Token budget of a batch.", min=1)] = 4000,
+) -> None:
+    """Write one output line for each input line, in order, as they come.
+
+    Empty lines stay empty. A line longer than the model allows is told on standard error and gives an empty line;
+    the exit status is then 2.
+    """
+    from sharpseq.cli.model_argument import load_generator
+    from sharpseq.data import iter_lines
+
+    lines = iter_lines(sys.stdin.buffer if file == "-" else file)
+    first = next(lines, None)
+    if first is None:
+        return
+    generator = load_generator(
+        model, decoder=decoder, settings=settings or [], rescore_with=rescore_with, max_tokens=max_tokens
+    )
+    number = num_failed = 0
+    for window in _as_they_come(first, lines):
+        for output in generator.generate_batch(window):
+            number += 1
+            if output.error:
+                num_failed += 1
+                typer.echo(f"line {number}: {output.error}; left empty", err=True)
+            typer.echo(f"{output.log_prob:.4f}\t{output.text}" if scores else output.text)
+        sys.stdout.flush()
+    if num_failed:
+        raise UserError(f"{num_failed} of {number} lines were too long for the model and left empty; split them")
+
+
+def _as_they_come(first: str, lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield all lines that have come so far, at most a window of them: large batches for files, no wait for people."""
+    arrived: queue.Queue[str | BaseException | None] = queue.Queue(maxsize=4 * _WINDOW)
+    arrived.put(first)
+
+    def read() -> None:
+        try:
+            for line in lines:
+                arrived.put(line)
+            arrived.put(None)
+        except BaseException as error:  # handed to the main thread, which tells it after the lines before it
+            arrived.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        window: list[str] = []
+        end: BaseException | str | None = ""
+        while len(window) < _WINDOW and (not window or not arrived.empty()):
+            item = arrived.get()
+            if not isinstance(item, str):
+                end = item
+                break
+            window.append(item)
+        if window:
+            yield window
+        if isinstance(end, BaseException):
+            raise end
+        if end is None:
+            return

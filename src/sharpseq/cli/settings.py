@@ -1,0 +1,32 @@
+"""Settings of a decoder given as KEY=VALUE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sharpseq.errors import UserError
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Return settings by name, values read as YAML.
+
+    Raises:
+        UserError: If one is not written as KEY=VALUE.
+
+    Example:
+        >>> parse_settings(["num_beams=5", "length_penalty=1.2"])
+        {'num_beams': 5, 'length_penalty': 1.2}
+    """
+    import yaml
+
+    parsed = {}
+    for setting in settings:
+        name, separator, value = setting.partition("=")
+        if not separator or not name:
+            raise UserError(f"--set {setting}: write it as KEY=VALUE, such as num_beams=5")
+        try:
+            parsed[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {setting}: {value!r} is no value; write a number, a word or true/false") from error
+    return parsed

@@ -1,0 +1,57 @@
+"""``sharpseq train``: run a recipe, or go on with a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or a shipped recipe (see `sharpseq recipes`).")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value, such as stages.1.objective.k=3."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder; by default runs/ and the recipe's name.")
+    ] = None,
+) -> None:
+    """Train, evaluate and report as a recipe says; the same command again resumes where it stopped."""
+    from sharpseq.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides=settings or [])
+    folder = run or Path("runs") / loaded.name
+
+    from sharpseq.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    from sharpseq.training import run_recipe
+
+    result = run_recipe(loaded, folder, say=_say)
+    if result is None:  # a worker process of a distributed run
+        return
+
+    from rich.console import Console
+
+    from sharpseq.evaluation import results_table
+
+    console = Console()
+    for data, results in result.results.items():
+        if results:
+            console.print(results_table(results, result.comparisons[data], title=f"{loaded.name}: {data}"))
+    console.print(f"report: {result.report}\nmodel:  {result.model}", highlight=False, soft_wrap=True)
+    console.print(
+        f"try:    {_example(loaded.tokenizer.source_lowercase)} | sharpseq generate {result.model}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _example(is_words: bool) -> str:
+    return "echo hello" if is_words else 'echo "two people walk along a street ."'

@@ -1,0 +1,200 @@
+"""Batches of similar length that fill a budget of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+
+class TokenBudgetBatchSampler(Sampler[list[int]]):
+    r"""Yield batches of indices whose padded size stays within a budget of tokens.
+
+    The size of an example is :math:`\max(S, T)` and a batch of :math:`n` examples costs :math:`n \cdot \max_i
+    \max(S_i, T_i)`. Examples are sorted by size, ties in a random order of each epoch, and the sorted list is cut
+    greedily. The cuts depend on the sizes alone, so every epoch has equally many batches of the same shapes, while
+    who shares a batch changes; the order of the batches is drawn anew each epoch. Everything follows from the
+    lengths, ``seed`` and the epoch; no global random state is read or changed.
+
+    Works as ``batch_sampler`` of a ``DataLoader``, also through accelerate's ``BatchSamplerShard`` with
+    ``even_batches=False``: with ``num_replicas_multiple`` set to the number of processes, all get equally many batches
+    and every example is seen exactly once an epoch.
+
+    Args:
+        source_lengths: Source length of each example in tokens.
+        target_lengths: Target length of each example in tokens.
+        max_tokens: Largest padded size of a batch in tokens, the larger of its two sides.
+        max_sentences: Largest number of examples in a batch; no limit when not given.
+        shuffle: Draw ties and the order of the batches; otherwise the longest come first.
+        seed: Seed of the order, at least 0.
+        num_replicas_multiple: Make the number of batches a multiple of this, by halving the largest ones.
+
+    Raises:
+        ValueError: If an argument is out of range, an example alone is over the budget, or there are fewer examples
+            than batches needed.
+
+    Example:
+        >>> sampler = TokenBudgetBatchSampler([3, 9, 2, 4], [4, 8, 2, 4], max_tokens=12, shuffle=False)
+        >>> list(sampler)
+        [[1], [0, 3, 2]]
+    """
+
+    # Read by accelerate and by the DataLoader: the batches have no fixed size and the last one is kept.
+    batch_size: None = None
+    drop_last = False
+
+    def __init__(
+        self,
+        source_lengths: Sequence[int] | NDArray[np.integer],
+        target_lengths: Sequence[int] | NDArray[np.integer],
+        *,
+        max_tokens: int,
+        max_sentences: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        num_replicas_multiple: int = 1,
+    ) -> None:
+        if seed < 0:
+            raise ValueError(f"`seed` must be at least 0; got {seed}")
+        self._sizes = example_sizes(source_lengths, target_lengths)
+        self._cuts = token_budget_cuts(
+            self._sizes,
+            max_tokens=max_tokens,
+            max_sentences=max_sentences,
+            num_replicas_multiple=num_replicas_multiple,
+        )
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> TokenBudgetBatchSampler:
+        """Return this sampler: accelerate hands the epoch to the ``sampler`` of the batch sampler that it shards."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration follows.
+
+        Args:
+            epoch: Number of the epoch, at least 0.
+
+        Raises:
+            ValueError: If it is negative.
+        """
+        if epoch < 0:
+            raise ValueError(f"`epoch` must be at least 0; got {epoch}")
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of batches, the same in every epoch."""
+        return len(self._cuts) - 1
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches of the current epoch."""
+        random = np.random.default_rng((self.seed, self.epoch)) if self.shuffle else None
+        return batches_in_order(self._sizes, self._cuts, random=random)
+
+
+def example_sizes(
+    source_lengths: Sequence[int] | NDArray[np.integer], target_lengths: Sequence[int] | NDArray[np.integer]
+) -> NDArray[np.int64]:
+    """Return what each example takes of a token budget: the longer of its two sides, at least 1.
+
+    Args:
+        source_lengths: Source length of each example in tokens.
+        target_lengths: Target length of each example in tokens.
+
+    Returns:
+        Sizes in tokens, shape (N,).
+
+    Raises:
+        ValueError: If there are not equally many of both.
+    """
+    if len(source_lengths) != len(target_lengths):
+        raise ValueError(
+            "`source_lengths` and `target_lengths` must be equally many; got "
+            f"{len(source_lengths)} and {len(target_lengths)}"
+        )
+    sizes = np.maximum(np.asarray(source_lengths, dtype=np.int64), np.asarray(target_lengths, dtype=np.int64))
+    # An example of no tokens still takes a row of the batch.
+    return np.maximum(sizes, 1)
+
+
+def batches_in_order(
+    sizes: NDArray[np.int64], cuts: Sequence[int], *, random: np.random.Generator | None
+) -> Iterator[list[int]]:
+    """Sort examples by falling size and yield what lies between the cuts.
+
+    Args:
+        sizes: Size of each example in tokens, shape (N,).
+        cuts: Positions in the sorted list, from :func:`token_budget_cuts`.
+        random: Draws the order of equal sizes, then that of the batches; without it the longest come first.
+
+    Yields:
+        The indices of each batch.
+    """
+    numbers: list[int] = list(range(len(cuts) - 1))
+    if random is None:
+        ordered = np.argsort(-sizes, kind="stable")
+    else:
+        ordered = np.lexsort((random.random(len(sizes)), -sizes))
+        numbers = random.permutation(len(numbers)).tolist()
+    for number in numbers:
+        yield ordered[cuts[number] : cuts[number + 1]].tolist()
+
+
+def token_budget_cuts(
+    sizes: NDArray[np.int64], *, max_tokens: int, max_sentences: int | None = None, num_replicas_multiple: int = 1
+) -> list[int]:
+    """Cut examples, sorted by falling size, into batches within a budget.
+
+    Args:
+        sizes: Size of each example in tokens, at least 1, in any order, shape (N,).
+        max_tokens: Largest product of a batch's number of examples and largest size.
+        max_sentences: Largest number of examples in a batch; no limit when not given.
+        num_replicas_multiple: Make the number of batches a multiple of this, by halving the largest ones.
+
+    Returns:
+        Rising positions in the sorted list, from 0 to N; batch ``i`` is what lies between the ``i``-th and the next.
+
+    Raises:
+        ValueError: If an argument is out of range, an example alone is over the budget, or there are fewer examples
+            than batches needed.
+
+    Example:
+        >>> token_budget_cuts(np.array([9, 4, 4, 2]), max_tokens=12)
+        [0, 1, 4]
+    """
+    if max_sentences is not None and max_sentences < 1:
+        raise ValueError(f"`max_sentences` must be at least 1; got {max_sentences}")
+    if num_replicas_multiple < 1:
+        raise ValueError(f"`num_replicas_multiple` must be at least 1; got {num_replicas_multiple}")
+    if len(sizes) and sizes.max() > max_tokens:
+        longest = int(sizes.argmax())
+        raise ValueError(
+            f"`max_tokens` must hold every example; got {max_tokens}, but example {longest} has {sizes[longest]} tokens"
+            f" ({int((sizes > max_tokens).sum())} are too long): raise it or filter them out"
+        )
+    descending = np.sort(sizes)[::-1]
+    cuts = [0]
+    while cuts[-1] < len(descending):
+        # Sizes fall, so the first example of a batch sets the width of its padding.
+        rows = max_tokens // int(descending[cuts[-1]])
+        cuts.append(min(len(descending), cuts[-1] + min(rows, max_sentences or rows)))
+    return _with_multiple(cuts, num_replicas_multiple)
+
+
+def _with_multiple(cuts: list[int], multiple: int) -> list[int]:
+    missing = -(len(cuts) - 1) % multiple
+    if len(cuts) - 1 + missing > cuts[-1]:
+        raise ValueError(
+            f"`num_replicas_multiple` must not ask for more batches than examples; got {multiple}, which makes "
+            f"{len(cuts) - 1 + missing} batches of {cuts[-1]} example(s)"
+        )
+    for _ in range(missing):
+        counts = np.diff(cuts)
+        largest = int(counts.argmax())
+        cuts.insert(largest + 1, cuts[largest] + (int(counts[largest]) + 1) // 2)
+    return cuts

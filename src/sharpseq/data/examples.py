@@ -1,0 +1,31 @@
+"""What a corpus is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One source text with the text it should become.
+
+    Args:
+        source: Source text.
+        target: Target text to learn from; empty where there is none.
+        references: Every target that counts as right in evaluation; ``(target,)`` unless given.
+
+    Example:
+        >>> Example("ein Hund", "a dog")
+        Example(source='ein Hund', target='a dog', references=('a dog',))
+        >>> Example("either", "IY DH ER", references=("IY DH ER", "AY DH ER")).references
+        ('IY DH ER', 'AY DH ER')
+    """
+
+    source: str
+    target: str
+    references: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Let the target stand as the only reference when none is given."""
+        if not self.references:
+            object.__setattr__(self, "references", (self.target,))

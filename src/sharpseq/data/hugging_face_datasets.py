@@ -1,0 +1,135 @@
+"""Data sets of the Hugging Face hub, or of a local folder in its formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sharpseq.data.corpora import example_from_record
+from sharpseq.data.examples import Example
+from sharpseq.data.hub_names import is_missing_path
+from sharpseq.errors import UserError
+
+
+def hugging_face_dataset(
+    name_or_path: str,
+    *,
+    split: str,
+    source: str,
+    target: str,
+    references: str | None = None,
+    configuration: str | None = None,
+    streaming: bool = False,
+) -> list[Example]:
+    """Read one split of a Hugging Face data set into a list.
+
+    Args:
+        name_or_path: Name on the hub, or a local folder: one written by ``save_to_disk``, or one with data files.
+        split: Split, such as ``"train"`` or ``"train[:1000]"``.
+        source: Column of the source text; a dot steps inside, as in ``translation.de``.
+        target: Column of the target text.
+        references: Column of the references, a list of texts or one text; the target alone when not given.
+        configuration: Configuration of the data set, such as ``"de-en"``, where it has several.
+        streaming: Read rows over the network as they come rather than download the whole data set first.
+
+    Returns:
+        One example a row.
+
+    Raises:
+        UserError: If the data set, split or a column does not exist, or the hub cannot be reached.
+        ImportError: If ``datasets`` is not installed.
+    """
+    return list(
+        stream_hugging_face_dataset(
+            name_or_path,
+            split=split,
+            source=source,
+            target=target,
+            references=references,
+            configuration=configuration,
+            streaming=streaming,
+        )
+    )
+
+
+def stream_hugging_face_dataset(
+    name_or_path: str,
+    *,
+    split: str,
+    source: str,
+    target: str,
+    references: str | None = None,
+    configuration: str | None = None,
+    streaming: bool = True,
+) -> Iterator[Example]:
+    """Read a Hugging Face data set as :func:`hugging_face_dataset` does, row by row.
+
+    Args:
+        name_or_path: Name on the hub, or a local folder.
+        split: Split, such as ``"train"``; with ``streaming`` no slices.
+        source: Column of the source text; a dot steps inside, as in ``translation.de``.
+        target: Column of the target text.
+        references: Column of the references; the target alone when not given.
+        configuration: Configuration of the data set, where it has several.
+        streaming: Read rows over the network as they come rather than download the whole data set first.
+
+    Yields:
+        One example a row.
+
+    Raises:
+        UserError: If the data set, split or a column does not exist, or the hub cannot be reached.
+        ImportError: If ``datasets`` is not installed.
+    """
+    failures = _failures()
+    try:
+        rows = enumerate(_open(name_or_path, split=split, configuration=configuration, streaming=streaming), start=1)
+    except failures as error:
+        raise UserError(_told(error, name_or_path=name_or_path, split=split)) from error
+    while True:
+        # Only fetching a row may fail as the data set's fault; what the consumer raises passes through untouched.
+        try:
+            number, row = next(rows)
+        except StopIteration:
+            return
+        except failures as error:
+            raise UserError(_told(error, name_or_path=name_or_path, split=split)) from error
+        where = f"{name_or_path} ({split}) row {number}"
+        yield example_from_record(row, where=where, source=source, target=target, references=references)
+
+
+def _open(name_or_path: str, *, split: str, configuration: str | None, streaming: bool) -> Any:
+    import datasets
+
+    folder = Path(name_or_path)
+    if is_missing_path(name_or_path):
+        raise FileNotFoundError("there is no such folder")
+    if (folder / "dataset_dict.json").is_file():
+        splits = datasets.load_from_disk(name_or_path)
+        if split not in splits:
+            raise ValueError(f"there is no split `{split}`; the splits there are: {', '.join(splits)}")
+        return splits[split]
+    if (folder / "state.json").is_file():
+        only = datasets.load_from_disk(name_or_path)
+        if only.split is not None and str(only.split) != split:
+            raise ValueError(f"there is no split `{split}`; the folder holds `{only.split}`")
+        return only
+    return datasets.load_dataset(name_or_path, configuration, split=split, streaming=streaming)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    try:
+        from datasets.exceptions import DatasetsError
+    except ImportError:
+        raise ImportError(
+            "reading Hugging Face data sets needs the package `datasets`: pip install 'sharpseq[datasets]'"
+        ) from None
+    # Network and hub errors are OSErrors; unknown splits, configurations and unreadable files are ValueErrors.
+    return (OSError, ValueError, DatasetsError)
+
+
+def _told(error: Exception, *, name_or_path: str, split: str) -> str:
+    root = error.__cause__ or error
+    reason = " ".join(str(root).split()) or type(root).__name__
+    mend = "check the name, the split and the connection (a local folder works offline)"
+    return f"{name_or_path} ({split}): the data set cannot be read: {reason}; {mend}"

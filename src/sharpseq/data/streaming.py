@@ -1,0 +1,169 @@
+"""Token-budget batches of a corpus that is too large to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+from torch.utils.data import IterableDataset, get_worker_info
+from transformers import PreTrainedTokenizerBase
+
+from sharpseq.data.batches import batches_in_order, example_sizes, token_budget_cuts
+from sharpseq.data.encoding import EncodedExample, encode
+from sharpseq.data.examples import Example
+from sharpseq.data.filters import FilterReport, LengthFilter
+from sharpseq.errors import UserError
+
+_ENCODED_AT_ONCE = 1000
+
+
+class StreamingBatches(IterableDataset[list[EncodedExample]]):
+    """Encode, filter, shuffle and batch a corpus while reading it.
+
+    A buffer of examples is filled, cut into batches of similar length as
+    :class:`~sharpseq.data.batches.TokenBudgetBatchSampler` does, and yielded; then the next one. So examples are
+    shuffled within a buffer only. What is left at the end joins the last full buffer.
+
+    The order follows from the corpus, the arguments and the epoch alone: skipping the first batches of a pass leaves
+    the same rest. Every process reads the whole corpus and takes its share of the batches of each buffer, which are a
+    multiple of ``world_size``: all processes get equally many, and every example is seen exactly once an epoch. The
+    workers of a ``DataLoader`` share a process's batches in turn, which keeps their order, but each encodes everything.
+
+    Use it with ``DataLoader(batches, batch_size=None, collate_fn=collator)``.
+
+    Args:
+        examples: Called at the start of each pass to open the corpus, such as
+            ``functools.partial(stream_parallel_text, "train.de", "train.en")``.
+        tokenizer: Tokenizer of sources and targets.
+        append_eos_to_target: As for :func:`~sharpseq.data.encoding.encode`.
+        max_tokens: Largest padded size of a batch in tokens, the larger of its two sides.
+        max_sentences: Largest number of examples in a batch; no limit when not given.
+        length_filter: What to leave out; :attr:`filter_report` tells what it did.
+        buffer_size: Examples in a buffer. Two buffers are held in memory.
+        shuffle: Shuffle within the buffers; otherwise the longest of each buffer come first.
+        seed: Seed of the order, at least 0.
+        rank: Number of this process, from 0.
+        world_size: Number of processes.
+
+    Raises:
+        ValueError: If an argument is out of range; when iterating, if an example alone is over the budget or there are
+            fewer examples than processes.
+        UserError: When iterating, if the filter leaves no example.
+
+    Example:
+        >>> from sharpseq.data import train_tokenizer
+        >>> tokenizer = train_tokenizer(["abc"], kind="characters")
+        >>> corpus = [Example("ab", "a"), Example("abc", "b"), Example("a", "c")]
+        >>> batches = StreamingBatches(
+        ...     lambda: corpus, tokenizer, append_eos_to_target=True, max_tokens=6, shuffle=False
+        ... )
+        >>> [[example.index for example in batch] for batch in batches]
+        [[1], [0, 2]]
+    """
+
+    def __init__(
+        self,
+        examples: Callable[[], Iterable[Example]],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        append_eos_to_target: bool,
+        max_tokens: int,
+        max_sentences: int | None = None,
+        length_filter: LengthFilter | None = None,
+        buffer_size: int = 20_000,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__()
+        if buffer_size < 1:
+            raise ValueError(f"`buffer_size` must be at least 1; got {buffer_size}")
+        if seed < 0:
+            raise ValueError(f"`seed` must be at least 0; got {seed}")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"`rank` must be in [0, {world_size}), the number of processes; got {rank}")
+        self._examples = examples
+        self._tokenizer = tokenizer
+        self._append_eos_to_target = append_eos_to_target
+        self._max_tokens = max_tokens
+        self._max_sentences = max_sentences
+        self._length_filter = length_filter or LengthFilter()
+        self._buffer_size = max(buffer_size, world_size)
+        self._shuffle = shuffle
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        self.epoch = 0
+        #: What the filter dropped so far in the current or last pass; kept up in this process, not in workers.
+        self.filter_report = FilterReport()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next pass follows.
+
+        Args:
+            epoch: Number of the epoch, at least 0.
+
+        Raises:
+            ValueError: If it is negative.
+        """
+        if epoch < 0:
+            raise ValueError(f"`epoch` must be at least 0; got {epoch}")
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[EncodedExample]]:
+        """Yield this process's batches of the current epoch, or this worker's share of them."""
+        worker = get_worker_info()
+        offset, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        mine = islice(self._batches(), self._rank, None, self._world_size)
+        return islice(mine, offset, None, step)
+
+    def _batches(self) -> Iterator[list[EncodedExample]]:
+        for number, buffer in enumerate(self._buffers()):
+            sizes = example_sizes(
+                [len(example.input_ids) for example in buffer], [len(example.labels) for example in buffer]
+            )
+            cuts = token_budget_cuts(
+                sizes,
+                max_tokens=self._max_tokens,
+                max_sentences=self._max_sentences,
+                num_replicas_multiple=self._world_size,
+            )
+            random = np.random.default_rng((self._seed, self.epoch, number)) if self._shuffle else None
+            for batch in batches_in_order(sizes, cuts, random=random):
+                yield [buffer[position] for position in batch]
+
+    def _buffers(self) -> Iterator[list[EncodedExample]]:
+        kept = self._kept()
+        buffer = list(islice(kept, self._buffer_size))
+        if not buffer:
+            raise UserError(
+                f"the corpus has no example to train on: {self.filter_report}; check the corpus and the filter"
+            )
+        while len(following := list(islice(kept, self._buffer_size))) == self._buffer_size:
+            yield buffer
+            buffer = following
+        # A short rest could not fill a batch for every process, so it is never a buffer of its own.
+        yield buffer + following
+
+    def _kept(self) -> Iterator[EncodedExample]:
+        self.filter_report = FilterReport()
+        reader = iter(self._examples())
+        while block := list(islice(reader, _ENCODED_AT_ONCE)):
+            encoded = encode(
+                block,
+                self._tokenizer,
+                append_eos_to_target=self._append_eos_to_target,
+                first_index=self.filter_report.num_examples,
+            )
+            kept, report = self._length_filter.apply(encoded)
+            self.filter_report += report
+            for example in kept:
+                size = max(len(example.input_ids), len(example.labels))
+                if size > self._max_tokens:
+                    raise ValueError(
+                        f"`max_tokens` must hold every example; got {self._max_tokens}, but line {example.index + 1} "
+                        f"has {size} tokens: raise it or filter by length"
+                    )
+            yield from kept

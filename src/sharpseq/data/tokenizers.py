@@ -1,0 +1,248 @@
+"""Train and load the tokenizers that turn text into ids and back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from sharpseq.data.hub_names import is_missing_path
+from sharpseq.data.unigram import train_unigram
+from sharpseq.errors import UserError
+
+TokenizerKind = Literal["bpe", "unigram", "characters"]
+
+#: Ids 0 to 4. CTranslate2 shifts positions silently unless the pad token is 1, and fails without a begin token.
+SPECIAL_TOKENS = ("</s>", "<pad>", "<unk>", "<s>", "<mask>")
+
+DEFAULT_VOCAB_SIZE = 8000
+
+_SPACE = "▁"
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    *,
+    kind: TokenizerKind = "bpe",
+    vocab_size: int | None = None,
+    symbols: str | None = None,
+    source_lowercase: bool = False,
+) -> PreTrainedTokenizerFast:
+    r"""Train one tokenizer for sources and targets; the same texts always give the same tokenizer.
+
+    ``bpe`` and ``unigram`` mark each space with ``▁`` at the start of the next piece, as SentencePiece does, and put
+    one in front of the text: ``"A dog"`` becomes ``▁A ▁dog``. Decoding gives back the text itself, repeated and leading
+    spaces included, so no detokenizer is needed. A byte-level alphabet would also cover characters that were never
+    seen, but it spends 256 pieces on bytes that a one-pass model, which picks every token on its own, cannot join
+    into valid characters; here unseen characters become ``<unk>``. Text is not normalised in any other way; only the
+    sign ``▁`` itself comes back as a space.
+
+    ``characters`` makes each character a token. Spaces are tokens too and decoding joins with nothing, unless
+    ``symbols`` says which strings are one token each: then spaces only separate, and decoding joins with one space.
+
+    Names of special tokens inside a text (``</s>``) are ordinary characters. ``tokenizer(text).input_ids`` ends with
+    ``</s>`` and has no begin token.
+
+    Args:
+        texts: Sources and targets together, read once.
+        kind: Byte-pair encoding, unigram language model, or characters.
+        vocab_size: Size of the vocabulary, the five special tokens included; the result has fewer pieces where the
+            texts do not hold as many. 8000 when not given; for ``characters`` all there are.
+        symbols: Regular expression of multi-character tokens, for ``characters`` only: ``"[A-Z]+[0-2]?"`` for phonemes.
+        source_lowercase: Make :func:`encode_sources` lower-case its lines; ``texts`` should hold such sources.
+
+    Returns:
+        A tokenizer with the special tokens ``</s>`` 0, ``<pad>`` 1, ``<unk>`` 2, ``<s>`` 3 and ``<mask>`` 4.
+
+    Raises:
+        ValueError: If an argument is out of range, there is no text, or ``vocab_size`` has no room for every character.
+
+    Example:
+        >>> tokenizer = train_tokenizer(["a dog", "a  cat"], kind="bpe", vocab_size=20)
+        >>> tokenizer.decode(tokenizer("a  dog").input_ids, skip_special_tokens=True)
+        'a  dog'
+        >>> phonemes = train_tokenizer(["hello", "HH AH L OW"], kind="characters", symbols="[A-Z]+[0-2]?")
+        >>> phonemes.tokenize("HH AH L OW"), phonemes.tokenize("hello")
+        (['HH', 'AH', 'L', 'OW'], ['h', 'e', 'l', 'l', 'o'])
+
+    References:
+        Sennrich et al. 2016, "Neural machine translation of rare words with subword units"; Kudo 2018, "Subword
+        regularization".
+    """
+    if kind not in get_args(TokenizerKind):
+        raise ValueError(f"`kind` must be one of {', '.join(get_args(TokenizerKind))}; got {kind!r}")
+    if symbols is not None and kind != "characters":
+        raise ValueError(f"`symbols` goes with kind 'characters' only; got kind {kind!r}")
+    if vocab_size is not None and vocab_size <= len(SPECIAL_TOKENS):
+        raise ValueError(f"`vocab_size` must be more than the {len(SPECIAL_TOKENS)} special tokens; got {vocab_size}")
+    if kind == "characters":
+        backend = _train_characters(texts, vocab_size=vocab_size, symbols=symbols)
+    else:
+        backend = _train_pieces(texts, kind=kind, vocab_size=vocab_size or DEFAULT_VOCAB_SIZE)
+    if backend.get_vocab_size() == len(SPECIAL_TOKENS):
+        raise ValueError("`texts` must hold at least one character")
+    end = SPECIAL_TOKENS[0]
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, 0)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token=end,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        mask_token="<mask>",
+        clean_up_tokenization_spaces=False,
+        # A corpus may talk about markup: without this a source line that says `</s>` would end there.
+        split_special_tokens=True,
+        source_lowercase=source_lowercase,
+    )
+
+
+def load_tokenizer(name_or_path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
+    """Load any Hugging Face tokenizer, from the hub or a local folder.
+
+    Args:
+        name_or_path: Name on the hub, or a folder written by ``save_pretrained``.
+
+    Returns:
+        The tokenizer, which has a pad token and a token that ends a sequence.
+
+    Raises:
+        UserError: If it cannot be found, is broken, or lacks a pad or an end token.
+    """
+    if is_missing_path(os.fspath(name_or_path)):
+        raise UserError(f"{name_or_path}: no such folder; check the path of the tokenizer")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(os.fspath(name_or_path))
+    except Exception as error:
+        # A broken folder fails with whatever the parser of the day raises: KeyError, JSONDecodeError, bare Exception.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{name_or_path}: no tokenizer can be loaded from there ({type(error).__name__}: {reason[:200]}); "
+            "check the name, or save it again with `tokenizer.save_pretrained`"
+        ) from error
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f"{name_or_path}: the tokenizer has no pad token; add one with "
+            "`tokenizer.add_special_tokens({'pad_token': '<pad>'})`, save it with `save_pretrained` and use that folder"
+        )
+    if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
+        raise UserError(
+            f"{name_or_path}: the tokenizer has no token that ends a sequence; add one with "
+            "`tokenizer.add_special_tokens({'eos_token': '</s>'})`, save it with `save_pretrained` and use that folder"
+        )
+    return tokenizer
+
+
+def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id of the token that ends a sequence: ``eos``, or ``sep`` where a tokenizer of BERT's kind has none.
+
+    Args:
+        tokenizer: Any Hugging Face tokenizer.
+
+    Returns:
+        The id.
+
+    Raises:
+        ValueError: If it has neither.
+    """
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    if end is None:
+        raise ValueError("`tokenizer` must have an `eos_token` or a `sep_token`")
+    return int(end)
+
+
+def encode_sources(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str]) -> list[list[int]]:
+    """Encode source lines as the models read them; nothing is cut or padded.
+
+    Lines are lower-cased first when the tokenizer was trained with ``source_lowercase``. A begin token or language code
+    that the tokenizer adds by itself stays; the end token is appended unless the tokenizer put one there.
+
+    Args:
+        tokenizer: Tokenizer from :func:`train_tokenizer` or any Hugging Face tokenizer.
+        lines: Source texts.
+
+    Returns:
+        Token ids of each line.
+
+    Example:
+        >>> tokenizer = train_tokenizer(["hello"], kind="characters", source_lowercase=True)
+        >>> encode_sources(tokenizer, ["HELLO", ""]) == [tokenizer("hello").input_ids, [tokenizer.eos_token_id]]
+        True
+    """
+    if not lines:
+        return []
+    if tokenizer.init_kwargs.get("source_lowercase", False):
+        lines = [line.lower() for line in lines]
+    encoded = tokenizer(
+        list(lines), truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+    )
+    end, special = end_token_id(tokenizer), set(tokenizer.all_special_ids)
+    return [ids if _is_ended(ids, end=end, special=special) else [*ids, end] for ids in encoded["input_ids"]]
+
+
+def _is_ended(ids: Sequence[int], *, end: int, special: set[int]) -> bool:
+    # Some tokenizers put a language code after the end token: look through the special tokens that close the line.
+    for token in reversed(ids):
+        if token == end:
+            return True
+        if token not in special:
+            return False
+    return False
+
+
+def _train_pieces(texts: Iterable[str], *, kind: TokenizerKind, vocab_size: int) -> Tokenizer:
+    normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)])
+    pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            # The normalizer has put the `▁` in front: Metaspace would not do it where a text starts with a space.
+            pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=True),
+            # A piece spelt `</s>` would have the id of the special token, so no piece may join `<` to the rest of one.
+            pre_tokenizers.Split(Regex(f"<(?={'|'.join(token[1:] for token in SPECIAL_TOKENS)})"), behavior="isolated"),
+        ]
+    )
+    if kind == "unigram":
+        words = (word for text in texts for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)))
+        model = train_unigram(
+            words, vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, unknown_token=SPECIAL_TOKENS[2]
+        )
+        backend = Tokenizer(model)
+        backend.add_special_tokens(list(SPECIAL_TOKENS))
+    else:
+        backend = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[2]))
+    backend.normalizer = normalizer
+    backend.pre_tokenizer = pre_tokenizer
+    if kind == "bpe":
+        trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
+        backend.train_from_iterator(texts, trainer)
+    if backend.get_vocab_size() > vocab_size:
+        raise ValueError(
+            f"`vocab_size` must be at least {backend.get_vocab_size()}, the different characters of the texts and the "
+            f"special tokens; got {vocab_size}"
+        )
+    backend.decoder = decoders.Metaspace(replacement=_SPACE, prepend_scheme="always", split=True)
+    return backend
+
+
+def _train_characters(texts: Iterable[str], *, vocab_size: int | None, symbols: str | None) -> Tokenizer:
+    backend = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    if symbols is None:
+        backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+        backend.decoder = decoders.Fuse()
+    else:
+        try:
+            pattern = Regex(rf"(?:{symbols})|\S")
+        except Exception as error:  # the binding raises nothing narrower
+            raise ValueError(f"`symbols` must be a regular expression; got {symbols!r} ({error})") from None
+        # Inverted: what matches is a token and what does not, the spaces, is removed.
+        backend.pre_tokenizer = pre_tokenizers.Split(pattern, behavior="removed", invert=True)
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=vocab_size or sys.maxsize, special_tokens=list(SPECIAL_TOKENS), show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
+    return backend

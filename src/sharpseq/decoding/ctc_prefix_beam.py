@@ -1,0 +1,223 @@
+"""CTC prefix beam search: the most probable output, summed over its alignments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sharpseq.decoding.ctc_alignment import blank_of, count_frames, output_log_prob
+from sharpseq.decoding.inference import inference
+from sharpseq.decoding.output import DecodeOutput
+from sharpseq.decoding.protocols import Batch, CtcModel
+from sharpseq.decoding.token_choice import log_normalizers, special_token_ids
+
+NOTHING = -1
+"""What fills a prefix behind its end."""
+
+
+def ctc_prefix_beam_search_decode(
+    model: CtcModel,
+    batch: Batch,
+    *,
+    beam_size: int = 10,
+    top_k: int = 20,
+    generator: torch.Generator | None = None,
+) -> DecodeOutput:
+    r"""Search :math:`\arg\max_y \sum_{a \in \beta^{-1}(y)} \prod_f p_f(a_f)` among the prefixes that fit into a beam.
+
+    Best path maximises over alignments; this sums over those of each output, which is what training maximises. With a
+    beam that holds every prefix the search is exact. Padding, begin, end and mask are never written, but keep their
+    share of the probability.
+
+    Args:
+        model: A CTC model.
+        batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S).
+        beam_size: Prefixes kept after each frame, at least 1.
+        top_k: Only the ``top_k`` most probable tokens of a frame can extend a prefix; at least 1.
+        generator: Accepted by every decoder; this one draws nothing.
+
+    Returns:
+        The outputs, which may be empty; ``log_prob`` is log p(y|x) in nats, summed over all alignments of y, those that
+        the beam dropped included. The trace has ``candidates`` (B, K, T), the best first, with their
+        ``candidate_scores`` (B, K), the log-probability that stayed in the beam; −inf marks an empty place.
+
+    Raises:
+        ValueError: If ``beam_size`` or ``top_k`` is less than 1, the model has no blank, or its real frames do not come
+            first.
+
+    Note:
+        The model runs once. The search walks over the frames with all sentences and prefixes side by side; a frame
+        costs O(B·K²·(F + top_k)) for a beam of K.
+
+    Example:
+        >>> from sharpseq.models import Ctc, CtcConfig
+        >>> model = Ctc(CtcConfig(vocab_size=9, d_model=16, encoder_layers=1, decoder_layers=1))
+        >>> source = torch.tensor([[5, 6, 7, 0]])
+        >>> batch = {"input_ids": source, "attention_mask": torch.ones_like(source)}
+        >>> ctc_prefix_beam_search_decode(model, batch, beam_size=4).num_passes
+        1
+
+    References:
+        Graves et al. 2006, section 3.2; Hannun et al. 2014, "First-pass large vocabulary continuous speech recognition
+        using bi-directional recurrent DNNs", algorithm 1.
+    """
+    for name, value in (("beam_size", beam_size), ("top_k", top_k)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1; got {value}")
+    blank, pad = blank_of(model.config), model.config.pad_token_id
+    with inference(model):
+        logits, frame_mask = model.decode_frames(model.encode(batch["input_ids"], batch["attention_mask"]))
+        num_frames = count_frames(frame_mask)
+        normalizers = log_normalizers(logits)
+        forbidden = (blank, *special_token_ids(model.config, allowed=blank))
+        tokens, token_logits = _best_tokens(logits, top_k=top_k, forbidden=forbidden)
+        token_log_probs = token_logits - normalizers[:, :, None]
+        blank_log_probs = logits[:, :, blank] - normalizers
+        beam = _Beam.start(num_frames, beam_size=beam_size, width=logits.shape[1], dtype=normalizers.dtype)
+        for index in range(int(num_frames.max())):
+            last = logits[:, index].gather(1, beam.last_tokens().clamp(min=0)) - normalizers[:, index, None]
+            grown = beam.advance(
+                blank=blank_log_probs[:, index, None],
+                last=last,
+                tokens=tokens[:, index],
+                token_log_probs=token_log_probs[:, index],
+            )
+            beam = grown.where(num_frames > index, otherwise=beam)
+        beam = beam.without_empty_places()
+        num_tokens = beam.lengths[:, 0]
+        candidates = beam.prefixes[:, :, : int(beam.lengths.max())]
+        candidates = candidates.masked_fill(candidates == NOTHING, pad)
+        sequences = candidates[:, 0, : int(num_tokens.max())]
+        log_prob = output_log_prob(
+            logits, normalizers, sequences, num_frames=num_frames, num_tokens=num_tokens, blank=blank
+        )
+    return DecodeOutput(
+        sequences=sequences,
+        log_prob=log_prob,
+        num_tokens=num_tokens,
+        num_passes=1,
+        trace={"candidates": candidates, "candidate_scores": beam.totals()},
+    )
+
+
+def _best_tokens(logits: Tensor, *, top_k: int, forbidden: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return the ``top_k`` best tokens (B, F, N) that are not forbidden, and their logits; −inf where there is none."""
+    vocab_size = logits.shape[-1]
+    # As many more as can be forbidden: cheaper than a copy of all logits with −inf in some columns.
+    values, tokens = logits.topk(min(vocab_size, top_k + len(forbidden)), dim=-1)
+    values = values.masked_fill(torch.isin(tokens, torch.tensor(forbidden, device=tokens.device)), -torch.inf)
+    values, places = values.topk(min(values.shape[-1], top_k), dim=-1)
+    return tokens.gather(-1, places), values
+
+
+@dataclass(frozen=True)
+class _Beam:
+    """K prefixes of every sentence, the best first; places with log-probability −inf are empty.
+
+    Args:
+        prefixes: Token ids, `NOTHING` behind the end, shape (B, K, F).
+        lengths: Number of tokens, shape (B, K).
+        ends_in_blank: Log-probability of the alignments that end in a blank, shape (B, K).
+        ends_in_token: Log-probability of the alignments that end in the last token, shape (B, K).
+    """
+
+    prefixes: Tensor
+    lengths: Tensor
+    ends_in_blank: Tensor
+    ends_in_token: Tensor
+
+    @classmethod
+    def start(cls, num_frames: Tensor, *, beam_size: int, width: int, dtype: torch.dtype) -> _Beam:
+        """Return the beam before the first frame: the empty prefix, with probability 1."""
+        shape = (len(num_frames), beam_size)
+        impossible = torch.full(shape, -torch.inf, dtype=dtype, device=num_frames.device)
+        certain = impossible.clone()
+        certain[:, 0] = 0
+        return cls(
+            prefixes=num_frames.new_full((*shape, width), NOTHING),
+            lengths=num_frames.new_zeros(shape),
+            ends_in_blank=certain,
+            ends_in_token=impossible,
+        )
+
+    def totals(self) -> Tensor:
+        """Return the log-probability of each prefix, (B, K)."""
+        return torch.logaddexp(self.ends_in_blank, self.ends_in_token)
+
+    def without_empty_places(self) -> _Beam:
+        """Return the beam with the empty prefix in every place that has probability 0."""
+        empty = self.totals() == -torch.inf
+        return _Beam(
+            prefixes=self.prefixes.masked_fill(empty[:, :, None], NOTHING),
+            lengths=self.lengths.masked_fill(empty, 0),
+            ends_in_blank=self.ends_in_blank,
+            ends_in_token=self.ends_in_token,
+        )
+
+    def last_tokens(self) -> Tensor:
+        """Return the last token of each prefix, (B, K); `NOTHING` for the empty one."""
+        last = self.prefixes.gather(2, (self.lengths - 1).clamp(min=0)[:, :, None])[:, :, 0]
+        return last.masked_fill(self.lengths == 0, NOTHING)
+
+    def parents(self) -> Tensor:
+        """Return (B, i, j): prefix j is prefix i with one token more, and neither place is empty."""
+        longest = int(self.lengths.max())
+        prefixes = self.prefixes[:, :, :longest]
+        ends = torch.arange(longest, device=prefixes.device) == (self.lengths - 1)[:, :, None]
+        stems = prefixes.masked_fill(ends, NOTHING)
+        same = (stems[:, None, :, :] == prefixes[:, :, None, :]).all(-1)
+        alive = self.totals() > -torch.inf
+        # The empty prefix has no token to take away, and so no parent.
+        has_parent = alive & (self.lengths > 0)
+        return same & alive[:, :, None] & has_parent[:, None, :]
+
+    def advance(self, *, blank: Tensor, last: Tensor, tokens: Tensor, token_log_probs: Tensor) -> _Beam:
+        """Read one frame: every prefix stays, or grows by one of the frame's best tokens.
+
+        Args:
+            blank: Log-probability of the blank, shape (B, 1).
+            last: Log-probability of each prefix's last token, shape (B, K); anything for the empty prefix.
+            tokens: The best tokens, shape (B, N).
+            token_log_probs: Their log-probabilities, shape (B, N).
+        """
+        beam_size, num_best = self.lengths.shape[1], tokens.shape[1]
+        totals, last_tokens, parents = self.totals(), self.last_tokens(), self.parents()
+        # A token that repeats the last one is a new token only behind a blank.
+        repeats = tokens[:, None, :] == last_tokens[:, :, None]
+        growing = torch.where(repeats, self.ends_in_blank[:, :, None], totals[:, :, None])
+        growing = growing + token_log_probs[:, None, :]
+        # A prefix that grows into one that is in the beam adds to it instead of taking a second place.
+        known = parents[:, :, :, None] & (last_tokens[:, None, :, None] == tokens[:, None, None, :])
+        growing = growing.masked_fill(known.any(2), -torch.inf)
+        repeats = last_tokens[:, None, :] == last_tokens[:, :, None]
+        arriving = torch.where(repeats, self.ends_in_blank[:, :, None], totals[:, :, None]) + last[:, None, :]
+        arriving = arriving.masked_fill(~parents, -torch.inf).amax(1)  # a prefix has one parent
+
+        staying_blank = totals + blank
+        staying_token = torch.logaddexp(self.ends_in_token + last, arriving)
+        staying = torch.logaddexp(staying_blank, staying_token)
+        scores, places = torch.cat([staying, growing.flatten(1)], dim=1).topk(beam_size, dim=1)
+        stays = places < beam_size
+        grown = (places - beam_size).clamp(min=0)
+        source = torch.where(stays, places, grown // num_best)
+        lengths = self.lengths.gather(1, source)
+        prefixes = self.prefixes.gather(1, source[:, :, None].expand_as(self.prefixes))
+        added = tokens.gather(1, grown % num_best)
+        at_end = torch.arange(prefixes.shape[2], device=prefixes.device) == lengths[:, :, None]
+        return _Beam(
+            prefixes=torch.where(at_end & ~stays[:, :, None], added[:, :, None], prefixes),
+            lengths=lengths + (~stays).long(),
+            ends_in_blank=staying_blank.gather(1, source).masked_fill(~stays, -torch.inf),
+            ends_in_token=torch.where(stays, staying_token.gather(1, source), scores),
+        )
+
+    def where(self, rows: Tensor, *, otherwise: _Beam) -> _Beam:
+        """Return this beam for the sentences (B,) that are True and the other one elsewhere."""
+        return _Beam(
+            prefixes=torch.where(rows[:, None, None], self.prefixes, otherwise.prefixes),
+            lengths=torch.where(rows[:, None], self.lengths, otherwise.lengths),
+            ends_in_blank=torch.where(rows[:, None], self.ends_in_blank, otherwise.ends_in_blank),
+            ends_in_token=torch.where(rows[:, None], self.ends_in_token, otherwise.ends_in_token),
+        )

@@ -1,0 +1,129 @@
+"""Mask-predict: write all tokens, mask the least probable ones, predict them again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sharpseq.decoding.inference import inference
+from sharpseq.decoding.lengths import choose_candidates, is_real, length_candidates
+from sharpseq.decoding.output import DecodeOutput
+from sharpseq.decoding.protocols import Batch, EncoderOutput, ParallelModel, Rescorer
+from sharpseq.decoding.token_choice import most_probable_tokens, special_token_ids
+
+
+def mask_predict_decode(
+    model: ParallelModel,
+    batch: Batch,
+    *,
+    iterations: int = 1,
+    length_beam: int = 5,
+    rescorer: Rescorer | None = None,
+    generator: torch.Generator | None = None,
+) -> DecodeOutput:
+    r"""Refine an output in a fixed number of passes; one pass is argmax decoding of an all-masked target.
+
+    Pass i of I (from 0) predicts the :math:`\lfloor T (I - i) / I \rfloor` least probable tokens again, seeing the
+    others. A token keeps the probability of the pass that wrote it. All lengths are refined side by side; the candidate
+    with the highest mean of these log-probabilities wins, or the one that ``rescorer`` scores highest.
+
+    Padding, begin, end and mask are never written, but keep their share of the probability: the log-probabilities are
+    the model's own, from the full softmax.
+
+    Args:
+        model: A CMLM.
+        batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S).
+        iterations: Number of passes I, at least 1. It stops earlier when no target has a token left to mask.
+        length_beam: How many lengths to try, at least 1.
+        rescorer: Chooses between the candidates, for example `autoregressive_rescorer(teacher)`.
+        generator: Accepted by every decoder; this one draws nothing.
+
+    Returns:
+        The outputs; ``log_prob`` is the sum of the kept token log-probabilities in nats, which is log p(y|x, T) for
+        one pass and a pseudo-likelihood for several. The trace has ``passes``, the chosen candidates (B, T) after each
+        pass; and ``candidates`` (B, n, T) and ``candidate_scores`` (B, n) if more than one length was tried.
+
+    Raises:
+        ValueError: If ``iterations`` or ``length_beam`` is less than 1, or the model has no mask token.
+
+    Example:
+        >>> from sharpseq.models import Cmlm, CmlmConfig
+        >>> model = Cmlm(CmlmConfig(vocab_size=9, d_model=16, encoder_layers=1, decoder_layers=1))
+        >>> source = torch.tensor([[5, 6, 7, 0]])
+        >>> mask_predict_decode(model, {"input_ids": source, "attention_mask": torch.ones_like(source)}).num_passes
+        1
+
+    References:
+        Ghazvininejad et al. 2019, "Mask-predict: parallel decoding of conditional masked language models", section 3.
+    """
+    for name, value in (("iterations", iterations), ("length_beam", length_beam)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1; got {value}")
+    with inference(model):
+        encoded = model.encode(batch["input_ids"], batch["attention_mask"])
+        lengths, _ = length_candidates(
+            *model.predict_length_log_probs(encoded),
+            num_candidates=length_beam,
+            max_length=model.config.max_target_positions,
+        )
+        num_candidates, num_tokens = lengths.shape[1], lengths.flatten()
+        passes, log_prob = _refine(model, encoded.repeat_interleave(num_candidates), num_tokens, num_passes=iterations)
+        rows, trace = choose_candidates(
+            batch,
+            passes[-1],
+            log_prob=log_prob,
+            num_tokens=num_tokens,
+            num_candidates=num_candidates,
+            rescorer=rescorer,
+        )
+        num_tokens = num_tokens[rows]
+        chosen = [sequences[rows, : int(num_tokens.max())] for sequences in passes]
+        return DecodeOutput(
+            sequences=chosen[-1],
+            log_prob=log_prob[rows],
+            num_tokens=num_tokens,
+            num_passes=len(passes),
+            trace={"passes": tuple(chosen), **trace},
+        )
+
+
+def least_probable(log_probs: Tensor, num_masked: Tensor, *, real: Tensor) -> Tensor:
+    """Return True for the ``num_masked`` (B,) least probable real positions (B, T) of each sequence.
+
+    Example:
+        >>> log_probs = torch.tensor([[-1.0, -3.0, -2.0, -9.0]])
+        >>> least_probable(log_probs, torch.tensor([2]), real=torch.tensor([[True, True, True, False]]))
+        tensor([[False,  True,  True, False]])
+    """
+    order = log_probs.masked_fill(~real, torch.inf).argsort(dim=1, stable=True)
+    ranks = order.argsort(dim=1)
+    return (ranks < num_masked[:, None]) & real
+
+
+def _refine(
+    model: ParallelModel, encoded: EncoderOutput, num_tokens: Tensor, *, num_passes: int
+) -> tuple[list[Tensor], Tensor]:
+    """Return the sequences (R, T) after every pass, and the sum of the kept token log-probabilities (R,)."""
+    mask_token_id = model.config.mask_token_id
+    if mask_token_id is None:
+        raise ValueError("`model.config.mask_token_id` must be set: mask-predict needs a model with a mask token")
+    forbidden = special_token_ids(model.config)
+    real = is_real(num_tokens, width=int(num_tokens.max()))
+    masked = real
+    sequences = torch.full_like(real, model.config.pad_token_id, dtype=torch.long)
+    log_probs = torch.zeros_like(real, dtype=torch.float32)
+    passes: list[Tensor] = []
+    for index in range(num_passes):
+        if index:
+            # Integers: a rounded fraction would mask one token more or less on some lengths.
+            num_masked = num_tokens * (num_passes - index) // num_passes
+            if not num_masked.any():
+                break
+            masked = least_probable(log_probs, num_masked, real=real)
+        observed = sequences.masked_fill(masked, mask_token_id)
+        logits = model.decode_parallel(encoded, num_tokens, decoder_input_ids=observed)
+        choice = most_probable_tokens(logits, forbidden=forbidden)
+        sequences = torch.where(masked, choice.tokens, sequences)
+        log_probs = torch.where(masked, choice.log_probs, log_probs)
+        passes.append(sequences)
+    return passes, log_probs.sum(1)

@@ -1,0 +1,27 @@
+"""What every decoder returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DecodeOutput:
+    """The decoded batch.
+
+    Args:
+        sequences: Token ids padded with the pad token, shape (B, T); no begin, end or mask tokens.
+        log_prob: Log-probability of each output under the model that wrote it, in nats, shape (B,).
+        num_tokens: Length of each output in tokens, shape (B,).
+        num_passes: Target-side network passes that the batch took.
+        trace: What the decoder records on the way (outputs per pass, candidates), empty unless it has something to say.
+    """
+
+    sequences: Tensor
+    log_prob: Tensor
+    num_tokens: Tensor
+    num_passes: int
+    trace: dict[str, Any] = field(default_factory=dict)

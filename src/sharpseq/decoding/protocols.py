@@ -1,0 +1,151 @@
+"""What a decoder needs of a model, and nothing more: decoders import no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from torch import Tensor
+
+Batch: TypeAlias = Mapping[str, Tensor]
+"""What every decoder reads of a batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S), 1 = keep."""
+
+Rescorer: TypeAlias = Callable[[Batch, Tensor, Tensor], Tensor]
+"""Scores candidates: (batch, sequences (B·n, T), num_tokens (B·n,)) → scores (B·n,), higher is better.
+
+The n candidates of a source stand next to each other."""
+
+
+@dataclass(frozen=True)
+class EncoderOutput:
+    """An encoded source, carried from `encode` to the target side.
+
+    Args:
+        hidden: Encoder states, shape (B, S, D).
+        attention_mask: 1 = keep, shape (B, S).
+        input_ids: Source ids, shape (B, S).
+
+    Example:
+        >>> import torch
+        >>> encoded = EncoderOutput(torch.zeros(2, 3, 4), torch.ones(2, 3), torch.tensor([[5, 6, 0], [7, 8, 0]]))
+        >>> encoded.repeat_interleave(2).input_ids[:, 0]
+        tensor([5, 5, 7, 7])
+    """
+
+    hidden: Tensor
+    attention_mask: Tensor
+    input_ids: Tensor
+
+    def repeat_interleave(self, n: int) -> EncoderOutput:
+        """Return every row ``n`` times in a row, shape (B·n, …); candidates of one source stand next to each other."""
+        if n == 1:
+            return self
+        return EncoderOutput(
+            hidden=self.hidden.repeat_interleave(n, dim=0),
+            attention_mask=self.attention_mask.repeat_interleave(n, dim=0),
+            input_ids=self.input_ids.repeat_interleave(n, dim=0),
+        )
+
+    def index_select(self, rows: Tensor) -> EncoderOutput:
+        """Return the given rows (R,), in that order."""
+        return EncoderOutput(
+            hidden=self.hidden.index_select(0, rows),
+            attention_mask=self.attention_mask.index_select(0, rows),
+            input_ids=self.input_ids.index_select(0, rows),
+        )
+
+
+class OnePassConfiguration(Protocol):
+    """What one-pass decoders ask a configuration for; a ``bos_token_id`` is read if there is one.
+
+    Properties, so that a configuration may declare an attribute with a narrower type.
+    """
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id that fills sequences behind their end."""
+        ...
+
+    @property
+    def eos_token_id(self) -> int:
+        """Id of the end mark, which no one-pass output contains."""
+        ...
+
+    @property
+    def mask_token_id(self) -> int | None:
+        """Id of the mask, None for a model without one."""
+        ...
+
+    @property
+    def max_target_positions(self) -> int:
+        """Longest target in tokens."""
+        ...
+
+
+class CtcConfiguration(OnePassConfiguration, Protocol):
+    """What CTC decoders ask a configuration for."""
+
+    @property
+    def blank_token_id(self) -> int | None:
+        """Id of the blank; it may be the padding."""
+        ...
+
+
+class ParallelModel(Protocol):
+    """A model that predicts the length and then all target tokens at once: Vanilla NAT, CMLM."""
+
+    @property
+    def config(self) -> OnePassConfiguration:
+        """The model's configuration."""
+        ...
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+        """Encode sources (B, S)."""
+        ...
+
+    def predict_length_log_probs(self, encoder_output: EncoderOutput, /) -> tuple[Tensor, Tensor]:
+        """Return the target length that each class stands for, (B, C) int, and its log-probability in nats, (B, C)."""
+        ...
+
+    def decode_parallel(
+        self, encoder_output: EncoderOutput, lengths: Tensor, /, *, decoder_input_ids: Tensor | None = None
+    ) -> Tensor:
+        """Return logits (B, T, V), T the longest of ``lengths`` (B,); None = every target token is masked."""
+        ...
+
+
+class CtcModel(Protocol):
+    """A model that predicts a token or a blank for every frame."""
+
+    @property
+    def config(self) -> CtcConfiguration:
+        """The model's configuration."""
+        ...
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+        """Encode sources (B, S)."""
+        ...
+
+    def decode_frames(self, encoder_output: EncoderOutput, /) -> tuple[Tensor, Tensor]:
+        """Return logits (B, F, V) and a mask (B, F), True for real frames, which come first."""
+        ...
+
+
+class AutoregressiveModel(Protocol):
+    """A Hugging Face encoder-decoder model with a language modelling head."""
+
+    config: Any
+    generation_config: Any
+
+    def get_encoder(self) -> Any:
+        """Return the encoder."""
+        ...
+
+    def generate(self, **arguments: Any) -> Any:
+        """Run the library's own search."""
+        ...
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Run the model; its ``logits`` are (B, T, V)."""
+        ...

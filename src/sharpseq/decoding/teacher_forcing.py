@@ -1,0 +1,56 @@
+"""The probability of given sequences under an autoregressive model, in one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sharpseq.decoding.lengths import is_real
+from sharpseq.decoding.protocols import AutoregressiveModel
+from sharpseq.scoring import IGNORED, scores_from_logits
+
+
+def token_id(model: AutoregressiveModel, name: str) -> int:
+    """Return a special token id that a model needs, such as ``"eos"``, from its configuration.
+
+    Raises:
+        ValueError: If neither the configuration nor the generation configuration has exactly one such id.
+    """
+    for config in (model.config, model.generation_config):
+        value = getattr(config, f"{name}_token_id", None)
+        if value is not None:
+            break
+    if not isinstance(value, int):
+        raise ValueError(f"`model.config.{name}_token_id` must be one id; got {value!r}")
+    return value
+
+
+def teacher_forced_log_prob(
+    model: AutoregressiveModel, encoded: Any, attention_mask: Tensor, *, sequences: Tensor, num_tokens: Tensor
+) -> Tensor:
+    r"""Return :math:`\log p(y, \mathrm{eos}|x)`, the end mark included.
+
+    Args:
+        model: The model.
+        encoded: What its encoder returned for the sources.
+        attention_mask: 1 = keep, shape (B, S).
+        sequences: Outputs without special tokens, shape (B, T).
+        num_tokens: Their lengths in tokens, shape (B,).
+
+    Returns:
+        Log-probabilities in nats, at least float32, shape (B,).
+    """
+    start, pad, eos = (token_id(model, name) for name in ("decoder_start", "pad", "eos"))
+    width = sequences.shape[1]
+    tokens = sequences.masked_fill(~is_real(num_tokens, width=width), pad)
+    labels = sequences.masked_fill(tokens == pad, IGNORED)
+    labels = F.pad(labels, (0, 1), value=IGNORED).scatter(1, num_tokens[:, None], eos)
+    logits = model(
+        encoder_outputs=encoded,
+        attention_mask=attention_mask,
+        decoder_input_ids=F.pad(tokens, (1, 0), value=start),
+        use_cache=False,
+    ).logits
+    return scores_from_logits(logits, labels).log_prob

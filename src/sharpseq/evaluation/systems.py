@@ -1,0 +1,91 @@
+"""Running a system on a data set and measuring all there is to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from sharpseq.evaluation.metrics import MetricSpec
+from sharpseq.evaluation.results import EvaluationResult, evaluate_outputs
+from sharpseq.evaluation.speed import measure_latency
+
+
+class Output(Protocol):
+    """One output of a system, as `sharpseq.SequenceGenerator` gives them."""
+
+    @property
+    def text(self) -> str:
+        """The output."""
+        ...
+
+    @property
+    def log_prob(self) -> float:
+        """Its log-probability in nats."""
+        ...
+
+    @property
+    def num_tokens(self) -> int:
+        """Its length in tokens."""
+        ...
+
+    @property
+    def num_passes(self) -> int:
+        """Target-side network passes that wrote it; 0 where there was nothing to write."""
+        ...
+
+
+class System(Protocol):
+    """Anything that turns lines into as many outputs, in order, such as `sharpseq.SequenceGenerator`."""
+
+    def generate(self, lines: Iterable[str], /) -> Iterator[Output]:
+        """Write one output for each line."""
+        ...
+
+
+def evaluate_system(
+    system: System,
+    sources: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    metrics: Sequence[str | MetricSpec],
+    name: str = "system",
+    data: str = "data",
+    latency_sentences: int = 0,
+    decoder_settings: Mapping[str, Any] | None = None,
+) -> tuple[EvaluationResult, list[Output]]:
+    """Generate from every source, score the outputs and time the system.
+
+    Args:
+        system: What generates.
+        sources: Source texts, at least one.
+        references: The references of every source, at least one each.
+        metrics: Names in :data:`sharpseq.evaluation.METRICS`, or rows of your own.
+        name: Name of the system.
+        data: Name of the data set.
+        latency_sentences: How many of the sources to time one at a time; 0 leaves the speed out.
+        decoder_settings: Decoder and its options, for the record.
+
+    Returns:
+        The result, which keeps the outputs' texts, and the outputs themselves.
+
+    Raises:
+        ValueError: If there are no sources or the references do not fit them.
+    """
+    outputs = list(system.generate(sources))
+    timed = [source for source in sources if source.strip()][:latency_sentences]
+    speed = measure_latency(lambda lines: [output.text for output in system.generate(lines)], timed) if timed else []
+    passes = [output.num_passes for output in outputs if output.num_passes]
+    result = evaluate_outputs(
+        [output.text for output in outputs],
+        references,
+        metrics=metrics,
+        system=name,
+        data=data,
+        log_prob=[output.log_prob for output in outputs],
+        num_tokens=[output.num_tokens for output in outputs],
+        speed=speed,
+        num_passes=sum(passes) / len(passes) if passes else None,
+        decoder_settings=decoder_settings,
+        keep_hypotheses=True,
+    )
+    return result, outputs

@@ -1,0 +1,50 @@
+"""Predicting how long the target is before writing it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sharpseq.decoding import EncoderOutput
+
+MAX_DIFFERENCE = 50
+
+
+class LengthPredictor(nn.Module):
+    """Two-layer network on the mean source state; classes are differences to the source length in [−50, 50].
+
+    The outermost classes stand for "at least 50 shorter" and "at least 50 longer".
+
+    References:
+        Lee et al. 2020, section 2.2; Shu et al. 2020.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, width)
+        self.output = nn.Linear(width, 2 * MAX_DIFFERENCE + 1)
+
+    def forward(self, encoded: EncoderOutput) -> Tensor:
+        """Return log-probabilities of the classes in nats, float32, shape (B, 101)."""
+        mask = encoded.attention_mask[:, :, None].to(encoded.hidden.dtype)
+        mean = (encoded.hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return F.log_softmax(self.output(torch.relu(self.inner(mean))).float(), dim=-1)
+
+    def loss(self, encoded: EncoderOutput, target_lengths: Tensor) -> Tensor:
+        """Return −log p(length) in nats, shape (B,), for target lengths (B,)."""
+        difference = target_lengths - encoded.attention_mask.sum(1)
+        classes = difference.clamp(-MAX_DIFFERENCE, MAX_DIFFERENCE) + MAX_DIFFERENCE
+        return F.nll_loss(self(encoded), classes, reduction="none")
+
+    def lengths(self, encoded: EncoderOutput, *, max_length: int) -> tuple[Tensor, Tensor]:
+        """Return the length that each class stands for and its log-probability, both (B, 101).
+
+        Classes that stand for no length in [1, ``max_length``] have log-probability −inf, unless that leaves none.
+        """
+        classes = torch.arange(-MAX_DIFFERENCE, MAX_DIFFERENCE + 1, device=encoded.hidden.device)
+        lengths = encoded.attention_mask.sum(1, keepdim=True) + classes
+        possible = (lengths >= 1) & (lengths <= max_length)
+        log_probs = self(encoded)
+        log_probs = log_probs.masked_fill(~possible & possible.any(1, keepdim=True), -torch.inf)
+        return lengths.clamp(1, max_length), log_probs

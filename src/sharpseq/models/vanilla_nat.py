@@ -1,0 +1,101 @@
+"""Vanilla NAT: every target position predicted at once from a uniform copy of the source."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sharpseq.decoding import EncoderOutput
+from sharpseq.models.length_prediction import LengthPredictor
+from sharpseq.models.one_pass import OnePassConfig, OnePassModel
+from sharpseq.scoring import IGNORED, SequenceScores, sequence_scores
+
+
+class VanillaNatConfig(OnePassConfig):
+    """Configuration of `VanillaNat`; see `OnePassConfig`."""
+
+    model_type = "sharpseq-vanilla-nat"
+
+
+def uniform_copy(states: Tensor, source_lengths: Tensor, target_lengths: Tensor) -> Tensor:
+    """Spread source states evenly over the target positions.
+
+    Target position t of T copies source position ⌊(t + ½)·S/T⌋.
+
+    Args:
+        states: Source states, shape (B, S, D).
+        source_lengths: Real source lengths, shape (B,).
+        target_lengths: Target lengths, at least 1, shape (B,).
+
+    Returns:
+        Copied states, shape (B, T, D) with T the longest target; what lies behind a target's end is arbitrary.
+
+    Example:
+        >>> uniform_copy(torch.tensor([[[1.0], [2.0]]]), torch.tensor([2]), torch.tensor([4]))[0, :, 0]
+        tensor([1., 1., 2., 2.])
+
+    References:
+        Gu et al. 2018, "Non-autoregressive neural machine translation", section 3.1.
+    """
+    positions = torch.arange(int(target_lengths.max()), device=states.device)
+    # Integer arithmetic, because rounding must not depend on the device.
+    source = (2 * positions[None, :] + 1) * source_lengths[:, None] // (2 * target_lengths[:, None])
+    source = torch.minimum(source, source_lengths[:, None] - 1)
+    return states.gather(1, source[:, :, None].expand(-1, -1, states.shape[2]))
+
+
+class VanillaNat(OnePassModel):
+    """Encoder, length predictor and a parallel decoder fed with a uniform copy of the source embeddings.
+
+    References:
+        Gu et al. 2018 without fertilities, as in Shao et al. 2023, appendix B.
+    """
+
+    config_class = VanillaNatConfig
+    default_decoder = "argmax"
+
+    def __init__(self, config: VanillaNatConfig) -> None:
+        super().__init__(config)
+        self.length_predictor = LengthPredictor(config.d_model)
+        self.post_init()
+
+    def predict_length_log_probs(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
+        """Return candidate lengths and their log-probabilities in nats, both (B, C)."""
+        return self.length_predictor.lengths(encoded, max_length=self.config.max_target_positions)
+
+    def decode_parallel(
+        self, encoded: EncoderOutput, lengths: Tensor, *, decoder_input_ids: Tensor | None = None
+    ) -> Tensor:
+        """Return logits (B, T, V) for target lengths (B,) in one pass; ``decoder_input_ids`` plays no part here."""
+        return self.project(self._decoder_states(encoded, lengths))
+
+    def _decoder_states(self, encoded: EncoderOutput, lengths: Tensor) -> Tensor:
+        copied = uniform_copy(self.embed(encoded.input_ids), encoded.attention_mask.sum(1), lengths.clamp(min=1))
+        mask = torch.arange(copied.shape[1], device=lengths.device) < lengths.clamp(min=1)[:, None]
+        states: Tensor = self.decoder(self.add_positions(copied), mask, encoded.hidden, encoded.attention_mask)
+        return states
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, uniform: bool = False
+    ) -> SequenceScores:
+        """Score targets.
+
+        Args:
+            input_ids: Source ids, shape (B, S).
+            attention_mask: 1 for real tokens, shape (B, S).
+            labels: Target ids without end mark, shape (B, T), −100 after the end.
+            uniform: Also compute ``uniform_log_prob``.
+
+        Returns:
+            Scores, with the regularizer ``length``: −log p(T|x) in nats.
+        """
+        encoded = self.encode(input_ids, attention_mask)
+        lengths = (labels != IGNORED).sum(1)
+        hidden = self._decoder_states(encoded, lengths)[:, : labels.shape[1]]
+        scores = sequence_scores(hidden, self.embedding.weight, labels[:, : hidden.shape[1]], uniform=uniform)
+        return SequenceScores(
+            log_prob=scores.log_prob,
+            num_tokens=scores.num_tokens,
+            uniform_log_prob=scores.uniform_log_prob,
+            regularizers={"length": self.length_predictor.loss(encoded, lengths)},
+        )

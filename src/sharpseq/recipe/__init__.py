@@ -1,0 +1,17 @@
+"""Recipes: one YAML file describes a run. Importing this package loads nothing heavy."""
+
+from sharpseq.recipe.catalogue import RecipeEntry, find_recipe, shipped_recipes
+from sharpseq.recipe.loading import dump_recipe, load_recipe, nearest, parse_recipe
+from sharpseq.recipe.schema import Recipe, Stage
+
+__all__ = [
+    "Recipe",
+    "RecipeEntry",
+    "Stage",
+    "dump_recipe",
+    "find_recipe",
+    "load_recipe",
+    "nearest",
+    "parse_recipe",
+    "shipped_recipes",
+]

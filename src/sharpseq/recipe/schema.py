@@ -1,0 +1,288 @@
+"""What a recipe may say: one YAML file that describes a run from data to report."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# Data
+
+
+class ParallelText(Section):
+    """Two files, plain or .gz, line i of one belonging to line i of the other."""
+
+    type: Literal["parallel_text"]
+    source: str
+    target: str
+    references: list[str] | None = None
+
+
+class Tsv(Section):
+    """A file of tab-separated columns, counted from 0."""
+
+    type: Literal["tsv"]
+    path: str
+    source_column: int = Field(0, ge=0)
+    target_column: int = Field(1, ge=0)
+
+
+class Jsonl(Section):
+    """A file with a JSON object on each line; fields by name, nested ones with dots."""
+
+    type: Literal["jsonl"]
+    path: str
+    source: str = "source"
+    target: str = "target"
+    references: str | None = None
+
+
+class HuggingFaceDataset(Section):
+    """A data set of the Hugging Face hub, or a folder that one was saved to."""
+
+    type: Literal["hugging_face"]
+    name: str
+    split: str
+    source: str
+    target: str
+    references: str | None = None
+    configuration: str | None = None
+
+
+class PronouncingDictionary(Section):
+    """The CMU Pronouncing Dictionary: spelling to phonemes, several references a word."""
+
+    type: Literal["pronouncing_dictionary"]
+    split: Literal["train", "validation", "test"]
+    stress: bool = False
+    subset: int | None = Field(None, ge=1)
+
+
+Corpus = Annotated[ParallelText | Tsv | Jsonl | HuggingFaceDataset | PronouncingDictionary, Field(discriminator="type")]
+
+
+class Limits(Section):
+    """Which training examples are kept; lengths in tokens. What is dropped is reported."""
+
+    max_source_length: int = Field(128, ge=1)
+    max_target_length: int = Field(128, ge=1)
+    max_length_ratio: float | None = Field(None, ge=1)
+
+
+class Data(Section):
+    """Corpora. Relative paths start at ``folder``, or where the command is run.
+
+    With ``stream: true`` the training corpus is read as training goes on and never held whole.
+    """
+
+    folder: str | None = None
+    train: Corpus
+    validation: Corpus
+    test: dict[str, Corpus] = {}
+    limits: Limits = Limits()
+    stream: bool = False
+
+    @field_validator("test")
+    @classmethod
+    def _names_make_files(cls, test: dict[str, Any]) -> dict[str, Any]:
+        for name in test:
+            _check_name(name)
+        return test
+
+
+class Tokenizer(Section):
+    """A tokenizer trained on the training corpus, or an existing one by name or folder."""
+
+    kind: Literal["bpe", "unigram", "characters", "pretrained"] = "bpe"
+    vocab_size: int | None = Field(None, ge=8)
+    symbols: str | None = None
+    source_lowercase: bool = False
+    name: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Tokenizer:
+        if (self.kind == "pretrained") != (self.name is not None):
+            raise ValueError("`name` goes with `kind: pretrained`, and only with it")
+        if self.kind in ("bpe", "unigram") and self.vocab_size is None:
+            raise ValueError(f"`vocab_size` must be given for `kind: {self.kind}`")
+        if self.symbols is not None:
+            try:
+                re.compile(self.symbols)
+            except re.error as error:
+                raise ValueError(f"`symbols` must be a regular expression; {error}") from error
+        return self
+
+
+# Models
+
+
+class TransformerSizes(Section):
+    """The sizes that all families share."""
+
+    d_model: int = Field(256, ge=2)
+    encoder_layers: int = Field(6, ge=1)
+    decoder_layers: int = Field(6, ge=1)
+    num_attention_heads: int = Field(4, ge=1)
+    ffn_dim: int = Field(1024, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    max_source_positions: int = Field(256, ge=1)
+    max_target_positions: int = Field(256, ge=1)
+
+
+class Autoregressive(TransformerSizes):
+    """One token a pass."""
+
+    type: Literal["autoregressive"]
+
+
+class VanillaNat(TransformerSizes):
+    """One pass over a uniform copy of the source."""
+
+    type: Literal["vanilla_nat"]
+
+
+class Cmlm(TransformerSizes):
+    """Masked language model of the target."""
+
+    type: Literal["cmlm"]
+
+
+class Ctc(TransformerSizes):
+    """One pass over upsampled frames."""
+
+    type: Literal["ctc"]
+    upsampling_factor: int = Field(2, ge=1)
+
+
+Model = Annotated[Autoregressive | VanillaNat | Cmlm | Ctc, Field(discriminator="type")]
+
+
+# Stages
+
+
+class MaximumLikelihood(Section):
+    """−log p / T."""
+
+    name: Literal["maximum_likelihood"]
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class ConvexComposition(Section):
+    """−f(log p / T); ``anneal_until`` moves k from 0 to its value over that share of the stage."""
+
+    name: Literal["convex_composition"]
+    transform: Literal["exponential", "power"] = "exponential"
+    k: float = Field(1.0, gt=0)
+    normalized: bool = False
+    anneal_until: float | None = Field(None, gt=0, le=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits_transform(self) -> ConvexComposition:
+        if self.transform == "power" and (self.k > 1 or self.normalized or self.anneal_until):
+            raise ValueError("`transform: power` needs k in (0, 1], and is neither normalized nor annealed")
+        if self.anneal_until and not self.normalized:
+            raise ValueError("`anneal_until` needs `normalized: true`, whose limit k → 0 is maximum likelihood")
+        return self
+
+
+Objective = Annotated[MaximumLikelihood | ConvexComposition, Field(discriminator="name")]
+
+
+class Stage(Section):
+    """One training: an objective, from the weights of an earlier stage or from fresh ones.
+
+    ``training`` takes any argument of `transformers.TrainingArguments` and of `SequenceTrainingArguments`.
+    """
+
+    name: str
+    start_from: str | None = None
+    objective: Objective
+    training: dict[str, Any] = {}
+    average_checkpoints: int = Field(0, ge=0)
+    evaluate: bool = True
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        return _check_name(name)
+
+
+class Validation(Section):
+    """What selects the best checkpoint: a metric of decoded validation sentences; by default the validation loss."""
+
+    metric: str | None = None
+    num_examples: int | None = Field(None, ge=1)
+
+
+class Evaluation(Section):
+    """What is measured at the end: each evaluated stage, decoded each way, on validation and every test set."""
+
+    metrics: list[str] = ["bleu", "chrf"]
+    decodings: dict[str, dict[str, Any]] = {"default": {}}
+    max_tokens: int = Field(4000, ge=1)
+    latency_sentences: int = Field(100, ge=0)
+
+    @field_validator("decodings")
+    @classmethod
+    def _names_make_files(cls, decodings: dict[str, Any]) -> dict[str, Any]:
+        for name in decodings:
+            _check_name(name)
+        return decodings
+
+
+class Recipe(Section):
+    """A run from data to report."""
+
+    name: str
+    description: str = ""
+    seed: int = Field(1, ge=0)
+    data: Data
+    tokenizer: Tokenizer
+    model: Model
+    stages: list[Stage] = Field(min_length=1)
+    validation: Validation = Validation()
+    evaluation: Evaluation = Evaluation()
+    final: str | None = None
+
+    @model_validator(mode="after")
+    def _stages_fit_together(self) -> Recipe:
+        seen: list[str] = []
+        for stage in self.stages:
+            if stage.name in seen:
+                raise ValueError(f"`stages` has two named {stage.name!r}; give each its own name")
+            if stage.start_from is not None and stage.start_from not in seen:
+                raise ValueError(
+                    f"`start_from: {stage.start_from}` of stage {stage.name!r} must name an earlier stage; "
+                    f"there are: {', '.join(seen) or 'none'}"
+                )
+            seen.append(stage.name)
+        if self.final is not None and self.final not in seen:
+            raise ValueError(f"`final: {self.final}` must name a stage; there are: {', '.join(seen)}")
+        return self
+
+    @property
+    def final_stage(self) -> str:
+        """The stage whose model is the run's: ``final``, or the last one."""
+        return self.final or self.stages[-1].name
+
+    def start_of(self, stage: Stage) -> str | None:
+        """Return the stage that another one starts from: ``start_from``, or the one before it; None for the first."""
+        if stage.start_from is not None:
+            return stage.start_from
+        position = [other.name for other in self.stages].index(stage.name)
+        return self.stages[position - 1].name if position else None
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"names become files: use letters, digits, '.', '_' and '-' only; got {name!r}")
+    return name

@@ -1,0 +1,125 @@
+"""Sequence scores under connectionist temporal classification: the sum over all alignments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sharpseq.scoring.chosen_log_probs import chosen_log_probs
+from sharpseq.scoring.sequence_scores import SequenceScores
+from sharpseq.scoring.token_scores import IGNORED
+
+
+def ctc_frames_needed(labels: Tensor) -> Tensor:
+    """Return how many frames each target needs: its length plus one blank between adjacent repeats.
+
+    Args:
+        labels: Target ids, shape (B, T), −100 after the end.
+
+    Returns:
+        Number of frames, shape (B,).
+
+    Example:
+        >>> ctc_frames_needed(torch.tensor([[5, 5, 6, -100]]))
+        tensor([4])
+    """
+    scored = labels != IGNORED
+    repeats = (labels[:, 1:] == labels[:, :-1]) & scored[:, 1:]
+    return scored.sum(1) + repeats.sum(1)
+
+
+def ctc_sequence_scores(
+    logits: Tensor, frame_mask: Tensor, labels: Tensor, *, blank: int, uniform: bool = False
+) -> SequenceScores:
+    r"""Score targets by :math:`\log \sum_{a \in \beta^{-1}(y)} \prod_f p_f(a_f)`.
+
+    A target that needs more frames than there are has probability 0: its ``log_prob`` is −inf and no gradient comes
+    from it. Whoever calls this counts such sequences; nothing is dropped here.
+
+    Args:
+        logits: Unnormalised log-probabilities of frames, shape (B, F, V).
+        frame_mask: True for real frames, shape (B, F); real frames come first.
+        labels: Target ids without blanks, shape (B, T), −100 after the end.
+        blank: Id of the blank.
+        uniform: Also compute ``uniform_log_prob``: the mean over frames, times the target length, so that the division
+            by ``num_tokens`` that every objective makes gives the mean over frames.
+
+    Returns:
+        Scores in at least float32, shape (B,) each.
+
+    Raises:
+        ValueError: If a label is the blank or outside the vocabulary.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 2)  # two frames, blank and one symbol, each 1/2: "a" has 3 alignments of 4
+        >>> ctc_sequence_scores(logits, torch.ones(1, 2, dtype=torch.bool), torch.tensor([[1]]), blank=0).log_prob.exp()
+        tensor([0.7500])
+
+    References:
+        Graves et al. 2006; Saharia et al. 2020, "Non-autoregressive machine translation with latent alignments".
+    """
+    scored = labels != IGNORED
+    outside = scored & ((labels < 0) | (labels >= logits.shape[-1]) | (labels == blank))
+    if outside.any():
+        raise ValueError(
+            f"`labels` must be in [0, {logits.shape[-1]}) and not the blank {blank}; got {int(labels[outside][0])}"
+        )
+    num_frames, num_tokens = frame_mask.sum(1), scored.sum(1)
+    symbols, targets = _own_alphabet(labels, blank=blank)
+    # Padded frames are scored too and left out of the sum: picking out the others would cost more.
+    wanted = symbols[:, None, :].expand(-1, logits.shape[1], -1).flatten(0, 1)
+    flat, means = chosen_log_probs(logits.flatten(0, 1), wanted, uniform=uniform)
+    chosen = flat.unflatten(0, frame_mask.shape)
+    feasible = ctc_frames_needed(labels) <= num_frames
+    log_prob = chosen.new_full((len(labels),), -torch.inf)
+    if feasible.any():
+        log_prob[feasible] = _AlignmentSum.apply(
+            chosen[feasible], targets[feasible], num_frames[feasible], num_tokens[feasible]
+        )
+    uniform_log_prob = None
+    if means is not None:
+        per_frame = means.view(frame_mask.shape).masked_fill(~frame_mask, 0)
+        uniform_log_prob = per_frame.sum(1) / num_frames.clamp(min=1) * num_tokens
+    return SequenceScores(log_prob=log_prob, num_tokens=num_tokens, uniform_log_prob=uniform_log_prob)
+
+
+def _own_alphabet(labels: Tensor, *, blank: int) -> tuple[Tensor, Tensor]:
+    """Return the few symbols that each sequence's alignments use, and its targets as positions among them.
+
+    Alignments visit the blank and the target's own tokens only, so the sum over them need not see the vocabulary.
+
+    Returns:
+        Symbols (B, 1 + T), the blank first, and targets (B, T) in [1, T], equal where tokens are equal.
+    """
+    targets = labels.masked_fill(labels == IGNORED, blank)
+    symbols = torch.cat([targets.new_full((len(targets), 1), blank), targets], dim=1)
+    # The first place where a token stands represents all of them.
+    first = (targets[:, :, None] == targets[:, None, :]).int().argmax(2)
+    return symbols, first + 1
+
+
+class _AlignmentSum(torch.autograd.Function):
+    """`F.ctc_loss` over log-probabilities (B, F, A) that need not sum to 1, with the gradient of its definition.
+
+    PyTorch's own gradient is only right behind a log-softmax over the same classes: it adds p to it. Here p is taken
+    off again, which leaves minus the posterior of each symbol at each frame.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, log_probs: Tensor, targets: Tensor, num_frames: Tensor, num_tokens: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = log_probs.detach().requires_grad_()
+            nll = F.ctc_loss(leaf.transpose(0, 1), targets, num_frames, num_tokens, blank=0, reduction="none")
+            (slope,) = torch.autograd.grad(nll.sum(), leaf)
+        is_frame = torch.arange(log_probs.shape[1], device=log_probs.device) < num_frames[:, None]
+        posterior = (log_probs.detach().exp() - slope) * is_frame[:, :, None]
+        ctx.save_for_backward(posterior)
+        return -nll.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        (posterior,) = ctx.saved_tensors
+        return grad_output[:, None, None] * posterior, None, None, None

@@ -1,0 +1,167 @@
+"""From the sections of a recipe to the things they describe."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sharpseq import data
+from sharpseq.data import Example
+from sharpseq.errors import UserError
+from sharpseq.models import MODELS
+from sharpseq.objectives import Objective, annealed, convex_composition, exponential, maximum_likelihood, power
+from sharpseq.recipe import Recipe, Stage, nearest, schema
+from sharpseq.training.arguments import SequenceTrainingArguments
+
+
+def build_corpus(corpus: schema.Corpus, *, folder: str | None = None) -> list[Example]:
+    """Read a corpus; relative paths start at ``folder``.
+
+    Raises:
+        UserError: If a file is missing or broken.
+    """
+
+    def located(path: str) -> str:
+        return str(Path(folder or "") / path)
+
+    match corpus:
+        case schema.ParallelText():
+            references = [located(path) for path in corpus.references] if corpus.references else None
+            return data.parallel_text(located(corpus.source), located(corpus.target), references=references)
+        case schema.Tsv():
+            return data.tsv(
+                located(corpus.path), source_column=corpus.source_column, target_column=corpus.target_column
+            )
+        case schema.Jsonl():
+            return data.jsonl(
+                located(corpus.path), source=corpus.source, target=corpus.target, references=corpus.references
+            )
+        case schema.HuggingFaceDataset():
+            name = located(corpus.name) if Path(located(corpus.name)).exists() else corpus.name
+            return data.hugging_face_dataset(
+                name,
+                split=corpus.split,
+                source=corpus.source,
+                target=corpus.target,
+                references=corpus.references,
+                configuration=corpus.configuration,
+            )
+        case schema.PronouncingDictionary():
+            return data.pronouncing_dictionary(corpus.split, stress=corpus.stress, subset=corpus.subset)
+
+
+def build_tokenizer(spec: schema.Tokenizer, examples: list[Example]) -> PreTrainedTokenizerBase:
+    """Train a tokenizer on both sides of a corpus, or load the existing one that is named."""
+    if spec.kind == "pretrained":
+        return data.load_tokenizer(str(spec.name))
+    texts = [text for example in examples for text in (_cased(example.source, spec), example.target)]
+    return data.train_tokenizer(
+        texts,
+        kind=spec.kind,
+        vocab_size=spec.vocab_size,
+        symbols=spec.symbols,
+        source_lowercase=spec.source_lowercase,
+    )
+
+
+def _cased(source: str, spec: schema.Tokenizer) -> str:
+    return source.lower() if spec.source_lowercase else source
+
+
+def build_model(spec: schema.Model, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Build a model with fresh weights that fits a tokenizer.
+
+    Raises:
+        UserError: If the tokenizer lacks a token that the family needs.
+    """
+    family = MODELS[spec.type]
+    ids: dict[str, int | None] = {
+        "eos_token_id": data.end_token_id(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+    }
+    if spec.type == "cmlm":
+        if tokenizer.mask_token_id is None:
+            raise UserError(
+                "the tokenizer has no mask token, which a CMLM needs; "
+                "add one with `tokenizer.add_special_tokens({'mask_token': '<mask>'})` and save it"
+            )
+        ids["mask_token_id"] = tokenizer.mask_token_id
+    try:
+        return family.model(family.config(vocab_size=len(tokenizer), **spec.model_dump(exclude={"type"}), **ids))
+    except ValueError as error:
+        raise UserError(f"`model`: {error}") from error
+
+
+def build_objective(spec: schema.Objective) -> Objective:
+    """Build an objective."""
+    match spec:
+        case schema.MaximumLikelihood():
+            return maximum_likelihood(label_smoothing=spec.label_smoothing)
+        case schema.ConvexComposition(transform="power"):
+            return convex_composition(power(spec.k), label_smoothing=spec.label_smoothing)
+        case schema.ConvexComposition(anneal_until=float() as until):
+            smoothing = spec.label_smoothing
+            return annealed(
+                lambda k: convex_composition(exponential(k, normalized=True), label_smoothing=smoothing),
+                start=0.0,
+                end=spec.k,
+                until=until,
+            )
+        case schema.ConvexComposition():
+            transform = exponential(spec.k, normalized=spec.normalized)
+            return convex_composition(transform, label_smoothing=spec.label_smoothing)
+
+
+def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrainingArguments:
+    """Build the training arguments of a stage, with defaults that suit a recipe.
+
+    Raises:
+        UserError: If an argument is unknown, belongs to the run, or has an impossible value.
+    """
+    place = f"recipe {recipe.name}: stage {stage.name!r}: `training`"
+    known = {field.name for field in dataclasses.fields(SequenceTrainingArguments) if field.init}
+    for name in stage.training:
+        if name not in known:
+            raise UserError(f"{place}: unknown key `{name}`; {nearest(name, sorted(known))}")
+        if name in ("output_dir", "resume_from_checkpoint", "load_best_model_at_end"):
+            raise UserError(f"{place}: `{name}` belongs to the run; leave it out")
+    selects = recipe.validation.metric is not None
+    defaults: dict[str, Any] = {
+        "seed": recipe.seed,
+        "report_to": "none",
+        "logging_steps": 50,
+        "save_total_limit": 2,
+        "disable_tqdm": False,
+        "optim": "adamw_torch_fused",
+        "lr_scheduler_type": "inverse_sqrt",
+        "reduction": "per_token" if recipe.model.type == "autoregressive" else "per_sequence",
+        "metric_for_best_model": f"eval_{recipe.validation.metric}" if selects else "eval_nll",
+        "greater_is_better": _greater_is_better(recipe),
+    }
+    settings = {**defaults, **stage.training}
+    if "eval_strategy" not in settings and "eval_steps" not in settings:
+        settings["eval_strategy"] = "epoch"
+    if "eval_steps" in settings:
+        settings.setdefault("eval_strategy", "steps")
+        settings.setdefault("save_steps", settings["eval_steps"])
+    settings.setdefault("save_strategy", settings["eval_strategy"])
+    settings["save_total_limit"] = max(settings["save_total_limit"] or 0, stage.average_checkpoints) or None
+    try:
+        return SequenceTrainingArguments(output_dir=str(folder), **settings)
+    except (ValueError, TypeError, ImportError) as error:
+        raise UserError(f"{place}: {' '.join(str(error).split())}") from error
+
+
+def _greater_is_better(recipe: Recipe) -> bool:
+    if recipe.validation.metric is None:
+        return False
+    from sharpseq.evaluation import METRICS
+
+    if recipe.validation.metric not in METRICS:
+        message = f"`validation.metric: {recipe.validation.metric}` is unknown; "
+        raise UserError(f"recipe {recipe.name}: {message}{nearest(recipe.validation.metric, list(METRICS))}")
+    return METRICS[recipe.validation.metric].higher_is_better is not False

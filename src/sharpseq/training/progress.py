@@ -1,0 +1,136 @@
+"""What a person sees while a model trains, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class ProgressBar(ProgressCallback):
+    """One progress bar a stage, with loss, tokens per second and time left, instead of a line for every log."""
+
+    training_bar: Any
+
+    def __init__(self, description: str = "training") -> None:
+        super().__init__()
+        self.description = description
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar where a resumed run stands."""
+        super().on_train_begin(args, state, control, **kwargs)
+        if self.training_bar is not None:
+            self.training_bar.set_description(self.description)
+            self.training_bar.initial = self.training_bar.n = self.current_step = state.global_step
+            self.training_bar.refresh()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show the newest numbers behind the bar."""
+        if self.training_bar is None or not logs:
+            return
+        shown = {"loss": "loss", "tokens_per_second": "tok/s", "weight_mean": "f'"}
+        values = {label: f"{logs[name]:.4g}" for name, label in shown.items() if name in logs}
+        if values:
+            self.training_bar.set_postfix(values)
+        evaluated = {name: f"{value:.4g}" for name, value in logs.items() if name.startswith("eval_")}
+        if evaluated:
+            step = f"{self.description}, step {state.global_step}: "
+            self.training_bar.write(step + ", ".join(f"{name[5:]} {value}" for name, value in evaluated.items()))
+
+
+class MetricsFile(TrainerCallback):
+    """Appends every log as a line of JSON, and forgets what lies behind the checkpoint that a run resumes from."""
+
+    def __init__(self, path: Path, *, stage: str) -> None:
+        self.path = path
+        self.stage = stage
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Drop rows of this stage that are newer than the state to resume."""
+        if not state.is_world_process_zero or not self.path.exists():
+            return
+        rows = read_metrics(self.path)
+        kept = [row for row in rows if row["stage"] != self.stage or row["step"] <= state.global_step]
+        if len(kept) < len(rows):
+            text = "".join(json.dumps(row) + "\n" for row in kept)
+            replacement = self.path.with_suffix(".tmp")
+            replacement.write_text(text, encoding="utf-8")
+            replacement.replace(self.path)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Append one row."""
+        if state.is_world_process_zero and logs:
+            row = {"stage": self.stage, "step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **logs}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a metrics file; a last line cut short by a kill is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+class StepStatistics:
+    """Gathers what happens between two logs: tokens per second, and the mean and spread of the weights f'(g)."""
+
+    def __init__(self) -> None:
+        self._weights: list[Tensor] = []
+        self._num_tokens = 0.0
+        self._seconds = 0.0
+        self._step_began = 0.0
+
+    def step_begins(self) -> None:
+        """Start the clock of an update; evaluation and saving lie outside it."""
+        self._step_began = time.perf_counter()
+
+    def step_ends(self) -> None:
+        """Stop the clock of an update."""
+        self._seconds += time.perf_counter() - self._step_began
+
+    def add(self, *, weights: Tensor, num_tokens: float) -> None:
+        """Record the weights (B,) and the target tokens of a micro-batch."""
+        self._weights.append(weights)
+        self._num_tokens += num_tokens
+
+    def pop(self) -> dict[str, float]:
+        """Return the statistics since the last call and start afresh; empty where nothing was recorded."""
+        if not self._weights:
+            return {}
+        weights = torch.cat(self._weights).double()
+        statistics = {
+            "weight_mean": weights.mean().item(),
+            "weight_min": weights.min().item(),
+            "weight_max": weights.max().item(),
+            "tokens_per_second": self._num_tokens / self._seconds if self._seconds else 0.0,
+        }
+        self.__init__()  # type: ignore[misc]
+        return statistics

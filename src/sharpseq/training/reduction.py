@@ -1,0 +1,60 @@
+"""From a loss of each sequence to one number, the same under accumulation and data parallelism."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sharpseq.scoring import IGNORED
+
+
+@dataclass(frozen=True)
+class Window:
+    """Totals of one optimiser update: all micro-batches of the accumulation window, on all processes.
+
+    Args:
+        num_sequences: Sequences in the window.
+        num_tokens: Scored target tokens in the window.
+        mean_weight: Mean weight f'(g) under the reduction, where the loss is to be divided by it.
+    """
+
+    num_sequences: float
+    num_tokens: float
+    mean_weight: float = 1.0
+
+
+def count_tokens(labels: Tensor, *, shifted: bool) -> Tensor:
+    """Return the number of scored tokens of each sequence, shape (B,).
+
+    Args:
+        labels: Target ids, shape (B, T), −100 where nothing is scored.
+        shifted: Whether the model predicts label t at position t − 1, so that the first is never scored.
+    """
+    return (labels[:, 1:] if shifted else labels).ne(IGNORED).sum(1)
+
+
+def reduce_losses(losses: Tensor, num_tokens: Tensor, *, reduction: str, window: Window) -> Tensor:
+    r"""Return this micro-batch's share of the window's loss, a scalar; the shares of a window add up to its mean.
+
+    Args:
+        losses: Loss of each sequence, shape (B,).
+        num_tokens: Scored tokens of each sequence, shape (B,).
+        reduction: ``per_sequence``, :math:`\sum_i \ell_i / N`, or ``per_token``,
+            :math:`\sum_i T_i \ell_i / \sum_i T_i`.
+        window: Totals of the window.
+
+    Example:
+        >>> losses, tokens = torch.tensor([1.0, 4.0]), torch.tensor([3, 1])
+        >>> reduce_losses(losses, tokens, reduction="per_token", window=Window(2, 4))
+        tensor(1.7500)
+    """
+    if reduction == "per_token":
+        return (losses * num_tokens).sum() / max(window.num_tokens, 1)
+    return losses.sum() / max(window.num_sequences, 1)
+
+
+def sequence_shares(num_tokens: Tensor, *, reduction: str) -> Tensor:
+    """Return how much each sequence counts under a reduction, unnormalised, shape (B,), float64."""
+    return (num_tokens if reduction == "per_token" else torch.ones_like(num_tokens)).double()

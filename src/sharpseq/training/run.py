@@ -1,0 +1,314 @@
+"""Running a recipe: stages, evaluation and report, each resumed where it stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from sharpseq.data import EncodedExample, Example, LengthFilter, encode, load_tokenizer
+from sharpseq.errors import UserError
+from sharpseq.evaluation import Comparison, EvaluationResult, compare_systems
+from sharpseq.evaluation.systems import evaluate_system
+from sharpseq.generation import SequenceGenerator, default_decoder, load_model
+from sharpseq.models import MODELS
+from sharpseq.recipe import Recipe, Stage
+from sharpseq.training.building import build_arguments, build_corpus, build_model, build_objective, build_tokenizer
+from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
+from sharpseq.training.feasibility import drop_infeasible
+from sharpseq.training.model_card import model_card
+from sharpseq.training.progress import MetricsFile, read_metrics
+from sharpseq.training.run_folder import RunFolder, whole_folder, write_whole
+from sharpseq.training.run_report import write_run_report
+from sharpseq.training.trainer import SequenceTrainer
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run produced.
+
+    Args:
+        folder: The run folder.
+        model: The final model's folder, which every command takes.
+        report: The report for people.
+        results: Every evaluation, in the order of stages and decodings, by name of the data set.
+        comparisons: Every system against the first one, by name of the data set.
+    """
+
+    folder: Path
+    model: Path
+    report: Path
+    results: Mapping[str, Sequence[EvaluationResult]]
+    comparisons: Mapping[str, Sequence[Comparison]]
+
+
+def run_recipe(recipe: Recipe, folder: str | Path | None = None, *, say: Say = print) -> RunResult | None:
+    """Train, evaluate and report as a recipe says; run again, it resumes where it stopped.
+
+    Under ``accelerate launch`` every process trains, and the first one alone evaluates and reports.
+
+    Args:
+        recipe: The recipe, from `load_recipe`.
+        folder: The run folder; by default ``runs/`` and the recipe's name.
+        say: Told what happens, a line at a time.
+
+    Returns:
+        Where everything is, and the results; None in the other processes of a distributed run.
+
+    Raises:
+        UserError: If data are missing or broken, the folder belongs to another recipe, or a loss is not finite.
+
+    Example:
+        >>> from sharpseq import load_recipe, run_recipe  # doctest: +SKIP
+        >>> run_recipe(load_recipe("quickstart")).model  # doctest: +SKIP
+        PosixPath('runs/quickstart/model')
+    """
+    processes = PartialState(cpu=not torch.accelerator.is_available())
+    run = _Run(recipe, RunFolder(Path(folder) if folder else Path("runs") / recipe.name), processes, say)
+    run.check_before_work()
+    run.train()
+    return run.conclude() if processes.is_main_process else None
+
+
+@dataclass
+class _Run:
+    """One run: the recipe, its folder, and what is loaded once and used by all stages."""
+
+    recipe: Recipe
+    folder: RunFolder
+    processes: PartialState
+    speak: Say
+    test_corpora: dict[str, list[Example]] = field(default_factory=dict)
+
+    def say(self, line: str) -> None:
+        if self.processes.is_main_process:
+            self.speak(line)
+
+    def train(self) -> None:
+        """Train the stages that are not done."""
+        with self.processes.main_process_first():
+            if self.folder.claim(self.recipe):
+                self.say(f"resuming {self.folder.path}")
+        for stage in self.recipe.stages:
+            self._train(stage)
+
+    def conclude(self) -> RunResult:
+        """Save the final model, evaluate and report."""
+        self._finish_model()
+        results = self._evaluate()
+        comparisons = {data: self._compare(data, systems) for data, systems in results.items()}
+        write_run_report(
+            self.folder,
+            self.recipe,
+            rows=read_metrics(self.folder.metrics) if self.folder.metrics.exists() else [],
+            corpora=self.test_corpora,
+            results=results,
+            comparisons=comparisons,
+        )
+        return RunResult(self.folder.path, self.folder.model, self.folder.report, results, comparisons)
+
+    def check_before_work(self) -> None:
+        """Find what can be known to be wrong before an hour of training."""
+        for stage in self.recipe.stages:
+            build_arguments(self.recipe, stage, self.folder.stage(stage.name))
+        for metric in (*self.recipe.evaluation.metrics, self.recipe.validation.metric):
+            if metric is not None:
+                _check_metric(metric)
+
+    # Data
+
+    @cached_property
+    def _train_corpus(self) -> list[Example]:
+        corpus = build_corpus(self.recipe.data.train, folder=self.recipe.data.folder)
+        if not corpus:
+            raise UserError("`data.train` is empty; there is nothing to learn from")
+        return corpus
+
+    @cached_property
+    def _validation_corpus(self) -> list[Example]:
+        return build_corpus(self.recipe.data.validation, folder=self.recipe.data.folder)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        with self.processes.main_process_first():
+            if not self.folder.tokenizer.exists():
+                tokenizer = build_tokenizer(self.recipe.tokenizer, self._train_corpus)
+                with whole_folder(self.folder.tokenizer) as folder:
+                    tokenizer.save_pretrained(folder)
+                self.say(f"tokenizer: {len(tokenizer)} entries")
+        return load_tokenizer(self.folder.tokenizer)
+
+    @property
+    def _is_autoregressive(self) -> bool:
+        return MODELS[self.recipe.model.type].kind == "autoregressive"
+
+    @cached_property
+    def _train_examples(self) -> list[EncodedExample]:
+        limits = self.recipe.data.limits
+        encoded = encode(self._train_corpus, self.tokenizer, append_eos_to_target=self._is_autoregressive)
+        kept, report = LengthFilter(
+            max_source_length=limits.max_source_length,
+            max_target_length=limits.max_target_length,
+            max_length_ratio=limits.max_length_ratio,
+            min_source_length=2,
+            min_target_length=2 if self._is_autoregressive else 1,
+        ).apply(encoded)
+        self.say(f"training data: {report}")
+        if self.recipe.model.type == "ctc":
+            kept, num_dropped = drop_infeasible(kept, factor=self.recipe.model.upsampling_factor)
+            if num_dropped:
+                self.say(
+                    f"training data: {num_dropped} examples left out whose target does not fit into "
+                    f"{self.recipe.model.upsampling_factor} frames a source token; raise `model.upsampling_factor` "
+                    "to keep them"
+                )
+        if not kept:
+            raise UserError("no training example is left; loosen `data.limits`")
+        return kept
+
+    @cached_property
+    def _validation_examples(self) -> list[EncodedExample]:
+        encoded = encode(self._validation_corpus, self.tokenizer, append_eos_to_target=self._is_autoregressive)
+        return [example for example in encoded if len(example.input_ids) <= self.recipe.model.max_source_positions]
+
+    # Training
+
+    def _train(self, stage: Stage) -> None:
+        if self.folder.stage_model(stage.name).exists():
+            self.say(f"stage {stage.name}: done before")
+            return
+        folder = self.folder.stage(stage.name)
+        arguments = build_arguments(self.recipe, stage, folder)
+        arguments.load_best_model_at_end = arguments.save_strategy != "no" and not stage.average_checkpoints
+        with self.processes.main_process_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint = newest_checkpoint(folder)
+        if checkpoint is not None:
+            self.say(f"stage {stage.name}: resuming at step {checkpoint.name.split('-')[-1]}")
+        else:
+            self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or 'fresh weights'}")
+        set_seed(self.recipe.seed)
+        trainer = SequenceTrainer(
+            self._starting_model(stage),
+            arguments,
+            objective=build_objective(stage.objective),
+            train_dataset=self._train_examples,
+            eval_dataset=self._validation_examples,
+            processing_class=self.tokenizer,
+            evaluators=[self._validation_metric] if self.recipe.validation.metric else [],
+            callbacks=[MetricsFile(self.folder.metrics, stage=stage.name)],
+            description=stage.name,
+        )
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        self._save_stage(stage, trainer)
+
+    def _starting_model(self, stage: Stage) -> PreTrainedModel:
+        start = self.recipe.start_of(stage)
+        if start is None:
+            return build_model(self.recipe.model, self.tokenizer)
+        return load_model(self.folder.stage_model(start))
+
+    def _save_stage(self, stage: Stage, trainer: SequenceTrainer) -> None:
+        if not trainer.is_world_process_zero():
+            trainer.accelerator.wait_for_everyone()
+            return
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if stage.average_checkpoints:
+            folders = list_checkpoints(self.folder.stage(stage.name))[-stage.average_checkpoints :]
+            model.load_state_dict(average_weights(folders), strict=False)
+            self.say(f"stage {stage.name}: mean of the last {len(folders)} checkpoints")
+        with whole_folder(self.folder.stage_model(stage.name)) as folder:
+            model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+        for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        trainer.accelerator.wait_for_everyone()
+
+    def _validation_metric(self, model: PreTrainedModel) -> dict[str, float]:
+        metric = self.recipe.validation.metric
+        if metric is None:
+            return {}
+        examples = self._validation_corpus[: self.recipe.validation.num_examples]
+        generator = SequenceGenerator(model, self.tokenizer, max_tokens=self.recipe.evaluation.max_tokens)
+        result, _ = evaluate_system(
+            generator,
+            [example.source for example in examples],
+            [example.references for example in examples],
+            metrics=[metric],
+        )
+        return {metric: result.metrics[metric].score}
+
+    # Results
+
+    def _finish_model(self) -> None:
+        if self.folder.model.exists():
+            return
+        with whole_folder(self.folder.model) as folder:
+            shutil.copytree(self.folder.stage_model(self.recipe.final_stage), folder, dirs_exist_ok=True)
+            write_whole(folder / "README.md", model_card(self.recipe))
+
+    def _evaluate(self) -> dict[str, list[EvaluationResult]]:
+        """Evaluate every stage that asks for it, decoded in every way, on validation and test data."""
+        self.test_corpora["validation"] = self._validation_corpus
+        for name, corpus in self.recipe.data.test.items():
+            self.test_corpora[name] = build_corpus(corpus, folder=self.recipe.data.folder)
+        results: dict[str, list[EvaluationResult]] = {data: [] for data in self.test_corpora}
+        for stage in self.recipe.stages:
+            if not stage.evaluate:
+                continue
+            for decoding in self.recipe.evaluation.decodings:
+                for data in self.test_corpora:
+                    results[data].append(self._evaluate_once(stage.name, decoding, data))
+        return results
+
+    def _evaluate_once(self, stage: str, decoding: str, data: str) -> EvaluationResult:
+        file = self.folder.evaluation(stage, decoding, data)
+        if file.exists():
+            return EvaluationResult.from_json(file.read_text(encoding="utf-8"), source=str(file))
+        options = dict(self.recipe.evaluation.decodings[decoding])
+        model = load_model(self.folder.stage_model(stage))
+        decoder = options.pop("decoder", None) or default_decoder(model)
+        generator = SequenceGenerator(
+            model, self.tokenizer, decoder=decoder, options=options, max_tokens=self.recipe.evaluation.max_tokens
+        )
+        corpus = self.test_corpora[data]
+        name = stage if len(self.recipe.evaluation.decodings) == 1 else f"{stage} {decoding}"
+        self.say(f"evaluating {name} on {data} ({len(corpus)} examples)")
+        result, outputs = evaluate_system(
+            generator,
+            [example.source for example in corpus],
+            [example.references for example in corpus],
+            metrics=self.recipe.evaluation.metrics,
+            name=name,
+            data=data,
+            latency_sentences=self.recipe.evaluation.latency_sentences if data != "validation" else 0,
+            decoder_settings={"decoder": decoder, **options},
+        )
+        scores = [{"log_prob": output.log_prob, "num_tokens": output.num_tokens} for output in outputs]
+        write_whole(file.with_suffix(".scores.jsonl"), "".join(json.dumps(score) + "\n" for score in scores))
+        write_whole(file, result.to_json())
+        return result
+
+    def _compare(self, data: str, results: Sequence[EvaluationResult]) -> list[Comparison]:
+        systems = {result.system: result.hypotheses or () for result in results}
+        if len(systems) < 2:
+            return []
+        references = [example.references for example in self.test_corpora[data]]
+        return compare_systems(systems, references, metrics=self.recipe.evaluation.metrics, data=data)
+
+
+def _check_metric(metric: str) -> None:
+    from sharpseq.evaluation import METRICS
+    from sharpseq.recipe import nearest
+
+    if metric not in METRICS:
+        raise UserError(f"metric `{metric}` is unknown; {nearest(metric, list(METRICS))}")

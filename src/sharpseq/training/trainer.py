@@ -1,0 +1,310 @@
+"""The trainer: joins any model with any objective."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback
+from transformers.trainer_utils import rotate_checkpoints
+
+from sharpseq.data import EncodedExample, SequenceCollator, TokenBudgetBatchSampler
+from sharpseq.errors import UserError
+from sharpseq.objectives import Annealed, Objective, sequence_weights
+from sharpseq.scoring import SequenceScores, score_model
+from sharpseq.training.arguments import SequenceTrainingArguments
+from sharpseq.training.checkpoints import seal_checkpoint
+from sharpseq.training.progress import ProgressBar, StepStatistics
+from sharpseq.training.reduction import Window, count_tokens, reduce_losses, sequence_shares
+
+Evaluator = Callable[[PreTrainedModel], Mapping[str, float]]
+"""Turns a model into named validation metrics, higher or lower is better as the arguments say."""
+
+
+class SequenceTrainer(Trainer):
+    """`transformers.Trainer` with a sequence-level objective in place of the model's own loss.
+
+    The loss is reduced once, over the whole accumulation window and all processes, so that batch × accumulation of
+    8×1, 2×4 and 1×8 on one process or two give the same update.
+
+    Args:
+        model: One of our models, or a Hugging Face seq2seq or causal language model.
+        args: Training arguments; `SequenceTrainingArguments` adds token-budget batches and the reduction.
+        objective: Turns `SequenceScores` into a loss of each sequence; maximum likelihood is an objective too.
+        train_dataset: A sequence of `sharpseq.data.EncodedExample`, or anything that ``data_collator`` understands.
+        eval_dataset: The same for validation.
+        data_collator: Makes batches with ``labels``; by default one that fits ``model``.
+        evaluators: Called with the model at each evaluation; what they return is logged with the prefix ``eval_``
+            and can select the best checkpoint.
+        description: What the progress bar says.
+        kwargs: Passed to `transformers.Trainer`.
+
+    Raises:
+        UserError: During training, when a loss is not finite; the message names the batch.
+    """
+
+    args: SequenceTrainingArguments
+    model: PreTrainedModel
+    objective: Objective
+    train_dataset: Any
+    eval_dataset: Any
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: SequenceTrainingArguments,
+        *,
+        objective: Objective,
+        train_dataset: Sequence[EncodedExample] | Any = None,
+        eval_dataset: Sequence[EncodedExample] | Any = None,
+        data_collator: Callable[[Sequence[Any]], dict[str, Tensor]] | None = None,
+        evaluators: Sequence[Evaluator] = (),
+        description: str = "training",
+        callbacks: Sequence[TrainerCallback] = (),
+        **kwargs: Any,
+    ) -> None:
+        self.objective = objective
+        self.evaluators = tuple(evaluators)
+        self.statistics = StepStatistics()
+        self.window = Window(0, 0)
+        self._train_batches: TokenBudgetBatchSampler | None = None
+        super().__init__(
+            model,
+            args,
+            data_collator=data_collator or collator_for(model),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            callbacks=[*callbacks, _Bookkeeping(self)],
+            **kwargs,
+        )
+        self.loss_is_scaled_for_ga = True
+        self.model_accepts_loss_kwargs = False
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(ProgressBar(description))
+
+    # Batches
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return batches of similar length within the token budget, the same number for every process."""
+        if self.args.max_tokens is None or not hasattr(self.train_dataset, "__getitem__"):
+            loader: DataLoader[Any] = super().get_train_dataloader()
+            return loader
+        self._train_batches = TokenBudgetBatchSampler(
+            [len(example.input_ids) for example in self.train_dataset],
+            [len(example.labels) for example in self.train_dataset],
+            max_tokens=self.args.max_tokens,
+            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+            num_replicas_multiple=self.args.world_size,
+        )
+        return self._loader(self.train_dataset, self._train_batches)
+
+    def _loader(self, dataset: Any, batches: TokenBudgetBatchSampler) -> DataLoader[Any]:
+        loader = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], None]:
+        """Collect the micro-batches of an update and count what the loss is divided by."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.window = self._window(batches)
+        return batches, None
+
+    def _window(self, batches: Sequence[dict[str, Any]]) -> Window:
+        totals = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        for batch in batches:
+            num_tokens = self._count_tokens(batch)
+            totals += torch.tensor([len(num_tokens), int(num_tokens.sum())], device=totals.device)
+        num_sequences, num_tokens_in_window = self._sum_over_processes(totals).tolist()
+        window = Window(num_sequences, num_tokens_in_window)
+        if self.args.normalize_weights and batches:
+            window = Window(num_sequences, num_tokens_in_window, self._mean_weight(batches))
+        return window
+
+    def _mean_weight(self, batches: Sequence[dict[str, Any]]) -> float:
+        """Return the mean weight f'(g) over the window, from one extra forward pass with the same dropout."""
+        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        with torch.random.fork_rng(enabled=True), torch.no_grad():
+            self.model_wrapped.train()
+            for batch in batches:
+                prepared = self._prepare_inputs(batch)
+                weights = sequence_weights(self._objective_now(), self._score(self.model_wrapped, prepared))
+                shares = sequence_shares(self._count_tokens(prepared), reduction=self.args.reduction)
+                sums += torch.stack([(shares * weights).sum(), shares.sum()])
+        weighted, total = self._sum_over_processes(sums).tolist()
+        return float(weighted / total)
+
+    def _count_tokens(self, batch: Mapping[str, Any]) -> Tensor:
+        return count_tokens(batch["labels"], shifted=not self.model.config.is_encoder_decoder)
+
+    def _sum_over_processes(self, values: Tensor) -> Tensor:
+        if self.args.world_size == 1:
+            return values
+        total: Tensor = self.accelerator.reduce(values, reduction="sum")
+        return total
+
+    # Loss
+
+    def _objective_now(self) -> Objective:
+        if isinstance(self.objective, Annealed):
+            return self.objective.at(self.state.global_step / max(self.state.max_steps, 1))
+        return self.objective
+
+    def _score(self, model: nn.Module, inputs: Mapping[str, Any]) -> SequenceScores:
+        batch = {name: value for name, value in inputs.items() if name != "example_ids"}
+        return score_model(model, batch, uniform=bool(getattr(self.objective, "needs_uniform", False)))
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return this micro-batch's share of the loss of the update."""
+        scores = self._score(model, inputs)
+        objective = self._objective_now()
+        losses = objective(scores)
+        num_tokens = self._count_tokens(inputs)
+        loss = reduce_losses(losses, num_tokens, reduction=self.args.reduction, window=self.window)
+        loss = loss / self.window.mean_weight
+        for name, values in (scores.regularizers or {}).items():
+            share = values.sum() / max(self.window.num_sequences, 1)
+            loss = loss + self._regularizer_weight(name) * share
+        if not torch.isfinite(loss):
+            raise UserError(self._describe_non_finite(losses, inputs))
+        self.statistics.add(weights=sequence_weights(objective, scores), num_tokens=int(num_tokens.sum()))
+        # Data parallelism averages gradients over processes; the window already counts them all.
+        loss = loss * self.args.world_size
+        return (loss, scores) if return_outputs else loss
+
+    def _regularizer_weight(self, name: str) -> float:
+        if name != "length":
+            raise ValueError(f"`regularizers` has {name!r}, for which there is no weight among the arguments")
+        return float(self.args.length_weight)
+
+    def _describe_non_finite(self, losses: Tensor, inputs: Mapping[str, Any]) -> str:
+        where = f"step {self.state.global_step + 1}"
+        if "example_ids" not in inputs:
+            return f"the loss is not finite at {where}; lower the learning rate or check the data"
+        ids = inputs["example_ids"]
+        bad = ids[~torch.isfinite(losses)].tolist()
+        which = f"training examples {bad[:10]}" if bad else f"the batch of training examples {ids.tolist()[:10]}"
+        return (
+            f"the loss is not finite at {where}, in {which} (counted from 0); check these lines, or lower "
+            "the learning rate. Nothing of this step was applied; the last checkpoint is whole"
+        )
+
+    # Evaluation
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return validation loss and metrics, logged.
+
+        Returns:
+            ``eval_loss`` under the objective's reduction, ``eval_nll`` in nats per token, the number of targets that
+            the model cannot write at all (``eval_infeasible``, if any; the other figures leave them out), and whatever
+            the evaluators return.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        self.model.eval()
+        metrics: dict[str, float] = {}
+        if dataset is not None:
+            metrics.update(self._evaluate_scores(dataset))
+        for evaluator in self.evaluators:
+            metrics.update(evaluator(self.model))
+        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        self.log(named)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+        return named
+
+    def _evaluate_scores(self, dataset: Sequence[EncodedExample]) -> dict[str, float]:
+        batches = TokenBudgetBatchSampler(
+            [len(example.input_ids) for example in dataset],
+            [len(example.labels) for example in dataset],
+            max_tokens=self.args.eval_max_tokens,
+            shuffle=False,
+            num_replicas_multiple=self.args.world_size,
+        )
+        names = ("loss", "shares", "nll", "tokens", "infeasible")
+        totals = torch.zeros(len(names), dtype=torch.float64, device=self.args.device)
+        objective = self._objective_now()
+        for batch in self._loader(dataset, batches):
+            inputs = self._prepare_inputs(batch)
+            scores = self._score(self.model_wrapped, inputs)
+            feasible = scores.log_prob != -torch.inf
+            shares = sequence_shares(self._count_tokens(inputs), reduction=self.args.reduction)[feasible]
+            losses = objective(scores)[feasible]
+            nll, tokens = -scores.log_prob[feasible].sum(), scores.num_tokens[feasible].sum()
+            totals += torch.stack([(shares * losses).sum(), shares.sum(), nll, tokens, (~feasible).sum()])
+        sums = dict(zip(names, self._sum_over_processes(totals).tolist(), strict=True))
+        metrics = {"loss": sums["loss"] / max(sums["shares"], 1), "nll": sums["nll"] / max(sums["tokens"], 1)}
+        if sums["infeasible"]:
+            metrics["infeasible"] = sums["infeasible"]
+        return metrics
+
+    # Logs and checkpoints
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the statistics of the steps since the last log beside the loss."""
+        if "loss" in logs:
+            logs = {**logs, **self.statistics.pop()}
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        # Older checkpoints go only after the new one is sealed, so that a kill at any moment leaves a whole one.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        folder = Path(self._get_output_dir(trial=trial))
+        try:
+            if self.args.should_save:
+                shutil.rmtree(folder / f"checkpoint-{self.state.global_step}", ignore_errors=True)
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            seal_checkpoint(folder / f"checkpoint-{self.state.global_step}")
+            rotate_checkpoints(
+                output_dir=str(folder),
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+            )
+
+
+class _Bookkeeping(TrainerCallback):
+    """Tells the trainer's own parts when epochs and steps begin."""
+
+    def __init__(self, trainer: SequenceTrainer) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trainer._train_batches is not None:
+            # A resumed epoch is a fraction past its beginning; a finished one is whole up to rounding.
+            self.trainer._train_batches.set_epoch(int((state.epoch or 0.0) + 1e-6))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.statistics.step_begins()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.statistics.step_ends()
+
+
+def collator_for(model: PreTrainedModel) -> SequenceCollator:
+    """Return a collator with a model's padding and, where it is autoregressive, its decoder start."""
+    is_autoregressive_seq2seq = model.config.is_encoder_decoder and not hasattr(model, "scores_labels")
+    start = model.config.decoder_start_token_id if is_autoregressive_seq2seq else None
+    return SequenceCollator(model.config.pad_token_id, decoder_start_token_id=start)

@@ -1,0 +1,302 @@
+"""What every decoder promises, whatever the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import M2M100Config, M2M100ForConditionalGeneration
+
+from sharpseq.decoding import DECODERS, DecodeOutput, EncoderOutput
+
+VOCAB_SIZE = 20
+EOS, PAD, BOS, MASK = 0, 1, 3, 4
+SPECIALS = (EOS, PAD, BOS, MASK)
+
+CASES = [
+    ("autoregressive", {}),
+    ("autoregressive", {"num_beams": 3, "length_penalty": 0.6}),
+    ("autoregressive", {"num_beams": 2, "min_length": 2, "max_length": 5, "no_repeat_ngram_size": 2}),
+    ("argmax", {}),
+    ("argmax", {"length_beam": 3}),
+    ("mask_predict", {}),
+    ("mask_predict", {"iterations": 3, "length_beam": 2}),
+    ("ctc_best_path", {}),
+    ("ctc_prefix_beam", {}),
+    ("ctc_prefix_beam", {"beam_size": 3, "top_k": 2}),
+]
+every_decoder = pytest.mark.parametrize(
+    ("name", "options"), CASES, ids=["-".join([name, *(f"{k}={v}" for k, v in o.items())]) for name, o in CASES]
+)
+
+
+@dataclass
+class FakeConfig:
+    pad_token_id: int = PAD
+    eos_token_id: int = EOS
+    bos_token_id: int = BOS
+    mask_token_id: int | None = MASK
+    blank_token_id: int | None = PAD
+    vocab_size: int = VOCAB_SIZE
+    max_target_positions: int = 12
+
+
+class FakeModel(nn.Module):
+    """Random weights, dropout, and the mean over real tokens as the only thing that positions know of each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = FakeConfig()
+        self.embedding = nn.Embedding(VOCAB_SIZE, 8)
+        self.positions = nn.Embedding(64, 8)
+        self.dropout = nn.Dropout(0.5)
+        self.output = nn.Linear(8, VOCAB_SIZE)
+        self.num_passes = 0
+        with torch.no_grad():
+            self.output.weight.mul_(8)
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+        hidden = self.embedding(input_ids) + self.positions(torch.arange(input_ids.shape[1]))
+        hidden = hidden + masked_mean(hidden, attention_mask.bool())[:, None]
+        return EncoderOutput(hidden=self.dropout(hidden), attention_mask=attention_mask, input_ids=input_ids)
+
+
+class FakeParallelModel(FakeModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.length = nn.Linear(8, 7)
+
+    def predict_length_log_probs(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
+        lengths = encoded.attention_mask.sum(1, keepdim=True) + torch.arange(-3, 4)
+        pooled = masked_mean(encoded.hidden, encoded.attention_mask.bool())
+        return lengths.clamp(min=1), self.length(pooled).log_softmax(-1)
+
+    def decode_parallel(
+        self, encoded: EncoderOutput, lengths: Tensor, *, decoder_input_ids: Tensor | None = None
+    ) -> Tensor:
+        self.num_passes += 1
+        if decoder_input_ids is None:
+            decoder_input_ids = torch.full((len(lengths), int(lengths.max())), MASK)
+        real = torch.arange(decoder_input_ids.shape[1]) < lengths[:, None]
+        states = self.embedding(decoder_input_ids) + self.positions(torch.arange(real.shape[1]))
+        states = states + masked_mean(states, real)[:, None]
+        states = states + masked_mean(encoded.hidden, encoded.attention_mask.bool())[:, None]
+        return self.output(self.dropout(torch.tanh(states)))
+
+
+class FakeCtcModel(FakeModel):
+    def decode_frames(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
+        self.num_passes += 1
+        frames = encoded.hidden.repeat_interleave(2, dim=1)
+        frames = frames + self.positions(torch.arange(frames.shape[1]))
+        mask = encoded.attention_mask.bool().repeat_interleave(2, dim=1)
+        return self.output(self.dropout(torch.tanh(frames))), mask
+
+
+def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
+    return states.masked_fill(~mask[:, :, None], 0).sum(1) / mask.sum(1, keepdim=True)
+
+
+def m2m100() -> M2M100ForConditionalGeneration:
+    config = M2M100Config(
+        vocab_size=VOCAB_SIZE,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        dropout=0.3,
+        init_std=0.5,
+        max_position_embeddings=32,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        bos_token_id=BOS,
+        mask_token_id=MASK,
+        decoder_start_token_id=EOS,
+        # Untied and unscaled, or a random model repeats its last token for ever.
+        tie_word_embeddings=False,
+        scale_embedding=False,
+    )
+    return M2M100ForConditionalGeneration(config)
+
+
+MODELS = {"autoregressive": m2m100, "parallel": FakeParallelModel, "ctc": FakeCtcModel}
+
+
+def model_for(name: str) -> Any:
+    # With this seed some autoregressive outputs end by themselves and others at their limit.
+    torch.manual_seed(27)
+    return MODELS[DECODERS[name].model_kinds[0]]().double().eval()
+
+
+def sources() -> dict[str, Tensor]:
+    """Four sources; the second has nothing but its end mark."""
+    rows = [[7, 9, 5, EOS], [EOS], [11, 6, 13, 8, 19, EOS], [12, 5, EOS]]
+    width = max(map(len, rows))
+    return {
+        "input_ids": torch.tensor([row + [PAD] * (width - len(row)) for row in rows]),
+        "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
+    }
+
+
+def outputs(output: DecodeOutput) -> list[list[int]]:
+    return [row[:length].tolist() for row, length in zip(output.sequences, output.num_tokens, strict=True)]
+
+
+def assert_same(output: DecodeOutput, expected: DecodeOutput) -> None:
+    assert outputs(output) == outputs(expected)
+    torch.testing.assert_close(output.log_prob, expected.log_prob)
+    assert output.num_tokens.tolist() == expected.num_tokens.tolist()
+
+
+def test_every_decoder_is_tested() -> None:
+    assert {name for name, _ in CASES} == set(DECODERS)
+
+
+@every_decoder
+def test_shapes_and_types(name: str, options: dict[str, Any]) -> None:
+    output = DECODERS[name].decode(model_for(name), sources(), **options)
+    assert output.sequences.shape == (4, int(output.num_tokens.max()))
+    assert output.sequences.dtype == output.num_tokens.dtype == torch.long
+    assert output.num_tokens.shape == output.log_prob.shape == (4,)
+    assert output.log_prob.dtype == torch.float64
+    behind = torch.arange(output.sequences.shape[1]) >= output.num_tokens[:, None]
+    assert (output.sequences[behind] == PAD).all()
+    # What is decoded may be trained on, so it must not be an inference tensor.
+    assert not output.sequences.is_inference()
+    assert not output.log_prob.requires_grad
+
+
+@every_decoder
+def test_no_special_tokens(name: str, options: dict[str, Any]) -> None:
+    output = DECODERS[name].decode(model_for(name), sources(), **options)
+    assert not {token for row in outputs(output) for token in row} & set(SPECIALS)
+    assert output.num_tokens.sum() > 0
+
+
+@every_decoder
+def test_log_prob_is_a_log_probability(name: str, options: dict[str, Any]) -> None:
+    output = DECODERS[name].decode(model_for(name), sources(), **options)
+    assert output.log_prob.isfinite().all()
+    assert (output.log_prob <= 0).all()
+
+
+@every_decoder
+def test_padding_changes_nothing(name: str, options: dict[str, Any]) -> None:
+    model, batch = model_for(name), sources()
+    padded = {
+        "input_ids": nn.functional.pad(batch["input_ids"], (0, 5), value=PAD),
+        "attention_mask": nn.functional.pad(batch["attention_mask"], (0, 5)),
+    }
+    decode = DECODERS[name].decode
+    assert_same(decode(model, padded, **options), decode(model, batch, **options))
+
+
+@every_decoder
+def test_order_of_the_batch_changes_nothing(name: str, options: dict[str, Any]) -> None:
+    model, batch, decode = model_for(name), sources(), DECODERS[name].decode
+    order = torch.tensor([2, 0, 3, 1])
+    output = decode(model, {key: value[order] for key, value in batch.items()}, **options)
+    back = order.argsort()
+    restored = DecodeOutput(output.sequences[back], output.log_prob[back], output.num_tokens[back], output.num_passes)
+    assert_same(restored, decode(model, batch, **options))
+
+
+@every_decoder
+def test_a_batch_is_its_sources_one_by_one(name: str, options: dict[str, Any]) -> None:
+    model, batch, decode = model_for(name), sources(), DECODERS[name].decode
+    together = decode(model, batch, **options)
+    for row, mask in enumerate(batch["attention_mask"]):
+        width = int(mask.sum())
+        alone = decode(model, {key: value[row : row + 1, :width] for key, value in batch.items()}, **options)
+        assert outputs(alone) == outputs(together)[row : row + 1]
+        torch.testing.assert_close(alone.log_prob, together.log_prob[row : row + 1])
+
+
+@every_decoder
+def test_replay(name: str, options: dict[str, Any]) -> None:
+    model, batch, decode = model_for(name), sources(), DECODERS[name].decode
+    before = torch.get_rng_state()
+    first = decode(model, batch, generator=torch.Generator().manual_seed(1), **options)
+    second = decode(model, batch, generator=torch.Generator().manual_seed(1), **options)
+    assert torch.equal(first.sequences, second.sequences)
+    assert torch.equal(first.log_prob, second.log_prob)
+    assert torch.equal(torch.get_rng_state(), before), "the global generator belongs to the caller"
+
+
+@every_decoder
+def test_decodes_without_dropout_and_leaves_the_model_as_it_was(name: str, options: dict[str, Any]) -> None:
+    model, batch, decode = model_for(name), sources(), DECODERS[name].decode
+    expected = decode(model, batch, **options)
+    model.train()
+    frozen = next(module for module in model.modules() if isinstance(module, nn.Embedding)).eval()
+    assert_same(decode(model, batch, **options), expected)
+    assert [module for module in model.modules() if not module.training] == [frozen]
+
+
+@every_decoder
+def test_inputs_are_not_modified(name: str, options: dict[str, Any]) -> None:
+    model, batch = model_for(name), sources()
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    DECODERS[name].decode(model, batch, **options)
+    assert all(torch.equal(batch[key], value) for key, value in sources().items())
+    assert all(torch.equal(weights[key], value) for key, value in model.state_dict().items())
+
+
+def test_the_autoregressive_model_is_no_trivial_case() -> None:
+    lengths = DECODERS["autoregressive"].decode(model_for("autoregressive"), sources()).num_tokens.tolist()
+    limits = [2 * int(mask.sum()) + 10 for mask in sources()["attention_mask"]]
+    assert [length < limit for length, limit in zip(lengths, limits, strict=True)] == [False, False, False, True]
+    assert len(set(lengths)) == 4
+
+
+@every_decoder
+def test_only_the_end_mark_as_source(name: str, options: dict[str, Any]) -> None:
+    batch = {"input_ids": torch.tensor([[EOS], [EOS]]), "attention_mask": torch.ones(2, 1, dtype=torch.long)}
+    output = DECODERS[name].decode(model_for(name), batch, **options)
+    assert output.log_prob.isfinite().all()
+    assert outputs(output)[0] == outputs(output)[1]
+
+
+@every_decoder
+def test_bfloat16_models_get_float32_log_probs(name: str, options: dict[str, Any]) -> None:
+    output = DECODERS[name].decode(model_for(name).bfloat16(), sources(), **options)
+    assert output.log_prob.dtype == torch.float32
+    assert output.log_prob.isfinite().all()
+
+
+@every_decoder
+def test_num_passes_counts_what_ran(name: str, options: dict[str, Any]) -> None:
+    model = model_for(name)
+    if name == "autoregressive":
+        passes: list[int] = []
+        model.model.decoder.register_forward_hook(lambda *_: passes.append(1))
+        output = DECODERS[name].decode(model, sources(), **options)
+        assert len(passes) == output.num_passes + 1, "the steps, and one pass that scores the result"
+        assert output.num_passes > int(output.num_tokens.max())
+    else:
+        output = DECODERS[name].decode(model, sources(), **options)
+        assert model.num_passes == output.num_passes == options.get("iterations", 1)
+
+
+def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
+    with pytest.raises(TypeError):
+        DECODERS["mine"] = DECODERS["argmax"]  # type: ignore[index]
+    assert dict(DECODERS["argmax"].options) == {"length_beam": 1}
+    assert dict(DECODERS["ctc_best_path"].options) == {}
+    assert dict(DECODERS["autoregressive"].options) == {
+        "num_beams": 1,
+        "length_penalty": 1.0,
+        "min_length": 0,
+        "max_length": None,
+        "no_repeat_ngram_size": 0,
+    }
+    assert [name for name, spec in DECODERS.items() if spec.takes_rescorer] == ["argmax", "mask_predict"]
+    for spec in DECODERS.values():
+        assert spec.description and "\n" not in spec.description
+        assert spec.reference and set(spec.model_kinds) <= set(MODELS)

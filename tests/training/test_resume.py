@@ -1,0 +1,104 @@
+"""Killed at any moment and started again, a run ends with the same bits."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_recipe import write_recipe
+
+from sharpseq import UserError, load_recipe, run_recipe
+from sharpseq.training.checkpoints import MANIFEST, is_whole, newest_checkpoint, seal_checkpoint
+from sharpseq.training.progress import read_metrics
+
+RUN = "import sys; from sharpseq import load_recipe, run_recipe; run_recipe(load_recipe(sys.argv[1]), sys.argv[2])"
+
+
+def start(recipe: Path, run: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(recipe), str(run)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def kill_when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, process.communicate()[0][-2000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def finish(recipe: Path, run: Path) -> str:
+    process = start(recipe, run)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+@pytest.mark.slow
+def test_killed_three_times_a_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    finish(recipe, straight)
+
+    stages = broken / "stages"
+    # While a checkpoint is being written: its folder is there and its seal is not.
+    kill_when(start(recipe, broken), lambda: (stages / "first" / "checkpoint-8").exists())
+    # While the finished stage is being saved, or right after.
+    kill_when(start(recipe, broken), lambda: (stages / "first" / "model.partial").exists())
+    # Between two checkpoints of the second stage.
+    kill_when(start(recipe, broken), lambda: (stages / "second" / "checkpoint-4" / MANIFEST).exists())
+    output = finish(recipe, broken)
+    assert "resuming" in output
+
+    for part in ("stages/first/model", "stages/second/model", "model"):
+        assert (broken / part / "model.safetensors").read_bytes() == (straight / part / "model.safetensors").read_bytes()
+
+    def losses(run: Path) -> list[tuple[str, int, float]]:
+        rows = read_metrics(run / "metrics.jsonl")
+        return [(row["stage"], row["step"], row["eval_nll"]) for row in rows if "eval_nll" in row]
+
+    assert losses(broken) == losses(straight)
+    assert "done before" in finish(recipe, broken)
+
+
+def test_half_written_checkpoint_is_never_taken_for_a_whole_one(tmp_path: Path) -> None:
+    for step in (4, 8, 12):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "optimizer.pt").write_bytes(b"moments")
+    seal_checkpoint(tmp_path / "checkpoint-4")
+    seal_checkpoint(tmp_path / "checkpoint-8")
+    (tmp_path / "checkpoint-8" / "optimizer.pt").write_bytes(b"mom")  # cut short after it was sealed
+    assert is_whole(tmp_path / "checkpoint-4")
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4"]
+
+
+def test_run_folder_of_another_recipe_is_refused_and_left_alone(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "precious.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty and not a run"):
+        run_recipe(load_recipe(recipe), run)
+    (run / "precious.txt").unlink()
+    shrunk = ["stages.0.training.max_steps=1", "stages.1.training.max_steps=1"]
+    result = run_recipe(load_recipe(recipe, overrides=shrunk), run, say=lambda line: None)
+    before = (result.model / "model.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"another recipe \(`stages.1.objective.k` is 2.0 there and 3.0 here\)"):
+        run_recipe(load_recipe(recipe, overrides=[*shrunk, "stages.1.objective.k=3"]), run)
+    assert (result.model / "model.safetensors").read_bytes() == before

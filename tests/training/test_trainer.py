@@ -1,0 +1,207 @@
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_task import examples, tiny_model, trainer, weights
+
+from sharpseq import UserError, convex_composition, exponential, maximum_likelihood
+from sharpseq.data import SequenceCollator, TokenBudgetBatchSampler
+from sharpseq.models import MODELS
+from sharpseq.objectives import annealed
+from sharpseq.scoring import SequenceScores, score_model
+from sharpseq.training.reduction import Window, reduce_losses
+
+WINDOWS = [(8, 1), (2, 4), (1, 8)]
+# A CMLM masks at random, so how a window is cut into batches changes what it sees.
+DETERMINISTIC = [name for name in MODELS if name != "cmlm"]
+
+
+@pytest.mark.parametrize("reduction", ["per_sequence", "per_token"])
+@pytest.mark.parametrize("family", DETERMINISTIC)
+def test_accumulation_gives_the_same_update(family: str, reduction: str, tmp_path: Path) -> None:
+    results, logs = [], []
+    for batch_size, steps in WINDOWS:
+        run = trainer(
+            tmp_path,
+            family,
+            objective=convex_composition(exponential(2.0)),
+            reduction=reduction,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=steps,
+        )
+        run.train()
+        results.append(weights(run.model))
+        logs.append([row["loss"] for row in run.state.log_history if "loss" in row])
+    start = weights(tiny_model(family).double())
+    assert any(not torch.equal(start[name], results[0][name]) for name in start)
+    for other, log in zip(results[1:], logs[1:], strict=True):
+        torch.testing.assert_close(other, results[0])
+        assert log == pytest.approx(logs[0])
+
+
+@pytest.mark.parametrize("reduction", ["per_sequence", "per_token"])
+def test_division_by_the_mean_weight_spans_the_accumulation_window(reduction: str, tmp_path: Path) -> None:
+    results = []
+    for batch_size, steps in WINDOWS:
+        run = trainer(
+            tmp_path,
+            "ctc",
+            objective=convex_composition(exponential(3.0)),
+            reduction=reduction,
+            normalize_weights=True,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=steps,
+        )
+        run.train()
+        results.append(weights(run.model))
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0])
+
+
+def test_division_by_the_mean_weight_is_the_definition(tmp_path: Path) -> None:
+    """One update of plain SGD against the formula, from the gradient of a hand-made loss."""
+    run = trainer(
+        tmp_path,
+        "vanilla_nat",
+        count=8,
+        objective=convex_composition(exponential(3.0)),
+        normalize_weights=True,
+        max_steps=1,
+        learning_rate=0.1,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=8,
+        length_weight=0.5,
+    )
+    run.train()
+
+    model = tiny_model("vanilla_nat").double().train()
+    batch = SequenceCollator(1)(examples(8, autoregressive=False))
+    del batch["example_ids"]
+    scores = score_model(model, batch)
+    g = scores.log_prob / scores.num_tokens
+    weight = (3 * (3 * g).exp()).detach().mean()
+    loss = -(3 * g).exp().mean() / weight + 0.5 * scores.regularizers["length"].mean()
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(run.model.get_parameter(name), parameter - 0.1 * parameter.grad)
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_overfits_a_batch_and_logs_weights_and_speed(family: str, tmp_path: Path) -> None:
+    run = trainer(
+        tmp_path,
+        family,
+        count=6,
+        max_steps=300,
+        optim="adamw_torch",
+        learning_rate=1e-2,
+        max_tokens=200,
+        logging_steps=50,
+        eval_dataset=examples(6, autoregressive=family == "autoregressive"),
+    )
+    run.train()
+    assert run.evaluate()["eval_nll"] < 0.3
+    row = next(row for row in run.state.log_history if "loss" in row)
+    assert row["weight_mean"] == row["weight_min"] == row["weight_max"] == pytest.approx(1.0)
+    assert row["tokens_per_second"] > 0
+
+
+def test_logged_weights_are_the_derivative_of_the_transform(tmp_path: Path) -> None:
+    run = trainer(tmp_path, "ctc", objective=convex_composition(exponential(2.0)), max_tokens=100, max_steps=1)
+    run.train()
+    row = run.state.log_history[0]
+    model = tiny_model("ctc").double()
+    sampler = TokenBudgetBatchSampler(
+        [len(e.input_ids) for e in run.train_dataset],
+        [len(e.labels) for e in run.train_dataset],
+        max_tokens=100,
+        seed=run.args.seed,
+    )
+    batch = SequenceCollator(1)([run.train_dataset[i] for i in next(iter(sampler))])
+    del batch["example_ids"]
+    scores = score_model(model, batch)
+    expected = 2 * (2 * scores.log_prob / scores.num_tokens).exp()
+    assert row["weight_mean"] == pytest.approx(expected.mean().item())
+    assert row["weight_min"] == pytest.approx(expected.min().item())
+    assert row["weight_max"] == pytest.approx(expected.max().item())
+
+
+def test_annealed_objective_follows_the_updates(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    def make(k: float) -> object:
+        seen.append(k)
+        return maximum_likelihood()
+
+    trainer(tmp_path, "ctc", objective=annealed(make, start=0, end=4), max_steps=4).train()
+    assert sorted(set(seen)) == [0, 1, 2, 3, 4] or sorted(set(seen)) == [0, 1, 2, 3]
+
+
+def test_epochs_shuffle_differently_and_reproducibly(tmp_path: Path) -> None:
+    orders = []
+    for _ in range(2):
+        run = trainer(tmp_path, "ctc", max_tokens=30, num_train_epochs=2, max_steps=-1)
+        collate = run.data_collator
+        seen: list[int] = []
+        run.data_collator = lambda batch, seen=seen, collate=collate: (
+            seen.extend(example.index for example in batch) or collate(batch)
+        )
+        run.train()
+        orders.append(seen)
+    assert orders[0] == orders[1]
+    first, second = orders[0][:24], orders[0][24:]
+    assert sorted(first) == sorted(second) == list(range(24))
+    assert first != second
+
+
+def test_non_finite_loss_stops_the_run_and_names_the_examples(tmp_path: Path) -> None:
+    def poisoned(scores: SequenceScores) -> torch.Tensor:
+        loss = -scores.normalized_log_prob()
+        return torch.where(scores.num_tokens == 6, torch.nan, loss)
+
+    run = trainer(tmp_path, "ctc", objective=poisoned, max_steps=10, max_tokens=400)
+    before = weights(run.model)
+    longest = [example.index for example in run.train_dataset if len(example.labels) == 6]
+    with pytest.raises(UserError, match=r"not finite at step 1, in training examples \[") as failure:
+        run.train()
+    assert all(str(index) in str(failure.value) for index in longest[:3])
+    torch.testing.assert_close(weights(run.model), before, rtol=0, atol=0)
+
+
+def test_evaluation_counts_infeasible_targets_and_leaves_them_out(tmp_path: Path) -> None:
+    from sharpseq.data import EncodedExample
+
+    feasible = examples(5, autoregressive=False)
+    infeasible = EncodedExample(5, [5, 0], [6, 6, 6])
+    run = trainer(tmp_path, "ctc", eval_dataset=[*feasible, infeasible])
+    metrics = run.evaluate()
+    assert metrics["eval_infeasible"] == 1
+    alone = trainer(tmp_path, "ctc", eval_dataset=feasible).evaluate()
+    assert "eval_infeasible" not in alone
+    assert metrics["eval_nll"] == pytest.approx(alone["eval_nll"])
+    assert metrics["eval_loss"] == pytest.approx(alone["eval_loss"])
+
+
+@pytest.mark.parametrize("family", ["autoregressive", "vanilla_nat"])
+def test_evaluation_loss_does_not_depend_on_the_batches(family: str, tmp_path: Path) -> None:
+    dataset = examples(20, autoregressive=family == "autoregressive", seed=3)
+    results = [
+        trainer(tmp_path, family, eval_dataset=dataset, eval_max_tokens=budget).evaluate() for budget in (8, 50, 4000)
+    ]
+    assert results[0]["eval_loss"] == pytest.approx(results[1]["eval_loss"]) == pytest.approx(results[2]["eval_loss"])
+
+
+def test_reduction_is_the_formula() -> None:
+    losses, tokens = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([5, 3, 0])
+    window = Window(num_sequences=6, num_tokens=16)
+    assert reduce_losses(losses, tokens, reduction="per_sequence", window=window) == 9 / 6
+    assert reduce_losses(losses, tokens, reduction="per_token", window=window) == 11 / 16
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"reduction": "mean"}, "per_sequence, per_token"), ({"max_tokens": 0}, "got 0"), ({"length_weight": -1}, "got -1")],
+)
+def test_impossible_arguments_are_refused(settings: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, "ctc", **settings)

@@ -1,0 +1,80 @@
+"""Hugging Face data sets from local folders, without a network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sharpseq.data import Example, hugging_face_dataset, stream_hugging_face_dataset
+from sharpseq.errors import UserError
+
+datasets = pytest.importorskip("datasets")
+
+ROWS = [{"translation": {"de": "ein Hund", "en": "a dog"}}, {"translation": {"de": "", "en": "nothing"}}]
+EXAMPLES = [Example("ein Hund", "a dog"), Example("", "nothing")]
+FIELDS = {"source": "translation.de", "target": "translation.en"}
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+
+@pytest.fixture(params=["data files", "saved data set", "saved splits"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    path = tmp_path / "corpus"
+    if request.param == "data files":
+        path.mkdir()
+        (path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    else:
+        rows = datasets.Dataset.from_list(ROWS, split="train")
+        saved = rows if request.param == "saved data set" else datasets.DatasetDict(train=rows)
+        saved.save_to_disk(path)
+    return str(path)
+
+
+def test_local_folders(folder: str) -> None:
+    assert hugging_face_dataset(folder, split="train", **FIELDS) == EXAMPLES
+    assert hugging_face_dataset(folder, split="train", streaming=True, **FIELDS) == EXAMPLES
+    stream = stream_hugging_face_dataset(folder, split="train", **FIELDS)
+    assert next(stream) == EXAMPLES[0]
+
+
+def test_unknown_split(folder: str) -> None:
+    with pytest.raises(UserError, match=r"corpus \(test\): .*train") as caught:
+        hugging_face_dataset(folder, split="test", **FIELDS)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_column(folder: str) -> None:
+    with pytest.raises(UserError, match=r"row 1: no field `translation\.fr`.*`translation\.de`, `translation\.en`"):
+        hugging_face_dataset(folder, split="train", source="translation.fr", target="translation.en")
+
+
+def test_broken_data_file(tmp_path: Path) -> None:
+    path = tmp_path / "broken"
+    path.mkdir()
+    (path / "train.jsonl").write_text('{"source": "a"\n{]\n')
+    with pytest.raises(UserError, match=r"broken \(train\): the data set cannot be read"):
+        hugging_face_dataset(str(path), split="train", source="source", target="target")
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such folder"):
+        hugging_face_dataset(str(tmp_path / "absent"), split="train", **FIELDS)
+
+
+def test_offline() -> None:
+    with pytest.raises(UserError, match=r"nobody/nothing \(train\): the data set cannot be read"):
+        hugging_face_dataset("nobody/nothing", split="train", **FIELDS)
+
+
+def test_consumer_errors_pass_through(folder: str) -> None:
+    stream = stream_hugging_face_dataset(folder, split="train", **FIELDS)
+    next(stream)
+    with pytest.raises(ValueError, match="mine"):
+        stream.throw(ValueError("mine"))

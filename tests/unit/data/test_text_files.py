@@ -1,0 +1,106 @@
+"""Lines of text: only a line feed ends one, and every fault names its place."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from sharpseq.data import iter_lines, read_lines
+from sharpseq.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"", []),
+        (b"\n", [""]),
+        (b"one\n\nthree\n", ["one", "", "three"]),
+        (b"one\nno end", ["one", "no end"]),
+        (b"one\r\ntwo\r\n", ["one", "two"]),
+        (b"lone\rreturn\n", ["lone\rreturn"]),
+        (b"twice\r\r\n", ["twice\r"]),
+        ("a\u2028b\u0085c\x0cd\x1ce\n".encode(), ["a\u2028b\u0085c\x0cd\x1ce"]),
+        (b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n", ["one", "\ufefftwo"]),
+        ("  spaces kept \u00a0\n".encode(), ["  spaces kept \u00a0"]),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_lines(tmp_path: Path, content: bytes, lines: list[str], suffix: str) -> None:
+    path = tmp_path / f"text{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    assert read_lines(path) == lines
+    assert read_lines(str(path)) == lines
+    assert list(iter_lines(io.BytesIO(content))) == lines
+
+
+def test_invalid_utf8_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "latin.txt"
+    path.write_bytes(b"fine\nalso fine\nStra\xdfe\n")
+    with pytest.raises(UserError, match=r"latin\.txt:3: not valid UTF-8 \(byte 0xdf at byte 5") as caught:
+        read_lines(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_invalid_utf8_comes_after_the_lines_before_it() -> None:
+    lines = iter_lines(io.BytesIO(b"fine\n\xff\n"))
+    assert next(lines) == "fine"
+    with pytest.raises(UserError, match=r"<stream>:2: not valid UTF-8"):
+        next(lines)
+
+
+def test_stream_is_read_from_where_it_stands_and_stays_open() -> None:
+    stream = io.BytesIO(b"read\nrest\n")
+    stream.readline()
+    assert list(iter_lines(stream)) == ["rest"]
+    assert not stream.closed
+
+
+@pytest.mark.parametrize("kept", [0, 5, 30, -4])
+def test_truncated_gzip(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "cut.gz"
+    path.write_bytes(gzip.compress(bytes(range(32, 127)) * 50)[:kept])
+    with pytest.raises(UserError, match=r"cut\.gz: the gzip file is cut off"):
+        read_lines(path)
+
+
+def test_damaged_gzip(tmp_path: Path) -> None:
+    whole = bytearray(gzip.compress(os.urandom(2000).hex().encode()))
+    whole[200] ^= 0xFF
+    path = tmp_path / "bad.gz"
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match=r"bad\.gz"):
+        read_lines(path)
+
+
+def test_gzip_in_name_only(tmp_path: Path) -> None:
+    path = tmp_path / "plain.gz"
+    path.write_text("plain text\n")
+    with pytest.raises(UserError, match=r"plain\.gz: not a sound gzip file"):
+        read_lines(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.txt: no such file"):
+        read_lines(tmp_path / "absent.txt")
+
+
+def test_directory(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a directory"):
+        read_lines(tmp_path)
+
+
+def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Rights do not stop the superuser, under whom tests may run: the refusal is put in place of the real one.
+    path = tmp_path / "secret.txt"
+    path.write_text("secret")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"secret\.txt: cannot be read \(Permission denied\)"):
+        read_lines(path)

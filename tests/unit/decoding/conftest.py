@@ -1,0 +1,115 @@
+"""Models whose every output a test can dictate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import M2M100Config, M2M100ForConditionalGeneration
+
+from sharpseq.decoding import EncoderOutput
+
+EOS, PAD, BOS, MASK = 0, 1, 3, 4
+
+
+@dataclass(frozen=True)
+class Config:
+    pad_token_id: int = PAD
+    eos_token_id: int = EOS
+    bos_token_id: int | None = BOS
+    mask_token_id: int | None = MASK
+    blank_token_id: int | None = PAD
+    max_target_positions: int = 50
+
+
+class DictatedParallelModel:
+    """Predicts given lengths; its logits are a function of the source rows, the lengths and the observed ids."""
+
+    def __init__(self, lengths: Tensor, log_probs: Tensor, logits: Callable[..., Tensor], **config: Any) -> None:
+        self.config = replace(Config(), **config)
+        self.lengths, self.log_probs, self.logits = lengths, log_probs, logits
+        self.observed: list[Tensor | None] = []
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+        return EncoderOutput(hidden=input_ids[:, :, None].double(), attention_mask=attention_mask, input_ids=input_ids)
+
+    def predict_length_log_probs(self, encoder_output: EncoderOutput, /) -> tuple[Tensor, Tensor]:
+        return self.lengths, self.log_probs
+
+    def decode_parallel(
+        self, encoder_output: EncoderOutput, lengths: Tensor, /, *, decoder_input_ids: Tensor | None = None
+    ) -> Tensor:
+        self.observed.append(decoder_input_ids)
+        return self.logits(encoder_output.input_ids, lengths, decoder_input_ids)
+
+
+class DictatedCtcModel:
+    """Returns given frames; all of them are real unless a mask says otherwise."""
+
+    def __init__(self, logits: Tensor, mask: Tensor | None = None, **config: Any) -> None:
+        self.config = replace(Config(), **config)
+        self.logits = logits
+        self.mask = torch.ones(logits.shape[:2], dtype=torch.bool) if mask is None else mask
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+        return EncoderOutput(hidden=input_ids[:, :, None].double(), attention_mask=attention_mask, input_ids=input_ids)
+
+    def decode_frames(self, encoder_output: EncoderOutput, /) -> tuple[Tensor, Tensor]:
+        return self.logits, self.mask
+
+
+def make_m2m100(seed: int, *, vocab_size: int = 20, eos_scale: float = 1.0) -> M2M100ForConditionalGeneration:
+    """A random model; with ``eos_scale`` 2 and seed 10, 27 or 30 its outputs end by themselves."""
+    torch.manual_seed(seed)
+    config = M2M100Config(
+        vocab_size=vocab_size,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        init_std=0.5,
+        max_position_embeddings=32,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        bos_token_id=BOS,
+        mask_token_id=MASK,
+        decoder_start_token_id=EOS,
+        tie_word_embeddings=False,
+        scale_embedding=False,
+    )
+    model = M2M100ForConditionalGeneration(config).double().eval()
+    with torch.no_grad():
+        model.lm_head.weight[EOS] *= eos_scale
+    return model
+
+
+@pytest.fixture
+def parallel_model() -> type[DictatedParallelModel]:
+    return DictatedParallelModel
+
+
+@pytest.fixture
+def ctc_model() -> type[DictatedCtcModel]:
+    return DictatedCtcModel
+
+
+@pytest.fixture
+def m2m100() -> Callable[..., M2M100ForConditionalGeneration]:
+    return make_m2m100
+
+
+@pytest.fixture
+def batch() -> dict[str, Tensor]:
+    """Four sources of 4, 1, 6 and 3 tokens, the end mark included."""
+    rows = [[7, 9, 5, EOS], [EOS], [11, 6, 13, 8, 19, EOS], [12, 5, EOS]]
+    return {
+        "input_ids": torch.tensor([row + [PAD] * (6 - len(row)) for row in rows]),
+        "attention_mask": torch.tensor([[1] * len(row) + [0] * (6 - len(row)) for row in rows]),
+    }
