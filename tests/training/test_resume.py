@@ -64,7 +64,9 @@ def test_killed_three_times_a_run_ends_with_the_same_bits(tmp_path: Path) -> Non
     assert "resuming" in output
 
     for part in ("stages/first/model", "stages/second/model", "model"):
-        assert (broken / part / "model.safetensors").read_bytes() == (straight / part / "model.safetensors").read_bytes()
+        assert (broken / part / "model.safetensors").read_bytes() == (
+            straight / part / "model.safetensors"
+        ).read_bytes()
 
     def losses(run: Path) -> list[tuple[str, int, float]]:
         rows = read_metrics(run / "metrics.jsonl")

@@ -200,7 +200,11 @@ def test_reduction_is_the_formula() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"reduction": "mean"}, "per_sequence, per_token"), ({"max_tokens": 0}, "got 0"), ({"length_weight": -1}, "got -1")],
+    [
+        ({"reduction": "mean"}, "per_sequence, per_token"),
+        ({"max_tokens": 0}, "got 0"),
+        ({"length_weight": -1}, "got -1"),
+    ],
 )
 def test_impossible_arguments_are_refused(settings: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):

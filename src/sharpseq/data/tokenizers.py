@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sharpseq.data.hub_names import is_missing_path
-from sharpseq.data.unigram import train_unigram
 from sharpseq.errors import UserError
 
 TokenizerKind = Literal["bpe", "unigram", "characters"]
@@ -32,7 +31,10 @@ def train_tokenizer(
     symbols: str | None = None,
     source_lowercase: bool = False,
 ) -> PreTrainedTokenizerFast:
-    r"""Train one tokenizer for sources and targets; the same texts always give the same tokenizer.
+    r"""Train one tokenizer for sources and targets.
+
+    The same texts always give the same ``bpe`` and ``characters`` tokenizer. The unigram trainer of the library adds up
+    in no fixed order, so its scores differ in the last digits from run to run; keep the saved tokenizer.
 
     ``bpe`` and ``unigram`` mark each space with ``▁`` at the start of the next piece, as SentencePiece does, and put
     one in front of the text: ``"A dog"`` becomes ``▁A ▁dog``. Decoding gives back the text itself, repeated and leading
@@ -206,20 +208,18 @@ def _train_pieces(texts: Iterable[str], *, kind: TokenizerKind, vocab_size: int)
             pre_tokenizers.Split(Regex(f"<(?={'|'.join(token[1:] for token in SPECIAL_TOKENS)})"), behavior="isolated"),
         ]
     )
-    if kind == "unigram":
-        words = (word for text in texts for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)))
-        model = train_unigram(
-            words, vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, unknown_token=SPECIAL_TOKENS[2]
-        )
-        backend = Tokenizer(model)
-        backend.add_special_tokens(list(SPECIAL_TOKENS))
-    else:
-        backend = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[2]))
+    is_unigram = kind == "unigram"
+    backend = Tokenizer(models.Unigram() if is_unigram else models.BPE(unk_token=SPECIAL_TOKENS[2]))
     backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizer
-    if kind == "bpe":
-        trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
-        backend.train_from_iterator(texts, trainer)
+    specials = list(SPECIAL_TOKENS)
+    settings: dict[str, Any] = {"vocab_size": vocab_size, "special_tokens": specials, "show_progress": False}
+    trainer = (
+        trainers.UnigramTrainer(unk_token=SPECIAL_TOKENS[2], **settings)
+        if is_unigram
+        else trainers.BpeTrainer(**settings)
+    )
+    backend.train_from_iterator(texts, trainer)
     if backend.get_vocab_size() > vocab_size:
         raise ValueError(
             f"`vocab_size` must be at least {backend.get_vocab_size()}, the different characters of the texts and the "

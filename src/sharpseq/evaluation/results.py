@@ -36,7 +36,7 @@ class EvaluationResult:
         confidence: Negative log-likelihood of the outputs, None if the log-probabilities are unknown.
         speed: One entry per batch size, empty if the speed was not measured.
         num_passes: Target-side network passes per batch, averaged over batches; None if unknown.
-        decoder_settings: Decoder and its options, whatever JSON can say.
+        decoder_settings: Decoder and its options, whatever JSON can say; tuples come back from it as lists.
         versions: Versions of Python and of the packages that shape a result.
         hypotheses: The outputs, None if they are not kept.
     """
@@ -60,8 +60,11 @@ class EvaluationResult:
 
         Raises:
             TypeError: If ``decoder_settings`` holds something that JSON has no form for.
+            ValueError: If ``decoder_settings`` holds a number that is not finite.
         """
         document = {"format_version": FORMAT_VERSION, **to_plain(self)}
+        # Settings have no declared types, so a NaN written as a string could not be told from a string when read back.
+        document["decoder_settings"] = self.decoder_settings
         return json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
     @classmethod

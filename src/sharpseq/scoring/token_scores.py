@@ -25,8 +25,6 @@ def sequence_scores(
 ) -> SequenceScores:
     r"""Score sequences from hidden states and an output head.
 
-    Only scored positions are projected to the vocabulary, so padding costs nothing.
-
     Args:
         hidden: Hidden states aligned with the labels, shape (B, T, D).
         weight: Output embedding, shape (V, D).
@@ -52,13 +50,12 @@ def sequence_scores(
         raise ValueError(f"`hidden` {tuple(hidden.shape)} and `labels` {tuple(labels.shape)} must agree in (B, T)")
     if not temperature > 0:
         raise ValueError(f"`temperature` must be greater than 0; got {temperature}")
-    rows, targets = _scored_positions(labels, weight.shape[0])
-    logits = F.linear(hidden[rows], weight, bias)
+    logits = F.linear(hidden, weight, bias)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     if temperature != 1.0:
         logits = logits / temperature
-    return _sum_by_sequence(logits, targets, rows[0], len(labels), uniform=uniform)
+    return scores_from_logits(logits, labels, uniform=uniform)
 
 
 def scores_from_logits(logits: Tensor, labels: Tensor, *, uniform: bool = False) -> SequenceScores:
@@ -81,29 +78,22 @@ def scores_from_logits(logits: Tensor, labels: Tensor, *, uniform: bool = False)
     """
     if logits.shape[:2] != labels.shape:
         raise ValueError(f"`logits` {tuple(logits.shape)} and `labels` {tuple(labels.shape)} must agree in (B, T)")
-    rows, targets = _scored_positions(labels, logits.shape[-1])
-    return _sum_by_sequence(logits[rows], targets, rows[0], len(labels), uniform=uniform)
-
-
-def _scored_positions(labels: Tensor, vocab_size: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    sequence, position = torch.nonzero(labels != IGNORED, as_tuple=True)
-    targets = labels[sequence, position]
-    if targets.numel() and not (int(targets.min()) >= 0 and int(targets.max()) < vocab_size):
+    scored = labels != IGNORED
+    outside = scored & ((labels < 0) | (labels >= logits.shape[-1]))
+    if outside.any():
         raise ValueError(
-            f"`labels` must be -100 or in [0, {vocab_size}), the vocabulary; "
-            f"got {int(targets.min())} to {int(targets.max())}"
+            f"`labels` must be -100 or in [0, {logits.shape[-1]}), the vocabulary; got {int(labels[outside][0])}"
         )
-    return (sequence, position), targets
+    # Padding is scored too and left out of the sum: picking out the rest would copy the logits, and give every batch a
+    # shape of its own, for which a CPU compiles new kernels.
+    chosen = labels.masked_fill(~scored, 0).view(-1, 1)
+    log_probs, means = chosen_log_probs(logits.flatten(0, 1), chosen, uniform=uniform)
 
+    def sum_scored(values: Tensor) -> Tensor:
+        return values.view(labels.shape).masked_fill(~scored, 0).sum(1)
 
-def _sum_by_sequence(
-    logits: Tensor, targets: Tensor, sequence: Tensor, batch_size: int, *, uniform: bool
-) -> SequenceScores:
-    """Sum the log-probabilities of scored positions (N, V) by the sequence that each belongs to."""
-    log_probs, means = chosen_log_probs(logits, targets[:, None], uniform=uniform)
-    zeros = log_probs.new_zeros(batch_size)
     return SequenceScores(
-        log_prob=zeros.index_add(0, sequence, log_probs[:, 0]),
-        num_tokens=torch.bincount(sequence, minlength=batch_size),
-        uniform_log_prob=None if means is None else zeros.index_add(0, sequence, means),
+        log_prob=sum_scored(log_probs),
+        num_tokens=scored.sum(1),
+        uniform_log_prob=None if means is None else sum_scored(means),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
@@ -156,6 +158,17 @@ class SequenceTrainer(Trainer):
         return total
 
     # Loss
+
+    def compute_loss_context_manager(self) -> contextlib.ExitStack:
+        """Return the context of a forward pass, with plain attention on CPUs.
+
+        At sentence lengths on a CPU, the fused kernel makes a bf16 training step of a small model 1.4 to 1.6 times
+        slower than plain matrix products.
+        """
+        stack = super().compute_loss_context_manager()
+        if self.args.device.type == "cpu":
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        return stack
 
     def _objective_now(self) -> Objective:
         if isinstance(self.objective, Annealed):

@@ -161,10 +161,11 @@ def test_empty_outputs_beside_others(ctc_model: Callable[..., Any], decode: Call
 
 def test_empty_places_of_a_beam_are_empty(ctc_model: Callable[..., Any]) -> None:
     # Three frames of one symbol allow "", "a" and "aa"; five more places stay empty.
-    output = ctc_prefix_beam_search_decode(ctc_model(torch.zeros(1, 3, 2), **NO_SPECIALS), batch_of(1), beam_size=8)
+    logits = torch.tensor([0.4, 0.6]).log().expand(1, 3, 2)
+    output = ctc_prefix_beam_search_decode(ctc_model(logits, **NO_SPECIALS), batch_of(1), beam_size=8)
     candidates, scores = output.trace["candidates"][0], output.trace["candidate_scores"][0]
     assert candidates[:3].tolist() == [[1, 0], [1, 1], [0, 0]]
-    torch.testing.assert_close(scores[:3].exp(), torch.tensor([6.0, 1.0, 1.0]) / 8)
+    torch.testing.assert_close(scores[:3].exp(), torch.tensor([0.792, 0.144, 0.064]))
     assert (candidates[3:] == 0).all()
     assert (scores[3:] == -torch.inf).all()
 

@@ -188,6 +188,39 @@ def test_an_existing_report_is_replaced_and_nothing_is_left_beside_it(tmp_path: 
     assert os.listdir(tmp_path) == ["report.html"]
 
 
+def test_a_failing_disk_leaves_the_old_report_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "report.html").write_text("old")
+    monkeypatch.setattr(Path, "replace", no_space)
+    with pytest.raises(UserError, match=r"report\.html: .*\(No space left on device\)"):
+        report(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == "old"
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "word_error_rate"])
+def test_the_best_score_and_significant_differences_are_marked(tmp_path: Path, metric: str) -> None:
+    references = [["a"]] * 100
+    systems = {
+        "first": ["a"] * 50 + ["b"] * 50,
+        "much better": ["a"] * 80 + ["b"] * 20,
+        "much alike": ["b"] + ["a"] * 50 + ["b"] * 49,
+    }
+    results = [
+        evaluate_outputs(outputs, references, metrics=[metric], system=name) for name, outputs in systems.items()
+    ]
+    comparisons = compare_systems(systems, references, metrics=[metric])
+    text = report(tmp_path / "report.html", results=results, comparisons=comparisons)
+    best = {"exact_match": "80.00", "word_error_rate": "20.00"}[metric]
+    assert re.findall(r'class="score best">([^<]*)<', text) == [best]
+    assert re.findall(r'class="(p significant|p)">([^<]*)<', text) == [
+        ("p significant", "p < 0.001"),
+        ("p", "p = 1.000"),
+    ]
+
+
 def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing.report\.html: cannot write the report \(No such file or directory\)"):
         write_report(tmp_path / "missing" / "report.html", title="t")

@@ -166,6 +166,8 @@ def test_a_foreign_document_is_one_clear_line(text: str, message: str) -> None:
 def test_settings_that_json_cannot_say_are_refused() -> None:
     with pytest.raises(TypeError, match="no form for set"):
         replace(full_result(), decoder_settings={"beam": {1}}).to_json()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        replace(full_result(), decoder_settings={"penalty": math.nan}).to_json()
     with pytest.raises(TypeError, match="strings for keys"):
         to_plain({1: "one"})
 

@@ -10,7 +10,14 @@ from sharpseq.models.length_prediction import MAX_DIFFERENCE
 from sharpseq.models.transformer import sinusoidal_positions
 from sharpseq.models.vanilla_nat import uniform_copy
 
-SIZES = {"vocab_size": 12, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}
+SIZES = {
+    "vocab_size": 12,
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "num_attention_heads": 2,
+    "ffn_dim": 16,
+}
 SOURCE = torch.tensor([[5, 6, 7, 0], [8, 0, 1, 1]])
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
 

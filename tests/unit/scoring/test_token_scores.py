@@ -37,7 +37,9 @@ def test_scores_equal_a_loop_over_tokens_in_value_and_gradient() -> None:
 
 
 @pytest.mark.parametrize("uniform", [False, True])
-def test_chosen_log_probs_have_the_gradient_of_finite_differences(uniform: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chosen_log_probs_have_the_gradient_of_finite_differences(
+    uniform: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Two rows a chunk, so that the last chunk is a partial one.
     monkeypatch.setattr("sharpseq.scoring.chosen_log_probs._CHUNK_ELEMENTS", 14)
     logits = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
@@ -58,9 +60,9 @@ def test_bfloat16_logits_are_scored_in_float32() -> None:
 
 def test_labels_outside_the_vocabulary_and_wrong_shapes_are_refused() -> None:
     logits = torch.zeros(1, 2, 3)
-    with pytest.raises(ValueError, match="the vocabulary; got 0 to 3"):
+    with pytest.raises(ValueError, match="the vocabulary; got 3"):
         scores_from_logits(logits, torch.tensor([[0, 3]]))
-    with pytest.raises(ValueError, match="-1 to 0"):
+    with pytest.raises(ValueError, match="got -1"):
         scores_from_logits(logits, torch.tensor([[0, -1]]))
     with pytest.raises(ValueError, match="must agree"):
         scores_from_logits(logits, torch.tensor([[0]]))
@@ -88,7 +90,9 @@ def test_seq2seq_model_is_scored_like_its_own_loss() -> None:
 
 def test_causal_model_is_shifted_and_its_first_label_is_never_scored() -> None:
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)).eval()
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=11, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    ).eval()
     ids = torch.randint(11, (2, 5))
     scores = score_model(model, {"input_ids": ids, "labels": ids})
     log_probs = model(input_ids=ids).logits.log_softmax(-1)
