@@ -14,17 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import venv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from provenance import provenance
 
 FOLDER = Path(__file__).resolve().parent
 JOEYNMT_REQUIREMENTS = ("joeynmt==2.3.0", "torch==2.13.0", "importlib_metadata")
@@ -82,9 +82,7 @@ def main(
                 print(f"round {number}  {describe(runs[-1])}", file=sys.stderr, flush=True)
     return {
         "benchmark": "training_throughput",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
+        "provenance": provenance(" ".join(["python", *sys.argv])),
         "sizes": asdict(sizes),
         "corpus": {"source": source.name, "target": target.name, **corpus},
         "runs": runs,
@@ -188,24 +186,6 @@ def summarize(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for system, values in rates.items()
     ]
-
-
-def machine() -> dict[str, Any]:
-    """Describe the computer."""
-    names = [platform.processor() or platform.machine()]
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")] or names
-    return {"cpu": names[0], "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
-
-
-def commit() -> str | None:
-    """Return the commit that was measured, marked where the work tree differed from it."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=FOLDER, capture_output=True, text=True
-    )
-    return described.stdout.strip() or None
 
 
 def describe(run: dict[str, Any]) -> str:

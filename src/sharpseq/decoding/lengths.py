@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sharpseq.decoding.protocols import Batch, Rescorer
 
@@ -29,7 +30,7 @@ def length_candidates(
         Lengths (B, n) and their log-probabilities in nats (B, n), n = min(``num_candidates``, C).
 
     Raises:
-        ValueError: If ``num_candidates`` is less than 1.
+        ValueError: If ``num_candidates`` is less than 1, or a source has no length with a probability above 0.
 
     Example:
         >>> classes, probs = torch.tensor([[-1, 0, 1, 2]]), torch.tensor([[0.2, 0.1, 0.3, 0.4]])
@@ -48,10 +49,13 @@ def length_candidates(
     probs.scatter_add_(1, lengths, log_probs.double().exp())
     # A stable sort lets the shorter of two equally probable lengths win on every device and in every batch.
     best, candidates = probs.sort(dim=1, descending=True, stable=True)
+    if not (best[:, 0] > 0).all():
+        row = int((~(best[:, 0] > 0)).nonzero()[0, 0])
+        raise ValueError(f"`log_probs` must make some length possible; row {row} has none")
     num_candidates = min(num_candidates, log_probs.shape[1])
     missing = num_candidates - best.shape[1]
     if missing > 0:
-        best, candidates = (torch.nn.functional.pad(x, (0, missing)) for x in (best, candidates))
+        best, candidates = (F.pad(values, (0, missing)) for values in (best, candidates))
     best, candidates = best[:, :num_candidates], candidates[:, :num_candidates]
     possible = best > 0
     candidates = torch.where(possible, candidates, candidates[:, :1])

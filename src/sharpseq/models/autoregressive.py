@@ -19,6 +19,7 @@ def autoregressive_config(
     eos_token_id: int = 0,
     pad_token_id: int = 1,
     bos_token_id: int | None = 3,
+    mask_token_id: int | None = 4,
 ) -> M2M100Config:
     """Return the configuration of an encoder-decoder Transformer: pre-norm, sinusoidal positions, tied embeddings.
 
@@ -34,7 +35,8 @@ def autoregressive_config(
         max_target_positions: Longest target in tokens.
         eos_token_id: Id of the end mark, which also starts the decoder.
         pad_token_id: Id of the padding. Only 1 converts to CTranslate2: its position table assumes it.
-        bos_token_id: Id of the begin mark, unused by the model.
+        bos_token_id: Id of the begin mark, unused by the model and never written by its decoder.
+        mask_token_id: Id of the mask, likewise.
 
     Returns:
         A plain transformers configuration.
@@ -59,6 +61,7 @@ def autoregressive_config(
         eos_token_id=eos_token_id,
         pad_token_id=pad_token_id,
         bos_token_id=bos_token_id,
+        mask_token_id=mask_token_id,
         decoder_start_token_id=eos_token_id,
         scale_embedding=True,
         tie_word_embeddings=True,

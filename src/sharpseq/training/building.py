@@ -82,14 +82,13 @@ def build_model(spec: schema.Model, tokenizer: PreTrainedTokenizerBase) -> PreTr
         "eos_token_id": data.end_token_id(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
+        "mask_token_id": tokenizer.mask_token_id,
     }
-    if spec.type == "cmlm":
-        if tokenizer.mask_token_id is None:
-            raise UserError(
-                "the tokenizer has no mask token, which a CMLM needs; "
-                "add one with `tokenizer.add_special_tokens({'mask_token': '<mask>'})` and save it"
-            )
-        ids["mask_token_id"] = tokenizer.mask_token_id
+    if spec.type == "cmlm" and tokenizer.mask_token_id is None:
+        raise UserError(
+            "the tokenizer has no mask token, which a CMLM needs; "
+            "add one with `tokenizer.add_special_tokens({'mask_token': '<mask>'})` and save it"
+        )
     try:
         return family.model(family.config(vocab_size=len(tokenizer), **spec.model_dump(exclude={"type"}), **ids))
     except ValueError as error:

@@ -50,6 +50,13 @@ def test_impossible_and_improbable_lengths() -> None:
     torch.testing.assert_close(best, torch.tensor([[0.0, -200.0, -300.0, 0.0]]))
 
 
+@pytest.mark.parametrize("value", [-torch.inf, torch.nan])
+def test_a_broken_length_predictor_is_an_error(value: float) -> None:
+    log_probs = torch.tensor([[0.0, 0.0], [value, value]])
+    with pytest.raises(ValueError, match=r"`log_probs` must make some length possible; row 1 has none"):
+        length_candidates(torch.tensor([[1, 2], [1, 2]]), log_probs, num_candidates=1, max_length=3)
+
+
 def test_a_beam_of_nothing() -> None:
     with pytest.raises(ValueError, match=r"`num_candidates` must be at least 1; got 0"):
         length_candidates(torch.ones(1, 2), torch.zeros(1, 2), num_candidates=0, max_length=3)

@@ -208,15 +208,13 @@ def test_the_best_score_and_significant_differences_are_marked(tmp_path: Path, m
         "much better": ["a"] * 80 + ["b"] * 20,
         "much alike": ["b"] + ["a"] * 50 + ["b"] * 49,
     }
-    results = [
-        evaluate_outputs(outputs, references, metrics=[metric], system=name) for name, outputs in systems.items()
-    ]
+    results = [evaluate_outputs(texts, references, metrics=[metric], system=name) for name, texts in systems.items()]
     comparisons = compare_systems(systems, references, metrics=[metric])
     text = report(tmp_path / "report.html", results=results, comparisons=comparisons)
     best = {"exact_match": "80.00", "word_error_rate": "20.00"}[metric]
     assert re.findall(r'class="score best">([^<]*)<', text) == [best]
     assert re.findall(r'class="(p significant|p)">([^<]*)<', text) == [
-        ("p significant", "p < 0.001"),
+        ("p significant", "p &lt; 0.001"),
         ("p", "p = 1.000"),
     ]
 
