@@ -50,7 +50,7 @@ def evaluate(
             raise UserError("give MODEL and DATA, or --hypotheses and --references")
         from sharpseq.cli.corpus_argument import corpus_name, load_corpus
         from sharpseq.cli.model_argument import load_generator
-        from sharpseq.evaluation.systems import evaluate_system
+        from sharpseq.evaluation import evaluate_system
 
         corpus = load_corpus(data)
         if not corpus:

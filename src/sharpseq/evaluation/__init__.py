@@ -15,6 +15,7 @@ from sharpseq.evaluation.significance import (
     paired_bootstrap,
 )
 from sharpseq.evaluation.speed import SpeedResult, measure_latency
+from sharpseq.evaluation.systems import evaluate_system
 from sharpseq.evaluation.tables import markdown_table, results_table
 from sharpseq.evaluation.versions import installed_versions
 
@@ -35,6 +36,7 @@ __all__ = [
     "bootstrap_interval",
     "compare_systems",
     "evaluate_outputs",
+    "evaluate_system",
     "installed_versions",
     "markdown_table",
     "measure",

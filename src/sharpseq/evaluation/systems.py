@@ -52,6 +52,7 @@ def evaluate_system(
     data: str = "data",
     latency_sentences: int = 0,
     decoder_settings: Mapping[str, Any] | None = None,
+    num_resamples: int = 1000,
 ) -> tuple[EvaluationResult, list[Output]]:
     """Generate from every source, score the outputs and time the system.
 
@@ -64,6 +65,7 @@ def evaluate_system(
         data: Name of the data set.
         latency_sentences: How many of the sources to time one at a time; 0 leaves the speed out.
         decoder_settings: Decoder and its options, for the record.
+        num_resamples: Resampled corpora for the 95% intervals; 0 leaves the intervals out.
 
     Returns:
         The result, which keeps the outputs' texts, and the outputs themselves.
@@ -87,5 +89,6 @@ def evaluate_system(
         num_passes=sum(passes) / len(passes) if passes else None,
         decoder_settings=decoder_settings,
         keep_hypotheses=True,
+        num_resamples=num_resamples,
     )
     return result, outputs

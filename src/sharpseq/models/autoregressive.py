@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import M2M100Config, M2M100ForConditionalGeneration
 
 
@@ -41,6 +43,8 @@ def autoregressive_config(
     Returns:
         A plain transformers configuration.
     """
+    # Not a field of this configuration, but decoders read it to know what never to write.
+    unused: dict[str, Any] = {"mask_token_id": mask_token_id}
     return M2M100Config(
         vocab_size=vocab_size,
         d_model=d_model,
@@ -61,7 +65,7 @@ def autoregressive_config(
         eos_token_id=eos_token_id,
         pad_token_id=pad_token_id,
         bos_token_id=bos_token_id,
-        mask_token_id=mask_token_id,
+        **unused,
         decoder_start_token_id=eos_token_id,
         scale_embedding=True,
         tie_word_embeddings=True,

@@ -15,8 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from sharpseq.data import EncodedExample, Example, LengthFilter, encode, load_tokenizer
 from sharpseq.errors import UserError
-from sharpseq.evaluation import Comparison, EvaluationResult, compare_systems
-from sharpseq.evaluation.systems import evaluate_system
+from sharpseq.evaluation import Comparison, EvaluationResult, compare_systems, evaluate_system
 from sharpseq.generation import SequenceGenerator, default_decoder, load_model
 from sharpseq.models import MODELS
 from sharpseq.recipe import Recipe, Stage
@@ -244,6 +243,7 @@ class _Run:
             [example.source for example in examples],
             [example.references for example in examples],
             metrics=[metric],
+            num_resamples=0,
         )
         return {metric: result.metrics[metric].score}
 
