@@ -74,7 +74,7 @@ def row(recipe: str, result: EvaluationResult, comparisons: Sequence[Comparison]
         "repetition_rate": result.repetition_rate,
         "length_ratio": result.length_ratio,
         "num_passes": result.num_passes,
-        "milliseconds_per_sentence": result.speed[0].milliseconds_per_sentence if result.speed else None,
+        "milliseconds_per_sentence": {entry.batch_size: entry.milliseconds_per_sentence for entry in result.speed},
         "decoder": result.decoder_settings,
     }
 
@@ -104,7 +104,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             cells += [_score(by_key.get((recipe, system, name)), metric) for metric in metrics]
         last = by_key[(recipe, system, data[-1])]
         cells += [_number(last[key], 2) for key in ("nll_per_sentence", "repetition_rate", "length_ratio")]
-        cells += [_number(last["num_passes"], 1), _number(last["milliseconds_per_sentence"], 1)]
+        cells += [_number(last["num_passes"], 1), _number(last["milliseconds_per_sentence"].get(1), 1)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

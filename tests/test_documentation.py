@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from sharpseq.cli import app
+from sharpseq.decoding import DECODERS
+from sharpseq.evaluation import METRICS
+from sharpseq.models import MODELS
+from sharpseq.objectives import OBJECTIVES
+from sharpseq.recipe import parse_recipe, schema, shipped_recipes
+from sharpseq.training import SequenceTrainingArguments
 
 ROOT = Path(__file__).resolve().parent.parent
 WITH_CODE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -18,6 +31,7 @@ MARKDOWN = sorted(
     [*ROOT.glob("*.md"), *(path for name in ("docs", "benchmarks", "examples") for path in (ROOT / name).rglob("*.md"))]
 )
 BLOCK = re.compile(r"^(?P<mark><!-- no-test[^\n]*-->\n+)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+RECIPE = re.compile(r"^```yaml\n(?P<text>(?:(?!^```$).*\n)*?stages:\n(?:.*\n)*?)^```$", re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)(?:\s+\"[^\"]*\")?\)")
 
@@ -88,3 +102,156 @@ def test_the_map_names_files_that_exist() -> None:
 def test_decisions_are_numbered_without_gaps() -> None:
     numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
     assert numbers == [f"{number:04}" for number in range(len(numbers))]
+
+
+# Tables of documents against the tables of the code
+
+
+def table_under(document: str, heading: str) -> dict[str, list[str]]:
+    """Return the rows of the first table under a heading, by the name in the first cell, without its backquotes."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    section = re.search(rf"^#+ {re.escape(heading)}$(?P<body>.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert section, f"{document} has no heading {heading!r}"
+    table = re.search(r"^\|.*\n\|[ :|-]+\n(?P<rows>(?:\|.*\n)+)", section["body"], re.MULTILINE)
+    assert table, f"{document} has no table under {heading!r}"
+    rows = [re.split(r"(?<!\\)\|", line.strip()[1:-1]) for line in table["rows"].splitlines()]
+    return {name.strip().strip("`"): [cell.strip() for cell in cells] for name, *cells in rows}
+
+
+@pytest.mark.parametrize(
+    ("heading", "names"),
+    [
+        ("Objectives", list(OBJECTIVES)),
+        ("Models", list(MODELS)),
+        ("Decoders", list(DECODERS)),
+        ("Metrics", list(METRICS)),
+        ("Recipes", [entry.name for entry in shipped_recipes()]),
+    ],
+)
+def test_the_readme_lists_all_there_is(heading: str, names: list[str]) -> None:
+    assert sorted(table_under("README.md", heading)) == sorted(names)
+
+
+def test_the_readme_shows_every_command() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in command_names() if f"sharpseq {name}" not in text] == []
+
+
+def test_the_readme_trains_in_at_most_fifteen_lines() -> None:
+    block = BLOCK.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert block is not None
+    assert ".train()" in block["code"]
+    assert len([line for line in block["code"].splitlines() if line.strip()]) <= 15
+
+
+def test_pages_list_decoders_with_their_settings_and_metrics_with_their_units() -> None:
+    decoders = {name: cells[0] for name, cells in table_under("docs/models-and-decoders.md", "Decoders").items()}
+    assert decoders == {
+        name: ", ".join(f"`{option}={default}`" for option, default in spec.options.items()) or "none"
+        for name, spec in DECODERS.items()
+    }
+    families = {name: cells[-1] for name, cells in table_under("docs/models-and-decoders.md", "Models").items()}
+    assert families == {name: f"`{spec.default_decoder}`" for name, spec in MODELS.items()}
+    units = {name: cells[0] for name, cells in table_under("docs/evaluation.md", "Metrics").items()}
+    assert units == {name: spec.unit for name, spec in METRICS.items()}
+
+
+def recipes_in_documents() -> Iterator[Any]:
+    for document in WITH_CODE:
+        for number, block in enumerate(RECIPE.finditer(document.read_text(encoding="utf-8"))):
+            yield pytest.param(block["text"], id=f"{relative(document)}-{number}")
+
+
+@pytest.mark.parametrize("text", list(recipes_in_documents()))
+def test_recipes_in_documents_are_valid(text: str) -> None:
+    assert parse_recipe(text, where="document").stages
+
+
+# docs/recipes.md against the schema
+
+SECTIONS: Mapping[str, tuple[type[schema.Section], ...]] = {
+    "The recipe": (schema.Recipe,),
+    "`data`": (schema.Data,),
+    "`type: parallel_text`": (schema.ParallelText,),
+    "`type: tsv`": (schema.Tsv,),
+    "`type: jsonl`": (schema.Jsonl,),
+    "`type: hugging_face`": (schema.HuggingFaceDataset,),
+    "`type: pronouncing_dictionary`": (schema.PronouncingDictionary,),
+    "`limits`": (schema.Limits,),
+    "`tokenizer`": (schema.Tokenizer,),
+    "`model`": (schema.TransformerSizes, schema.Autoregressive, schema.VanillaNat, schema.Cmlm, schema.Ctc),
+    "`stages`": (schema.Stage,),
+    "`objective` with `name: maximum_likelihood`": (schema.MaximumLikelihood,),
+    "`objective` with `name: convex_composition`": (schema.ConvexComposition,),
+    "`validation`": (schema.Validation,),
+    "`evaluation`": (schema.Evaluation,),
+}
+WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+def kind_of(annotation: Any) -> str:
+    """Say in words what a key takes."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in WORDS:
+        return WORDS[annotation]
+    if origin is typing.Literal:
+        return "one of " + ", ".join(f"`{value}`" for value in arguments)
+    if origin is list:
+        return f"list of {kind_of(arguments[0])}s"
+    if origin is dict:
+        return "mapping" if arguments[1] is Any else f"{kind_of(arguments[1])}s by name"
+    if origin in (typing.Annotated, typing.Union, types.UnionType):
+        return kind_of(arguments[0])
+    assert issubclass(annotation, BaseModel)
+    return "section"
+
+
+def default_of(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is None:
+        return "–"
+    if isinstance(field.default, BaseModel):
+        return "its defaults"
+    return "`" + yaml.safe_dump([field.default], default_flow_style=True).strip()[1:-1] + "`"
+
+
+def keys_of(section: type[schema.Section]) -> dict[str, tuple[str, str]]:
+    """Return type and default of every key but the one that names the section's type."""
+    keys = {}
+    for name, field in section.model_fields.items():
+        if typing.get_origin(field.annotation) is typing.Literal and len(typing.get_args(field.annotation)) == 1:
+            continue
+        bounds = [
+            f"{words} {getattr(constraint, bound):g}"
+            for constraint in field.metadata
+            for bound, words in BOUNDS.items()
+            if hasattr(constraint, bound)
+        ]
+        keys[name] = (", ".join([kind_of(field.annotation), *bounds]), default_of(field))
+    return keys
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_the_page_of_recipes_has_every_key_type_and_default(heading: str) -> None:
+    documented = {name: tuple(cells[:2]) for name, cells in table_under("docs/recipes.md", heading).items()}
+    expected = {name: key for section in SECTIONS[heading] for name, key in keys_of(section).items()}
+    assert documented == expected
+
+
+def test_the_page_of_recipes_has_every_section() -> None:
+    def below(section: type[schema.Section]) -> set[type[schema.Section]]:
+        return {found for child in section.__subclasses__() for found in {child} | below(child)}
+
+    assert below(schema.Section) == {section for sections in SECTIONS.values() for section in sections}
+
+
+def test_the_page_of_recipes_has_every_training_argument_of_ours() -> None:
+    ours = SequenceTrainingArguments.__annotations__
+    defaults = {field.name: field.default for field in dataclasses.fields(SequenceTrainingArguments)}
+    documented = {name: cells[1] for name, cells in table_under("docs/recipes.md", "`training`").items()}
+    assert documented == {
+        name: "–" if defaults[name] is None else "`" + yaml.safe_dump(defaults[name]).split("\n")[0] + "`"
+        for name in ours
+    }

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from sharpseq.data import Example
+import torch
+
+from sharpseq.data import Example, encode_sources
 from sharpseq.errors import UserError
-from sharpseq.generation import SequenceGenerator
+from sharpseq.generation import SequenceGenerator, max_source_length
 
 _WINDOW = 500
 """Examples decoded between two writes: what a kill loses at most."""
@@ -30,6 +35,16 @@ class DistillationReport:
     too_long: list[int]
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What an interrupted distillation shares with the one that may go on with it."""
+
+    sources: str
+    teacher: str
+    decoder: str
+    options: dict[str, Any]
+
+
 def distill_corpus(
     teacher: SequenceGenerator,
     corpus: Sequence[Example],
@@ -39,7 +54,9 @@ def distill_corpus(
 ) -> DistillationReport:
     """Decode the sources of a corpus into a new corpus, resuming where an earlier run stopped.
 
-    Lines go to ``output`` with the ending ``.partial`` until all are there.
+    Lines go to ``output`` with the ending ``.partial`` until all are there, beside a ``.partial.json`` that says what
+    they were made from. A resumed corpus equals an uninterrupted one: it goes on at the start of a window, so that
+    sentences share their batches with the same others.
 
     Args:
         teacher: The model that writes the new targets.
@@ -51,47 +68,110 @@ def distill_corpus(
         What was done.
 
     Raises:
-        UserError: If ``output`` exists already or cannot be written, or the interrupted corpus is of other sources.
+        UserError: If ``output`` exists already or cannot be written, or what was interrupted is another distillation:
+            of other sources, by another teacher, or decoded in another way.
 
     References:
         Kim and Rush 2016, "Sequence-level knowledge distillation".
     """
-    if output.exists():
-        raise UserError(f"{output} exists already; choose another name or delete it")
+    check_output(output)
     partial = output.with_name(output.name + ".partial")
-    as_json = output.suffix == ".jsonl"
-    done = _whole_lines(partial)
-    if len(done) > len(corpus) or (
-        as_json
-        and any(json.loads(line)["source"] != example.source for line, example in zip(done, corpus, strict=False))
-    ):
-        raise UserError(f"{partial} was left by a distillation of other sources; delete it")
-    too_long = []
+    record = output.with_name(output.name + ".partial.json")
+    task = _Task(_hash_of_sources(corpus), _hash_of_weights(teacher), teacher.decoder, dict(teacher.options))
     try:
-        # Rewritten without the line that a kill may have cut short.
-        partial.write_text("".join(line + "\n" for line in done), encoding="utf-8")
-        with partial.open("a", encoding="utf-8") as file:
-            for start in range(len(done), len(corpus), _WINDOW):
-                window = corpus[start : start + _WINDOW]
+        num_resumed = _claim(partial, record, task)
+        too_long = _too_long(teacher, corpus[:num_resumed])
+        with partial.open("a", encoding="utf-8", newline="\n") as file:
+            for start in range(num_resumed, len(corpus), _WINDOW):
                 on_progress(start)
-                for number, (example, written) in enumerate(
-                    zip(window, teacher.generate_batch([example.source for example in window]), strict=True),
-                    start=start + 1,
+                for number, line in _decode(
+                    teacher, corpus[start : start + _WINDOW], as_json=output.suffix == ".jsonl"
                 ):
-                    target = example.target if written.error else written.text
-                    if written.error:
-                        too_long.append(number)
-                    record = {"source": example.source, "target": target}
-                    file.write((json.dumps(record, ensure_ascii=False) if as_json else target) + "\n")
+                    if number is not None:
+                        too_long.append(start + number)
+                    file.write(line + "\n")
                 file.flush()
         partial.replace(output)
+        record.unlink()
     except OSError as error:
-        raise UserError(f"{partial} cannot be written: {error.strerror}") from error
+        raise UserError(
+            f"{partial} cannot be written: {error.strerror}; mend that and run the same command again, which goes on "
+            "from there"
+        ) from error
     on_progress(len(corpus))
-    return DistillationReport(len(corpus), len(done), too_long)
+    return DistillationReport(len(corpus), num_resumed, too_long)
 
 
-def _whole_lines(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+def check_output(output: Path) -> None:
+    """Check, before a teacher is loaded, that there is a place for a new corpus.
+
+    Raises:
+        UserError: If the file exists already or its folder does not.
+    """
+    if output.exists():
+        raise UserError(f"{output} exists already; choose another name or delete it")
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: there is no folder {output.parent}; make it first")
+
+
+def _decode(
+    teacher: SequenceGenerator, window: Sequence[Example], *, as_json: bool
+) -> Iterator[tuple[int | None, str]]:
+    """Yield the lines of a window; with its number in the window, from 1, where the source was too long."""
+    outputs = teacher.generate_batch([example.source for example in window])
+    for number, (example, written) in enumerate(zip(window, outputs, strict=True), start=1):
+        target = example.target if written.error else written.text
+        if as_json:
+            line = json.dumps({"source": example.source, "target": target}, ensure_ascii=False)
+        else:
+            line = target.replace("\n", " ")
+        yield (number if written.error else None), line
+
+
+def _claim(partial: Path, record: Path, task: _Task) -> int:
+    """Make the partial corpus this task's, cut it after its last whole window, and return its lines."""
+    if not partial.exists():
+        record.write_text(json.dumps(asdict(task)), encoding="utf-8")
+        partial.touch()
+        return 0
+    try:
+        there = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        there = {}
+    here = json.loads(json.dumps(asdict(task)))
+    differing = [name for name in here if there.get(name) != here[name]]
+    if differing:
+        raise UserError(
+            f"{partial} was left by another distillation (its {' and '.join(differing)} differ); delete it, or choose "
+            "another output"
+        )
+    content = partial.read_bytes()
+    # The lines after the last whole window may be cut short, and their batches would be other ones.
+    num_lines = content.count(b"\n") // _WINDOW * _WINDOW
+    end = 0
+    for _ in range(num_lines):
+        end = content.index(b"\n", end) + 1
+    os.truncate(partial, end)
+    return num_lines
+
+
+def _too_long(teacher: SequenceGenerator, corpus: Sequence[Example]) -> list[int]:
+    longest = max_source_length(teacher.model)
+    lengths = (len(ids) for ids in encode_sources(teacher.tokenizer, [example.source for example in corpus]))
+    return [number for number, length in enumerate(lengths, start=1) if length > longest]
+
+
+def _hash_of_sources(corpus: Sequence[Example]) -> str:
+    digest = hashlib.sha256()
+    for example in corpus:
+        digest.update(example.source.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _hash_of_weights(teacher: SequenceGenerator) -> str:
+    """Return a hash of a teacher's weights: one that was trained on in the same folder is another teacher."""
+    digest = hashlib.sha256()
+    for name, weight in teacher.model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

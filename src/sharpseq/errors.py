@@ -1,6 +1,12 @@
-"""The one exception that stands for a user's mistake."""
+"""The one exception that stands for a user's mistake, and how to name what was meant."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_MOST_LISTED = 20
+"""Names that a message lists when none is near; transformers has more than a hundred training arguments."""
 
 
 class UserError(Exception):
@@ -9,3 +15,20 @@ class UserError(Exception):
     The command line prints the message without a traceback and exits with status 2.
     The message says what is wrong, where (file and line), and how to mend it.
     """
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return what to say of an unknown name: the nearest valid one, or all of them unless they are too many.
+
+    Example:
+        >>> nearest("lable_smoothing", ["k", "label_smoothing"])
+        'did you mean `label_smoothing`?'
+        >>> nearest("x", ["k", "label_smoothing"])
+        'valid: k, label_smoothing'
+    """
+    spellings = {valid.lower(): valid for valid in names}
+    close = difflib.get_close_matches(name.lower(), spellings, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean `{spellings[close[0]]}`?"
+    listed = sorted(spellings.values())
+    return f"valid: {', '.join(listed[:_MOST_LISTED])}{', …' if len(listed) > _MOST_LISTED else ''}"

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForSeq2SeqLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from sharpseq.data import TokenBudgetBatchSampler, encode_sources, load_tokenizer
+from sharpseq.data.hub_names import is_missing_path
 from sharpseq.decoding import DECODERS, Rescorer
-from sharpseq.errors import UserError
+from sharpseq.errors import UserError, nearest
 from sharpseq.models import MODELS, OnePassModel
 
 
@@ -48,7 +57,8 @@ class SequenceGenerator:
         max_tokens: Token budget of a batch, padding included.
 
     Raises:
-        ValueError: If the decoder is unknown or does not fit the model, or takes no rescorer.
+        ValueError: If the tokenizer or the decoder does not fit the model, an option is unknown or of another type, or
+            the decoder takes no rescorer.
     """
 
     def __init__(
@@ -66,7 +76,11 @@ class SequenceGenerator:
         self.decoder = decoder or default_decoder(model)
         self.options = dict(options or {})
         self.max_tokens = max_tokens
-        check_decoder(model, self.decoder, self.options)
+        embeddings: Any = model.get_input_embeddings()
+        num_embeddings = len(embeddings.weight)
+        if len(tokenizer) > num_embeddings:
+            raise ValueError(f"`tokenizer` has {len(tokenizer)} entries, but the model knows only {num_embeddings}")
+        check_decoder(family_of(model), self.decoder, self.options)
         if rescorer is not None and not DECODERS[self.decoder].takes_rescorer:
             raise ValueError(f"`rescorer` has nothing to choose from: the decoder {self.decoder} has no candidates")
         self._objects = {"rescorer": rescorer} if rescorer is not None else {}
@@ -85,10 +99,17 @@ class SequenceGenerator:
         Raises:
             UserError: If there is no model, or it is broken or of a kind that sharpseq cannot decode.
         """
-        folder = Path(name_or_path)
-        if not (folder / "config.json").exists() and (folder / "model" / "config.json").exists():
-            folder = folder / "model"
+        folder = model_folder(name_or_path)
         return cls(load_model(folder), load_tokenizer(folder), **kwargs)
+
+    def try_out(self) -> None:
+        """Decode the shortest source there is, so that an option out of its range is found before real work begins.
+
+        Raises:
+            ValueError: If an option is out of its range, or the rescorer does not fit.
+        """
+        with torch.inference_mode():
+            self._decode(encode_sources(self.tokenizer, [""]))
 
     def generate(self, lines: Iterable[str], *, window: int = 1000) -> Iterator[Generation]:
         """Write one output for each line, in order.
@@ -141,7 +162,8 @@ class SequenceGenerator:
         decoded = DECODERS[self.decoder].decode(self.model, self._batch(sources), **self.options, **self._objects)
         texts = self.tokenizer.batch_decode(decoded.sequences, skip_special_tokens=True)
         return [
-            Generation(text.strip(), log_prob, num_tokens, decoded.num_passes)
+            # A line break inside would put every later line beside the wrong source.
+            Generation(text.strip().replace("\n", " "), log_prob, num_tokens, decoded.num_passes)
             for text, log_prob, num_tokens in zip(
                 texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), strict=True
             )
@@ -155,28 +177,74 @@ class SequenceGenerator:
         return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device)}
 
 
+def model_folder(name_or_path: str | Path) -> str:
+    """Return what holds the weights: a run folder's model, or the folder or hub name itself.
+
+    Raises:
+        UserError: If it is a path and there is no model.
+    """
+    folder = Path(name_or_path)
+    if (folder / "config.json").is_file():
+        return str(name_or_path)
+    if (folder / "model" / "config.json").is_file():
+        return str(folder / "model")
+    if (folder / "recipe.yaml").is_file():
+        raise UserError(f"{folder} is a run without a finished model; go on with `sharpseq train` and its recipe")
+    if folder.exists():
+        raise UserError(f"{folder} holds no model (no config.json in it); give a run folder or a model folder")
+    # `runs/typo` beside a folder `runs` is no name on the hub either.
+    if is_missing_path(str(name_or_path)) or (folder.parent.name and folder.parent.is_dir()):
+        raise UserError(f"{folder}: no such folder; give a run folder, a model folder or a name of the hub")
+    return str(name_or_path)
+
+
 def load_model(name_or_path: str | Path) -> PreTrainedModel:
     """Load one of our models or a Hugging Face seq2seq model, in evaluation mode.
+
+    Args:
+        name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a hub name.
 
     Raises:
         UserError: If there is no model, or it is broken or of a kind that sharpseq cannot decode.
     """
-    folder = Path(name_or_path)
-    looks_local = folder.exists() or folder.is_absolute() or len(folder.parts) > 2
-    if looks_local and not (folder / "config.json").is_file():
-        raise UserError(f"{name_or_path} holds no model (no config.json in it); give a run folder or a model folder")
+    folder = model_folder(name_or_path)
     try:
-        config = AutoConfig.from_pretrained(str(name_or_path))
-        auto = AutoModel if config.model_type.startswith("sharpseq-") else AutoModelForSeq2SeqLM
-        model, report = auto.from_pretrained(str(name_or_path), output_loading_info=True)
+        # Without the explicit False, transformers would ask on standard input, where the source lines come from.
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         # A broken folder fails with whatever the parser of the day raises.
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"{name_or_path}: no model can be loaded from there ({reason})") from error
-    if report["missing_keys"]:
-        raise UserError(f"{name_or_path}: the weights lack {sorted(report['missing_keys'])[0]}; it is of another model")
+        raise UserError(
+            f"{folder}: no model can be loaded from there ({_reason(error)}); check the name, or copy it again"
+        ) from error
+    if config.model_type.startswith("sharpseq-"):
+        auto: Any = AutoModel
+    elif type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        auto = AutoModelForSeq2SeqLM
+    else:
+        raise UserError(
+            f"{folder} is a model of type {config.model_type}; give one that `sharpseq train` made, or an "
+            "encoder-decoder model of transformers"
+        )
+    try:
+        model, report = auto.from_pretrained(
+            folder, config=config, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    except Exception as error:
+        raise UserError(
+            f"{folder}: the weights cannot be loaded ({_reason(error)}); copy the folder again, or train again"
+        ) from error
+    for problem, names in (("lack", report["missing_keys"]), ("have another size of", report["mismatched_keys"])):
+        if names:
+            first = min(name if isinstance(name, str) else name[0] for name in names)
+            raise UserError(f"{folder}: the weights {problem} `{first}`; they are of another model than config.json")
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+def _reason(error: Exception) -> str:
+    """Return the first sentence of an error of transformers, which tend to be a paragraph."""
+    text = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+    return text[:200] or type(error).__name__
 
 
 def family_of(model: PreTrainedModel) -> str:
@@ -192,20 +260,41 @@ def default_decoder(model: PreTrainedModel) -> str:
     return MODELS[family_of(model)].default_decoder
 
 
-def check_decoder(model: PreTrainedModel, decoder: str, options: Mapping[str, Any]) -> None:
-    """Check that a decoder exists, fits the model and has the options.
+def check_decoder(family: str, decoder: str, options: Mapping[str, Any]) -> None:
+    """Check that a decoder exists, fits a family of models, and has the options, with values of the right types.
+
+    Args:
+        family: Name of a row of `sharpseq.models.MODELS`.
+        decoder: Name of a row of `sharpseq.decoding.DECODERS`.
+        options: Options of the decoder, whose ranges it checks itself; see `SequenceGenerator.try_out`.
 
     Raises:
         ValueError: If not; the message names what there is.
     """
-    kind = MODELS[family_of(model)].kind
+    kind = MODELS[family].kind
     fitting = [name for name, spec in DECODERS.items() if kind in spec.model_kinds]
+    if decoder not in DECODERS:
+        raise ValueError(f"there is no decoder {decoder!r}; {nearest(str(decoder), fitting)}")
     if decoder not in fitting:
-        raise ValueError(f"`decoder` must be one of {', '.join(fitting)} for this model; got {decoder!r}")
-    for name in options:
-        if name not in DECODERS[decoder].options:
-            known = ", ".join(DECODERS[decoder].options) or "none"
-            raise ValueError(f"`{name}` is not an option of the decoder {decoder}; it has: {known}")
+        raise ValueError(f"the decoder {decoder} does not fit a model of kind {kind}; valid: {', '.join(fitting)}")
+    spec = DECODERS[decoder]
+    types = get_type_hints(spec.decode)
+    for name, value in options.items():
+        if name not in spec.options:
+            mend = nearest(str(name), spec.options) if spec.options else "it has none"
+            raise ValueError(f"`{name}` is not an option of the decoder {decoder}; {mend}")
+        _check_type(name, value, types[name])
+
+
+def _check_type(name: str, value: object, annotation: Any) -> None:
+    accepted = get_args(annotation) or (annotation,)
+    # A boolean is no number, a whole number is one, and NaN is none.
+    if type(value) in accepted and (not isinstance(value, float) or math.isfinite(value)):
+        return
+    if float in accepted and type(value) is int:
+        return
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    raise ValueError(f"`{name}` must be {' or '.join(words[kind] for kind in accepted)}; got {value!r}")
 
 
 def max_source_length(model: PreTrainedModel) -> int:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sharpseq.cli import compare, distill, evaluate, generate, info, tables, train
+from sharpseq.cli import compare, distill, evaluate, export, generate, info, tables, train
 from sharpseq.cli.failures import OneLineFailures
 
 __all__ = ["app", "main"]
@@ -24,6 +24,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     evaluate.evaluate,
     compare.compare,
     distill.distill,
+    export.export,
     tables.models,
     tables.objectives,
     tables.decoders,

@@ -32,62 +32,71 @@ def compare(
 ) -> None:
     """Compare two or more systems on the same data with a paired bootstrap against the first."""
     from sharpseq.cli.metric_argument import check_metrics
-    from sharpseq.evaluation import compare_systems, results_table, write_report
+    from sharpseq.cli.output_files import check_writable
+    from sharpseq.cli.printed_tables import print_results
+    from sharpseq.evaluation import compare_systems, write_report
 
     if len(systems) < 2:
         raise UserError("give at least two systems to compare")
-    if (references is None) == (data is None):
+    if (not references) == (data is None):
         raise UserError("give the references either with --references or with --data")
+    check_writable(report)
     metrics = check_metrics(metric or ["bleu", "chrf"])
-    targets = _references(references, data)
-    results = [_load(path, targets, metrics=metrics) for path in systems]
-    names = [result.system for result in results]
-    if len(set(names)) < len(names):
-        raise UserError(f"two systems have the same name ({', '.join(names)}); rename a file")
+    name, targets = _references(references or [], data)
+    results = [_load(path, targets, metrics=metrics, data=name) for path in systems]
+    results = _with_names_of_their_own(results, systems)
     outputs = {result.system: result.hypotheses or () for result in results}
-    comparisons = compare_systems(outputs, targets, metrics=metrics, num_resamples=resamples, data=results[0].data)
+    comparisons = compare_systems(outputs, targets, metrics=metrics, num_resamples=resamples, data=name)
     if report is not None:
-        write_report(report, title="Comparison", results=results, comparisons=comparisons)
+        write_report(report, title=f"Comparison on {name}", results=results, comparisons=comparisons)
     if as_json:
         import json
         from dataclasses import asdict
 
         typer.echo(json.dumps([asdict(comparison) for comparison in comparisons], indent=2))
     else:
-        from rich.console import Console
-
-        Console().print(results_table(results, comparisons))
+        print_results(results, comparisons, title=name)
 
 
-def _references(files: list[Path] | None, data: str | None) -> list[tuple[str, ...]]:
+def _references(files: list[Path], data: str | None) -> tuple[str, list[tuple[str, ...]]]:
+    """Return the name of the data and the references of each sentence."""
     if data is not None:
-        from sharpseq.cli.corpus_argument import load_corpus
+        from sharpseq.cli.corpus_argument import corpus_name, load_corpus
 
-        return [example.references for example in load_corpus(data)]
+        return corpus_name(data), [example.references for example in load_corpus(data)]
     from sharpseq.cli.line_files import read_aligned
 
-    return list(zip(*read_aligned(files or []), strict=True))
+    targets = list(zip(*read_aligned(files), strict=True))
+    if not targets:
+        raise UserError(f"{files[0]} is empty; there is nothing to compare on")
+    return files[0].name, targets
 
 
-def _load(path: Path, references: list[tuple[str, ...]], *, metrics: list[str]) -> EvaluationResult:
+def _load(path: Path, references: list[tuple[str, ...]], *, metrics: list[str], data: str) -> EvaluationResult:
     from dataclasses import replace
 
     from sharpseq.data import read_lines
     from sharpseq.evaluation import EvaluationResult, evaluate_outputs
 
-    if path.suffix == ".json":
-        lines = read_lines(path)
-        saved = EvaluationResult.from_json("\n".join(lines), source=str(path))
-        outputs = list(saved.hypotheses or ())
-        if not outputs:
-            raise UserError(f"{path} keeps no outputs; make it with `sharpseq evaluate --save`")
-    else:
-        saved, outputs = None, read_lines(path)
+    lines = read_lines(path)
+    saved = EvaluationResult.from_json("\n".join(lines), source=str(path)) if path.suffix == ".json" else None
+    if saved is not None and not saved.hypotheses:
+        raise UserError(f"{path} keeps no outputs; make it with `sharpseq evaluate --save`")
+    outputs = lines if saved is None else saved.hypotheses or ()
     if len(outputs) != len(references):
         raise UserError(
             f"{path} has {len(outputs)} outputs for {len(references)} references; they must be of the same data"
         )
-    fresh = evaluate_outputs(outputs, references, metrics=metrics, system=path.name, keep_hypotheses=True)
-    if saved is None:
-        return fresh
-    return replace(saved, system=saved.system, metrics=fresh.metrics, intervals=fresh.intervals)
+    fresh = evaluate_outputs(outputs, references, metrics=metrics, system=path.name, data=data, keep_hypotheses=True)
+    return fresh if saved is None else replace(saved, data=data, metrics=fresh.metrics, intervals=fresh.intervals)
+
+
+def _with_names_of_their_own(results: list[EvaluationResult], paths: list[Path]) -> list[EvaluationResult]:
+    """Name systems by their files where two have the same name, such as one model decoded in two ways."""
+    from dataclasses import replace
+
+    names = [result.system for result in results]
+    for candidates in (names, [path.name for path in paths], [str(path) for path in paths]):
+        if len(set(candidates)) == len(candidates):
+            return [replace(result, system=name) for result, name in zip(results, candidates, strict=True)]
+    raise UserError(f"a system is given twice ({', '.join(map(str, paths))}); give each once")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharpseq.errors import UserError
+from sharpseq.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from sharpseq.data import Example
@@ -20,12 +20,21 @@ def load_corpus(text: str) -> list[Example]:
     """Read the corpus that a DATA argument names.
 
     Raises:
-        UserError: If it names none, or a file is missing or broken.
+        UserError: If it names none, a file is missing or broken, or there is nothing in it.
     """
+    corpus = _read(text)
+    if not corpus:
+        raise UserError(f"{text} is empty; give data with at least one line")
+    return corpus
+
+
+def _read(text: str) -> list[Example]:
     from sharpseq import data
 
     if "," in text:
         source, target, *more = text.split(",")
+        if not all((source, target, *more)):
+            raise UserError(f"{text}: a file's name is missing beside a comma; give SOURCE,TARGET")
         return data.parallel_text(source, target, references=[target, *more] if more else None)
     stem = text.removesuffix(".gz")
     if stem.endswith((".tsv", ".txt")):
@@ -35,7 +44,7 @@ def load_corpus(text: str) -> list[Example]:
     recipe, separator, name = text.rpartition(":")
     if separator:
         return _corpus_of_recipe(recipe, name)
-    raise UserError(f"{text}: cannot tell what data this is; give {HELP}")
+    raise UserError(f"{text}: cannot tell what data this is; give {HELP.rstrip('.')}")
 
 
 def corpus_name(text: str) -> str:
@@ -51,5 +60,5 @@ def _corpus_of_recipe(name: str, corpus: str) -> list[Example]:
     recipe = load_recipe(run if run.is_file() else name)
     corpora = {"train": recipe.data.train, "validation": recipe.data.validation, **recipe.data.test}
     if corpus not in corpora:
-        raise UserError(f"{name}:{corpus}: the recipe has the corpora {', '.join(corpora)}")
+        raise UserError(f"{name}:{corpus}: the recipe has no such corpus; {nearest(corpus, corpora)}")
     return build_corpus(corpora[corpus], folder=recipe.data.folder)

@@ -30,17 +30,22 @@ def distill(
 
     Line i of the output belongs to example i. Interrupted, the same command goes on where it stopped.
     """
+    from sharpseq.distillation import check_output, distill_corpus
+
+    check_output(output)
+
+    from rich.console import Console
     from rich.progress import Progress
 
     from sharpseq.cli.corpus_argument import load_corpus
     from sharpseq.cli.model_argument import load_generator
-    from sharpseq.distillation import distill_corpus
 
     corpus = load_corpus(data)
     generator = load_generator(teacher, decoder=decoder, settings=settings or [], max_tokens=max_tokens)
     if generator.decoder == "autoregressive":
         generator.options.setdefault("num_beams", 5)
-    with Progress(transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("distilling", total=len(corpus))
         report = distill_corpus(
             generator, corpus, output, on_progress=lambda done: progress.update(task, completed=done)
@@ -53,6 +58,7 @@ def distill(
     if report.too_long:
         typer.echo(
             f"{len(report.too_long)} sources are too long for the teacher and keep their own target: lines "
-            + ", ".join(map(str, report.too_long[:10])),
+            + ", ".join(map(str, report.too_long[:10]))
+            + (", …" if len(report.too_long) > 10 else ""),
             err=True,
         )

@@ -40,35 +40,42 @@ def evaluate(
 ) -> None:
     """Score a model on data, or a file of outputs against references."""
     from sharpseq.cli.metric_argument import check_metrics
+    from sharpseq.cli.output_files import check_writable
 
+    if (hypotheses is None) == (model is None) or (hypotheses is None) != (not references):
+        raise UserError("give either MODEL and DATA, or --hypotheses and --references")
+    if hypotheses is not None and (decoder or settings or rescore_with):
+        raise UserError("--hypotheses are decoded already: leave out --decoder, --set and --rescore-with")
+    check_writable(save, report)
     if hypotheses is not None:
-        if model is not None or not references:
-            raise UserError("give either MODEL and DATA, or --hypotheses and --references")
-        result = _score_files(hypotheses, references, metrics=check_metrics(metric or ["bleu", "chrf", "ter"]))
+        result = _score_files(hypotheses, references or [], metrics=check_metrics(metric or ["bleu", "chrf", "ter"]))
+    elif model is None or data is None:
+        raise UserError(f"give the data to evaluate {model} on: {DATA_HELP.rstrip('.')}")
     else:
-        if model is None or data is None:
-            raise UserError("give MODEL and DATA, or --hypotheses and --references")
         from sharpseq.cli.corpus_argument import corpus_name, load_corpus
         from sharpseq.cli.model_argument import load_generator
-        from sharpseq.evaluation import evaluate_system
+        from sharpseq.evaluation.systems import evaluate_system
 
+        metrics = check_metrics(metric or ["bleu", "chrf"])
         corpus = load_corpus(data)
-        if not corpus:
-            raise UserError(f"{data} is empty; there is nothing to evaluate")
         generator = load_generator(model, decoder=decoder, settings=settings or [], rescore_with=rescore_with)
         result, outputs = evaluate_system(
             generator,
             [example.source for example in corpus],
             [example.references for example in corpus],
-            metrics=check_metrics(metric or ["bleu", "chrf"]),
+            metrics=metrics,
             name=model,
             data=corpus_name(data),
             latency_sentences=latency,
             decoder_settings={"decoder": generator.decoder, **generator.options},
         )
-        num_failed = sum(bool(getattr(output, "error", None)) for output in outputs)
-        if num_failed:
-            typer.echo(f"{num_failed} sources are too long for the model; their outputs count as empty", err=True)
+        too_long = [number for number, output in enumerate(outputs, start=1) if getattr(output, "error", None)]
+        if too_long:
+            lines = ", ".join(map(str, too_long[:10])) + (", …" if len(too_long) > 10 else "")
+            typer.echo(
+                f"{len(too_long)} sources are too long for the model, their outputs count as empty: lines {lines}",
+                err=True,
+            )
     _show(result, as_json=as_json, save=save, report=report)
 
 
@@ -90,18 +97,15 @@ def _score_files(hypotheses: Path, references: list[Path], *, metrics: list[str]
 
 
 def _show(result: EvaluationResult, *, as_json: bool, save: Path | None, report: Path | None) -> None:
-    from sharpseq.evaluation import results_table, write_report
+    from sharpseq.cli.output_files import write_output
+    from sharpseq.cli.printed_tables import print_results
+    from sharpseq.evaluation import write_report
 
     if save is not None:
-        try:
-            save.write_text(result.to_json(), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{save} cannot be written: {error.strerror}") from error
+        write_output(save, result.to_json())
     if report is not None:
         write_report(report, title=f"{result.system} on {result.data}", results=[result])
     if as_json:
         typer.echo(result.to_json(), nl=False)
     else:
-        from rich.console import Console
-
-        Console().print(results_table([result], title=result.data))
+        print_results([result], title=result.data)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import queue
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -41,13 +42,16 @@ def generate(
     from sharpseq.cli.model_argument import load_generator
     from sharpseq.data import iter_lines
 
-    lines = iter_lines(sys.stdin.buffer if file == "-" else file)
+    lines = iter_lines(_standard_input() if file == "-" else file)
     first = next(lines, None)
     if first is None:
         return
     generator = load_generator(
         model, decoder=decoder, settings=settings or [], rescore_with=rescore_with, max_tokens=max_tokens
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As the input is, whatever the locale.
+        sys.stdout.reconfigure(encoding="utf-8")
     number = num_failed = 0
     for window in _as_they_come(first, lines):
         for output in generator.generate_batch(window):
@@ -55,10 +59,30 @@ def generate(
             if output.error:
                 num_failed += 1
                 typer.echo(f"line {number}: {output.error}; left empty", err=True)
-            typer.echo(f"{output.log_prob:.4f}\t{output.text}" if scores else output.text)
+            sys.stdout.write(f"{output.log_prob:.4f}\t{output.text}\n" if scores else f"{output.text}\n")
         sys.stdout.flush()
     if num_failed:
         raise UserError(f"{num_failed} of {number} lines were too long for the model and left empty; split them")
+
+
+class _StandardInput(io.BufferedReader):
+    """Standard input through a buffer of our own.
+
+    The interpreter closes ``sys.stdin`` when it ends, and aborts when a thread waits in that buffer.
+    """
+
+    name = "standard input"
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise UserError("standard input is closed; give a file, or lines in a pipe")
+    if sys.stdin.isatty():
+        typer.echo("type a line and press Enter; Ctrl-D ends", err=True)
+    try:
+        return _StandardInput(io.FileIO(sys.stdin.fileno(), closefd=False))
+    except io.UnsupportedOperation:  # something in memory that stands for it
+        return sys.stdin.buffer
 
 
 def _as_they_come(first: str, lines: Iterable[str]) -> Iterator[list[str]]:

@@ -21,21 +21,40 @@ def load_generator(
     rescore_with: str | None = None,
     max_tokens: int = 4000,
 ) -> SequenceGenerator:
-    """Load a model with a decoder and its settings.
+    """Load a model with a decoder and its settings, and see that they work together.
 
     Raises:
-        UserError: If the model cannot be loaded, or the decoder or a setting does not fit it.
+        UserError: If the model cannot be loaded, or the decoder, a setting or the rescorer does not fit it.
     """
-    quiet_libraries()
-    from sharpseq.decoding import autoregressive_rescorer
-    from sharpseq.generation import SequenceGenerator, load_model
-
     options: dict[str, Any] = parse_settings(settings)
-    teacher: Any = load_model(rescore_with) if rescore_with else None
-    rescorer = autoregressive_rescorer(teacher) if teacher else None
+    quiet_libraries()
+    from sharpseq.generation import SequenceGenerator
+
     try:
-        return SequenceGenerator.from_pretrained(
-            model, decoder=decoder, options=options, rescorer=rescorer, max_tokens=max_tokens
-        )
+        generator = SequenceGenerator.from_pretrained(model, decoder=decoder, options=options, max_tokens=max_tokens)
+        if rescore_with is not None:
+            generator = _with_rescorer(generator, rescore_with)
+        generator.try_out()
     except ValueError as error:
-        raise UserError(str(error)) from error
+        raise UserError(f"{model}: {error}") from error
+    return generator
+
+
+def _with_rescorer(generator: SequenceGenerator, name: str) -> SequenceGenerator:
+    from sharpseq.decoding import autoregressive_rescorer
+    from sharpseq.generation import SequenceGenerator, family_of
+
+    teacher = SequenceGenerator.from_pretrained(name)
+    if family_of(teacher.model) != "autoregressive":
+        raise UserError(f"--rescore-with {name}: only an autoregressive model can rescore; give one")
+    if teacher.tokenizer.get_vocab() != generator.tokenizer.get_vocab():
+        raise UserError(f"--rescore-with {name}: it has another vocabulary; give one trained with the same tokenizer")
+    model: Any = teacher.model
+    return SequenceGenerator(
+        generator.model,
+        generator.tokenizer,
+        decoder=generator.decoder,
+        options=generator.options,
+        rescorer=autoregressive_rescorer(model),
+        max_tokens=generator.max_tokens,
+    )

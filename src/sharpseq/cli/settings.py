@@ -18,7 +18,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         >>> parse_settings(["num_beams=5", "length_penalty=1.2"])
         {'num_beams': 5, 'length_penalty': 1.2}
     """
-    import yaml
+    from sharpseq.recipe import read_value
 
     parsed = {}
     for setting in settings:
@@ -26,7 +26,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         if not separator or not name:
             raise UserError(f"--set {setting}: write it as KEY=VALUE, such as num_beams=5")
         try:
-            parsed[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {setting}: {value!r} is no value; write a number, a word or true/false") from error
+            parsed[name.strip().replace("-", "_")] = read_value(value)
+        except ValueError as error:
+            raise UserError(f"--set {setting}: {error}") from error
     return parsed

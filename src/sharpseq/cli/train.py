@@ -33,25 +33,17 @@ def train(
     if result is None:  # a worker process of a distributed run
         return
 
-    from rich.console import Console
+    import shlex
 
-    from sharpseq.evaluation import results_table
+    from sharpseq.cli.printed_tables import print_results
 
-    console = Console()
     for data, results in result.results.items():
         if results:
-            console.print(results_table(results, result.comparisons[data], title=f"{loaded.name}: {data}"))
-    console.print(f"report: {result.report}\nmodel:  {result.model}", highlight=False, soft_wrap=True)
-    console.print(
-        f"try:    {_example(loaded.tokenizer.source_lowercase)} | sharpseq generate {result.model}",
-        highlight=False,
-        soft_wrap=True,
-    )
+            print_results(results, result.comparisons[data], title=f"{loaded.name}: {data}")
+    typer.echo(f"report: {result.report}")
+    typer.echo(f"model:  {result.model}")
+    typer.echo(f"try:    echo {shlex.quote(result.example)} | sharpseq generate {shlex.quote(str(result.folder))}")
 
 
 def _say(line: str) -> None:
     typer.echo(line, err=True)
-
-
-def _example(is_words: bool) -> str:
-    return "echo hello" if is_words else 'echo "two people walk along a street ."'

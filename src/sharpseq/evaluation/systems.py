@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 from sharpseq.evaluation.metrics import MetricSpec
 from sharpseq.evaluation.results import EvaluationResult, evaluate_outputs
-from sharpseq.evaluation.speed import measure_latency
+from sharpseq.evaluation.speed import SpeedResult, measure_latency
+
+TIMED_BATCH_SIZES = (1, 32)
 
 
 class Output(Protocol):
@@ -63,7 +65,8 @@ def evaluate_system(
         metrics: Names in :data:`sharpseq.evaluation.METRICS`, or rows of your own.
         name: Name of the system.
         data: Name of the data set.
-        latency_sentences: How many of the sources to time one at a time; 0 leaves the speed out.
+        latency_sentences: How many of the sources to time, one at a time (latency) and in batches of 32 (throughput);
+            0 leaves the speed out.
         decoder_settings: Decoder and its options, for the record.
         num_resamples: Resampled corpora for the 95% intervals; 0 leaves the intervals out.
 
@@ -75,7 +78,7 @@ def evaluate_system(
     """
     outputs = list(system.generate(sources))
     timed = [source for source in sources if source.strip()][:latency_sentences]
-    speed = measure_latency(lambda lines: [output.text for output in system.generate(lines)], timed) if timed else []
+    speed = _speed(system, timed) if timed else []
     passes = [output.num_passes for output in outputs if output.num_passes]
     result = evaluate_outputs(
         [output.text for output in outputs],
@@ -92,3 +95,9 @@ def evaluate_system(
         num_resamples=num_resamples,
     )
     return result, outputs
+
+
+def _speed(system: System, sources: list[str]) -> list[SpeedResult]:
+    return measure_latency(
+        lambda lines: [output.text for output in system.generate(lines)], sources, batch_sizes=TIMED_BATCH_SIZES
+    )

@@ -15,6 +15,7 @@ from sharpseq.evaluation.results import EvaluationResult
 from sharpseq.evaluation.significance import PairedBootstrap
 
 MISSING = "–"
+_MOST_SIDE_BY_SIDE = 2
 _UNIT_MARKS = {"percent": " %"}
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 
@@ -135,7 +136,10 @@ def _milliseconds_at(batch_size: int) -> Callable[[EvaluationResult], str]:
 def results_table(
     results: Sequence[EvaluationResult], comparisons: Sequence[Comparison] = (), *, title: str | None = None
 ) -> Table:
-    """Make a table for a terminal: one row a system, with 95% intervals and p-values against the first row.
+    """Make a table for a terminal, with 95% intervals and p-values against the first system.
+
+    One or two systems stand side by side, a row for each quantity, which fits a terminal of 80 columns; more have a row
+    each.
 
     Args:
         results: The systems; put the baseline of ``comparisons`` first.
@@ -146,9 +150,11 @@ def results_table(
         ValueError: If there are no results.
     """
     headings, rows = _cells(results, comparisons, separator="\n")
+    if len(results) <= _MOST_SIDE_BY_SIDE:
+        headings, *rows = map(list, zip(headings, *rows, strict=True))
     table = Table(title=title, title_justify="left", header_style="bold")
     for index, heading in enumerate(headings):
-        table.add_column(Text(heading), justify="left" if index == 0 else "right")
+        table.add_column(Text(heading), justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in rows:
         # As Text, so that square brackets in a system's name or an interval are not taken for markup.
         table.add_row(*map(Text, row))

@@ -1,1 +1,5 @@
 """Joining sharpseq to other libraries; each module imports its library when it is used."""
+
+from sharpseq.integrations.ctranslate2 import Ctranslate2Generator, export_ctranslate2
+
+__all__ = ["Ctranslate2Generator", "export_ctranslate2"]

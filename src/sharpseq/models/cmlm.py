@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from sharpseq.decoding import EncoderOutput
-from sharpseq.models.length_prediction import LengthPredictor
-from sharpseq.models.one_pass import OnePassConfig, OnePassModel
+from sharpseq.models.length_prediction import LengthPredictingModel
+from sharpseq.models.one_pass import OnePassConfig
 from sharpseq.scoring import IGNORED, SequenceScores, sequence_scores
 
 
@@ -46,7 +46,7 @@ def random_mask(scored: Tensor, *, generator: torch.Generator | None = None) -> 
     return (order < num_masked[:, None]) & scored
 
 
-class Cmlm(OnePassModel):
+class Cmlm(LengthPredictingModel):
     """Encoder, length predictor and a parallel decoder that fills in masked target tokens.
 
     Only masked positions are scored, as in the original; ``num_tokens`` counts them. Outside training every position
@@ -58,15 +58,6 @@ class Cmlm(OnePassModel):
 
     config_class = CmlmConfig
     default_decoder = "mask_predict"
-
-    def __init__(self, config: CmlmConfig) -> None:
-        super().__init__(config)
-        self.length_predictor = LengthPredictor(config.d_model)
-        self.post_init()
-
-    def predict_length_log_probs(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
-        """Return candidate lengths and their log-probabilities in nats, both (B, C)."""
-        return self.length_predictor.lengths(encoded, max_length=self.config.max_target_positions)
 
     def decode_parallel(
         self, encoded: EncoderOutput, lengths: Tensor, *, decoder_input_ids: Tensor | None = None
@@ -112,9 +103,4 @@ class Cmlm(OnePassModel):
         hidden = self._decoder_states(encoded, lengths, decoder_input_ids)
         targets = labels.masked_fill(~masked, IGNORED)
         scores = sequence_scores(hidden, self.embedding.weight, targets, uniform=uniform)
-        return SequenceScores(
-            log_prob=scores.log_prob,
-            num_tokens=scores.num_tokens,
-            uniform_log_prob=scores.uniform_log_prob,
-            regularizers={"length": self.length_predictor.loss(encoded, lengths)},
-        )
+        return self.with_length_loss(scores, encoded, lengths)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpseq.decoding import EncoderOutput
+from sharpseq.models.one_pass import OnePassConfig, OnePassModel
+from sharpseq.scoring import SequenceScores
 
 MAX_DIFFERENCE = 50
 
@@ -48,3 +52,20 @@ class LengthPredictor(nn.Module):
         log_probs = self(encoded)
         log_probs = log_probs.masked_fill(~possible & possible.any(1, keepdim=True), -torch.inf)
         return lengths.clamp(1, max_length), log_probs
+
+
+class LengthPredictingModel(OnePassModel):
+    """What families share that must know the target's length before they write it."""
+
+    def __init__(self, config: OnePassConfig) -> None:
+        super().__init__(config)
+        self.length_predictor = LengthPredictor(config.d_model)
+        self.post_init()
+
+    def predict_length_log_probs(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
+        """Return candidate lengths and their log-probabilities in nats, both (B, C)."""
+        return self.length_predictor.lengths(encoded, max_length=self.config.max_target_positions)
+
+    def with_length_loss(self, scores: SequenceScores, encoded: EncoderOutput, lengths: Tensor) -> SequenceScores:
+        """Return the scores with the regularizer ``length``, −log p(T|x) in nats, for target lengths (B,)."""
+        return replace(scores, regularizers={"length": self.length_predictor.loss(encoded, lengths)})

@@ -13,7 +13,6 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from sharpseq.decoding import DECODERS, DecodeOutput, EncoderOutput
-from sharpseq.models.dropout import Dropout
 from sharpseq.models.transformer import Encoder, ParallelDecoder, sinusoidal_positions
 
 
@@ -80,7 +79,7 @@ class OnePassModel(PreTrainedModel):
         super().__init__(config)
         sizes = (config.d_model, config.num_attention_heads, config.ffn_dim)
         self.embedding = nn.Embedding(config.vocab_size, config.d_model, padding_idx=config.pad_token_id)
-        self.embedding_dropout = Dropout(config.dropout)
+        self.embedding_dropout = nn.Dropout(config.dropout)
         self.encoder = Encoder(config.encoder_layers, *sizes, dropout=config.dropout)
         self.decoder = ParallelDecoder(config.decoder_layers, *sizes, dropout=config.dropout)
 

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharpseq.models.dropout import Dropout
-
 
 def sinusoidal_positions(length: int, width: int, *, like: Tensor) -> Tensor:
     """Return sinusoidal position embeddings, shape (length, width), in the dtype and on the device of ``like``.
@@ -69,7 +67,7 @@ class EncoderLayer(nn.Module):
         self.attention = Attention(width, num_heads)
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, inner_width)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Map hidden (B, S, D) with mask (B, S) to (B, S, D)."""

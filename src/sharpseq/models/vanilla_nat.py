@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from sharpseq.decoding import EncoderOutput
-from sharpseq.models.length_prediction import LengthPredictor
-from sharpseq.models.one_pass import OnePassConfig, OnePassModel
+from sharpseq.models.length_prediction import LengthPredictingModel
+from sharpseq.models.one_pass import OnePassConfig
 from sharpseq.scoring import IGNORED, SequenceScores, sequence_scores
 
 
@@ -44,7 +44,7 @@ def uniform_copy(states: Tensor, source_lengths: Tensor, target_lengths: Tensor)
     return states.gather(1, source[:, :, None].expand(-1, -1, states.shape[2]))
 
 
-class VanillaNat(OnePassModel):
+class VanillaNat(LengthPredictingModel):
     """Encoder, length predictor and a parallel decoder fed with a uniform copy of the source embeddings.
 
     References:
@@ -53,15 +53,6 @@ class VanillaNat(OnePassModel):
 
     config_class = VanillaNatConfig
     default_decoder = "argmax"
-
-    def __init__(self, config: VanillaNatConfig) -> None:
-        super().__init__(config)
-        self.length_predictor = LengthPredictor(config.d_model)
-        self.post_init()
-
-    def predict_length_log_probs(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
-        """Return candidate lengths and their log-probabilities in nats, both (B, C)."""
-        return self.length_predictor.lengths(encoded, max_length=self.config.max_target_positions)
 
     def decode_parallel(
         self, encoded: EncoderOutput, lengths: Tensor, *, decoder_input_ids: Tensor | None = None
@@ -93,9 +84,4 @@ class VanillaNat(OnePassModel):
         lengths = (labels != IGNORED).sum(1)
         hidden = self._decoder_states(encoded, lengths)[:, : labels.shape[1]]
         scores = sequence_scores(hidden, self.embedding.weight, labels[:, : hidden.shape[1]], uniform=uniform)
-        return SequenceScores(
-            log_prob=scores.log_prob,
-            num_tokens=scores.num_tokens,
-            uniform_log_prob=scores.uniform_log_prob,
-            regularizers={"length": self.length_predictor.loss(encoded, lengths)},
-        )
+        return self.with_length_loss(scores, encoded, lengths)

@@ -1,8 +1,9 @@
 """Recipes: one YAML file describes a run. Importing this package loads nothing heavy."""
 
 from sharpseq.recipe.catalogue import RecipeEntry, find_recipe, shipped_recipes
-from sharpseq.recipe.loading import dump_recipe, load_recipe, nearest, parse_recipe
+from sharpseq.recipe.loading import dump_recipe, load_recipe, parse_recipe
 from sharpseq.recipe.schema import Recipe, Stage
+from sharpseq.recipe.yaml_text import read_value
 
 __all__ = [
     "Recipe",
@@ -11,7 +12,7 @@ __all__ = [
     "dump_recipe",
     "find_recipe",
     "load_recipe",
-    "nearest",
     "parse_recipe",
+    "read_value",
     "shipped_recipes",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from sharpseq.errors import UserError
+from sharpseq.errors import UserError, nearest
 
 _PACKAGED = Path(__file__).parent.parent / "recipes"
 _CHECKOUT = Path(__file__).parents[3] / "recipes"
@@ -47,5 +47,9 @@ def find_recipe(name_or_path: str | Path) -> Path:
     shipped = recipes_folder() / f"{name_or_path}.yaml"
     if shipped.is_file():
         return shipped
-    names = ", ".join(entry.name for entry in shipped_recipes())
-    raise UserError(f"recipe {name_or_path} not found: neither a file nor one of the shipped recipes ({names})")
+    if path.is_dir():
+        raise UserError(f"recipe {path} is a folder; give a YAML file, such as {path / 'recipe.yaml'}")
+    if path.suffix in (".yaml", ".yml"):
+        raise UserError(f"recipe {path}: no such file; check the path")
+    names = [entry.name for entry in shipped_recipes()]
+    raise UserError(f"recipe {name_or_path}: neither a file nor a shipped recipe; {nearest(str(name_or_path), names)}")

@@ -1,22 +1,22 @@
-"""Reading recipes: YAML with line numbers, overrides, and errors that name the line and the mend."""
+"""Reading recipes: errors name the line and the mend."""
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from sharpseq.errors import UserError
+from sharpseq.errors import UserError, nearest
 from sharpseq.recipe.catalogue import find_recipe
+from sharpseq.recipe.overrides import apply_override
 from sharpseq.recipe.schema import Recipe
+from sharpseq.recipe.yaml_text import KeyPath, Places, read_yaml, write_yaml
 
-KeyPath = tuple[str | int, ...]
+_SHOWN_CHARACTERS = 60
 
 
 def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -35,9 +35,10 @@ def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> R
     """
     path = find_recipe(name_or_path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}: not valid UTF-8; save the file as UTF-8") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     return parse_recipe(text, where=str(path), overrides=overrides)
@@ -45,121 +46,66 @@ def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> R
 
 def parse_recipe(text: str, *, where: str, overrides: Sequence[str] = ()) -> Recipe:
     """Validate a recipe's text; ``where`` names it in errors. See `load_recipe`."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{where}{line}: not YAML: {problem}") from error
+    content, places = read_yaml(text, where=where)
     if not isinstance(content, dict):
         raise UserError(f"{where}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
-    lines = _line_numbers(node)
     for override in overrides:
-        _apply(content, override, lines=lines)
+        apply_override(content, override, places=places)
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise UserError(_describe(error, content, where=where, lines=lines)) from error
+        raise UserError(_describe(error, content, places=places)) from error
+    recipe._places = places
+    return recipe
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """Return a recipe as YAML with every default spelt out; loading it gives the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    return write_yaml(recipe.model_dump(mode="json"))
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
-    """Return what to say of an unknown name: the nearest valid one, or all of them.
-
-    Example:
-        >>> nearest("lable_smoothing", ["k", "label_smoothing"])
-        'did you mean `label_smoothing`?'
-    """
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean `{close[0]}`?" if close else f"valid: {', '.join(sorted(names))}"
-
-
-def _line_numbers(node: yaml.Node | None) -> dict[KeyPath, int | str]:
-    """Return where each key and list entry stands, counted from 1."""
-    lines: dict[KeyPath, int | str] = {}
-
-    def visit(current: yaml.Node | None, path: KeyPath) -> None:
-        if isinstance(current, yaml.MappingNode):
-            for key, value in current.value:
-                lines[(*path, key.value)] = key.start_mark.line + 1
-                visit(value, (*path, key.value))
-        elif isinstance(current, yaml.SequenceNode):
-            for position, value in enumerate(current.value):
-                lines[(*path, position)] = value.start_mark.line + 1
-                visit(value, (*path, position))
-
-    visit(node, ())
-    return lines
-
-
-def _apply(content: dict[str, Any], override: str, *, lines: dict[KeyPath, int | str]) -> None:
-    key, separator, value = override.partition("=")
-    if not separator or not key:
-        raise UserError(f"--set {override}: write it as key=value, such as stages.1.objective.k=3")
-    parts: list[str | int] = [int(part) if part.isdigit() else part for part in key.split(".")]
-    target: Any = content
-    for depth, part in enumerate(parts):
-        is_last = depth == len(parts) - 1
-        if isinstance(target, list):
-            if not isinstance(part, int) or part >= len(target):
-                raise UserError(
-                    f"--set {override}: {'.'.join(map(str, parts[:depth]))} has entries 0 to "
-                    f"{len(target) - 1}; got {part}"
-                )
-        elif isinstance(target, dict):
-            part = str(part)
-            if not is_last:
-                target.setdefault(part, {})
-        else:
-            raise UserError(f"--set {override}: {'.'.join(map(str, parts[:depth]))} is a value and has no keys")
-        if is_last:
-            try:
-                target[part] = yaml.safe_load(value)
-            except yaml.YAMLError as error:
-                raise UserError(f"--set {override}: the value is not YAML") from error
-        else:
-            target = target[part]
-    lines[tuple(parts)] = f"--set {override}"
-
-
-def _describe(error: ValidationError, content: Any, *, where: str, lines: dict[KeyPath, int | str]) -> str:
-    first = error.errors(include_url=False)[0]
-    path = _path_in_file(first["loc"], content)
+def _describe(error: ValidationError, content: Any, *, places: Places) -> str:
+    """Tell the first mistake; a misspelt key before the missing one that it causes."""
+    mistakes = error.errors(include_url=False)
+    mistake: Any = next((each for each in mistakes if each["type"] == "extra_forbidden"), mistakes[0])
+    kind, context = mistake["type"], mistake.get("ctx", {})
+    path = _path_in_file(mistake["loc"], content, names_missing_key=kind == "missing")
+    path += getattr(context.get("error"), "path", ())
     dotted = ".".join(map(str, path))
-    line = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
-    place = line if isinstance(line, str) else f"{where}:{line}" if line else where
-    kind = first["type"]
+    place = places.of(path)
     if kind == "extra_forbidden":
         section = _section_at(path[:-1], content)
-        names = list(section.model_fields) if section else []
-        return f"{place}: unknown key `{dotted}`; {nearest(str(path[-1]), names)}"
+        return f"{place}: unknown key `{dotted}`; {nearest(str(path[-1]), section.model_fields if section else [])}"
     if kind == "missing":
         return f"{place}: `{dotted}` is missing; add it"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        context = first.get("ctx", {})
-        discriminator = str(context.get("discriminator", "type")).strip("'")
-        expected = context.get("expected_tags", "")
-        found = f"got {context['tag']!r}" if "tag" in context else "it is missing"
-        return f"{place}: `{dotted}.{discriminator}` must be one of {expected or 'the known types'}; {found}"
-    message = first["msg"].removeprefix("Value error, ")
+    if kind == "union_tag_not_found":
+        return f"{place}: `{dotted}.{_tag_key(context)}` is missing; add it"
+    if kind == "union_tag_invalid":
+        tag = _tag_key(context)
+        # Pydantic gives the tags as one text: "'ctc', 'cmlm'".
+        known = [name.strip().strip("'") for name in context["expected_tags"].split(",")]
+        found = str(context["tag"])
+        return f"{places.of((*path, tag))}: `{dotted}.{tag}` must not be {found!r}; {nearest(found, known)}"
+    message = mistake["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return f"{place}: {message}" + (f" (in `{dotted}`)" if dotted else "")
-    return f"{place}: `{dotted}`: {message[0].lower()}{message[1:]}; got {first['input']!r}"
+    got = repr(mistake["input"])
+    shown = got if len(got) <= _SHOWN_CHARACTERS else got[:_SHOWN_CHARACTERS] + "…"
+    return f"{place}: `{dotted}`: {message[0].lower()}{message[1:]}; got {shown}"
 
 
-def _path_in_file(location: tuple[str | int, ...], content: Any) -> KeyPath:
-    """Drop the tags of tagged unions, which pydantic puts into its locations and the file does not have."""
+def _tag_key(context: dict[str, Any]) -> str:
+    return str(context["discriminator"]).strip("'")
+
+
+def _path_in_file(location: tuple[str | int, ...], content: Any, *, names_missing_key: bool) -> KeyPath:
+    """Drop what pydantic puts into its locations and the file does not have: tags of unions, and the mark of keys."""
     path: list[str | int] = []
     current = content
     for position, part in enumerate(location):
-        is_last = position == len(location) - 1
-        if isinstance(current, dict) and part not in current and not is_last and part in current.values():
+        is_missing_key = names_missing_key and position == len(location) - 1
+        is_in_file = is_missing_key or not isinstance(current, dict) or part in current
+        if not is_in_file and (part == "[key]" or part in current.values()):
             continue
         path.append(part)
         try:

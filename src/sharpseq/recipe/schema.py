@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from sharpseq.errors import nearest
+from sharpseq.recipe.yaml_text import Places
 
 
 class Section(BaseModel):
     """A part of a recipe: unknown keys are refused, values do not change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MistakeAt(ValueError):
+    """A mistake of a section that one key below it is to blame for."""
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 # Data
@@ -94,7 +105,9 @@ class Data(Section):
     @classmethod
     def _names_make_files(cls, test: dict[str, Any]) -> dict[str, Any]:
         for name in test:
-            _check_name(name)
+            _check_name(name, at=name)
+            if name in ("train", "validation"):
+                raise MistakeAt(f"`{name}` is the corpus beside `test`; choose another name", name)
         return test
 
 
@@ -235,7 +248,7 @@ class Evaluation(Section):
     @classmethod
     def _names_make_files(cls, decodings: dict[str, Any]) -> dict[str, Any]:
         for name in decodings:
-            _check_name(name)
+            _check_name(name, at=name)
         return decodings
 
 
@@ -253,21 +266,33 @@ class Recipe(Section):
     evaluation: Evaluation = Evaluation()
     final: str | None = None
 
+    _places: Places = PrivateAttr(default_factory=Places)
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        return _check_name(name)
+
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Recipe:
         seen: list[str] = []
-        for stage in self.stages:
+        for position, stage in enumerate(self.stages):
             if stage.name in seen:
-                raise ValueError(f"`stages` has two named {stage.name!r}; give each its own name")
+                message = f"`stages` has two named {stage.name!r}; give each its own name"
+                raise MistakeAt(message, "stages", position, "name")
             if stage.start_from is not None and stage.start_from not in seen:
-                raise ValueError(
-                    f"`start_from: {stage.start_from}` of stage {stage.name!r} must name an earlier stage; "
-                    f"there are: {', '.join(seen) or 'none'}"
+                message = f"`start_from` must name an earlier stage; {nearest(stage.start_from, seen)}"
+                raise MistakeAt(
+                    message if seen else "the first stage has none to `start_from`", "stages", position, "start_from"
                 )
             seen.append(stage.name)
         if self.final is not None and self.final not in seen:
-            raise ValueError(f"`final: {self.final}` must name a stage; there are: {', '.join(seen)}")
+            raise MistakeAt(f"`final` must name a stage; {nearest(self.final, seen)}", "final")
         return self
+
+    def place_of(self, *path: str | int) -> str:
+        """Return where a key stands, for errors that show only later: ``g2p.yaml:31``, ``--set …``, or the name."""
+        return self._places.of(path) or f"recipe {self.name}"
 
     @property
     def final_stage(self) -> str:
@@ -282,7 +307,8 @@ class Recipe(Section):
         return self.stages[position - 1].name if position else None
 
 
-def _check_name(name: str) -> str:
+def _check_name(name: str, *, at: str | None = None) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError(f"names become files: use letters, digits, '.', '_' and '-' only; got {name!r}")
+        message = f"names become files: use letters, digits, '.', '_' and '-' only; got {name!r}"
+        raise MistakeAt(message, *([] if at is None else [at]))
     return name

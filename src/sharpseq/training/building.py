@@ -6,14 +6,19 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sharpseq import data
 from sharpseq.data import Example
-from sharpseq.errors import UserError
+from sharpseq.decoding import DECODERS
+from sharpseq.errors import UserError, nearest
+from sharpseq.evaluation import METRICS
+from sharpseq.generation import check_decoder
 from sharpseq.models import MODELS
 from sharpseq.objectives import Objective, annealed, convex_composition, exponential, maximum_likelihood, power
-from sharpseq.recipe import Recipe, Stage, nearest, schema
+from sharpseq.recipe import Recipe, Stage, schema
+from sharpseq.training.argument_values import checked_value, try_arguments
 from sharpseq.training.arguments import SequenceTrainingArguments
 
 
@@ -21,9 +26,15 @@ def build_corpus(corpus: schema.Corpus, *, folder: str | None = None) -> list[Ex
     """Read a corpus; relative paths start at ``folder``.
 
     Raises:
-        UserError: If a file is missing or broken.
+        UserError: If a file is missing or broken, a package that reads it is, or a setting is impossible.
     """
+    try:
+        return _read_corpus(corpus, folder=folder)
+    except (ImportError, ValueError) as error:
+        raise UserError(str(error)) from error
 
+
+def _read_corpus(corpus: schema.Corpus, *, folder: str | None) -> list[Example]:
     def located(path: str) -> str:
         return str(Path(folder or "") / path)
 
@@ -54,17 +65,24 @@ def build_corpus(corpus: schema.Corpus, *, folder: str | None = None) -> list[Ex
 
 
 def build_tokenizer(spec: schema.Tokenizer, examples: list[Example]) -> PreTrainedTokenizerBase:
-    """Train a tokenizer on both sides of a corpus, or load the existing one that is named."""
+    """Train a tokenizer on both sides of a corpus, or load the existing one that is named.
+
+    Raises:
+        UserError: If a setting does not fit the corpus, or the named tokenizer cannot be loaded.
+    """
     if spec.kind == "pretrained":
         return data.load_tokenizer(str(spec.name))
     texts = [text for example in examples for text in (_cased(example.source, spec), example.target)]
-    return data.train_tokenizer(
-        texts,
-        kind=spec.kind,
-        vocab_size=spec.vocab_size,
-        symbols=spec.symbols,
-        source_lowercase=spec.source_lowercase,
-    )
+    try:
+        return data.train_tokenizer(
+            texts,
+            kind=spec.kind,
+            vocab_size=spec.vocab_size,
+            symbols=spec.symbols,
+            source_lowercase=spec.source_lowercase,
+        )
+    except ValueError as error:
+        raise UserError(f"`tokenizer`: {error}") from error
 
 
 def _cased(source: str, spec: schema.Tokenizer) -> str:
@@ -121,14 +139,20 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
     Raises:
         UserError: If an argument is unknown, belongs to the run, or has an impossible value.
     """
-    place = f"recipe {recipe.name}: stage {stage.name!r}: `training`"
+    path = ("stages", [other.name for other in recipe.stages].index(stage.name), "training")
     known = {field.name for field in dataclasses.fields(SequenceTrainingArguments) if field.init}
-    for name in stage.training:
+    chosen = {}
+    for name, value in stage.training.items():
+        place = recipe.place_of(*path, name)
         if name not in known:
-            raise UserError(f"{place}: unknown key `{name}`; {nearest(name, sorted(known))}")
+            raise UserError(f"{place}: unknown key `{name}` among training arguments; {nearest(name, known)}")
         if name in ("output_dir", "resume_from_checkpoint", "load_best_model_at_end"):
             raise UserError(f"{place}: `{name}` belongs to the run; leave it out")
-    selects = recipe.validation.metric is not None
+        try:
+            chosen[name] = checked_value(name, value)
+        except ValueError as error:
+            raise UserError(f"{place}: {error}") from error
+    metric = recipe.validation.metric
     defaults: dict[str, Any] = {
         "seed": recipe.seed,
         "report_to": "none",
@@ -138,10 +162,10 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         "optim": "adamw_torch_fused",
         "lr_scheduler_type": "inverse_sqrt",
         "reduction": "per_token" if recipe.model.type == "autoregressive" else "per_sequence",
-        "metric_for_best_model": f"eval_{recipe.validation.metric}" if selects else "eval_nll",
-        "greater_is_better": _greater_is_better(recipe),
+        "metric_for_best_model": "eval_nll" if metric is None else f"eval_{metric}",
+        "greater_is_better": metric is not None and METRICS[metric].higher_is_better is not False,
     }
-    settings = {**defaults, **stage.training}
+    settings = {**defaults, **chosen}
     if "eval_strategy" not in settings and "eval_steps" not in settings:
         settings["eval_strategy"] = "epoch"
     if "eval_steps" in settings:
@@ -149,18 +173,60 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         settings.setdefault("save_steps", settings["eval_steps"])
     settings.setdefault("save_strategy", settings["eval_strategy"])
     settings["save_total_limit"] = max(settings["save_total_limit"] or 0, stage.average_checkpoints) or None
+    # The best checkpoint is chosen among those that are both evaluated and saved; transformers checks that they can be.
+    has_best = "no" not in (settings["save_strategy"], settings["eval_strategy"]) and not stage.average_checkpoints
+    settings["load_best_model_at_end"] = has_best
+    place = f"{recipe.place_of(*path)}: stage {stage.name!r}"
     try:
-        return SequenceTrainingArguments(output_dir=str(folder), **settings)
+        arguments = SequenceTrainingArguments(output_dir=str(folder), **settings)
+        try_arguments(arguments)
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"{place}: {' '.join(str(error).split())}") from error
+    return arguments
 
 
-def _greater_is_better(recipe: Recipe) -> bool:
-    if recipe.validation.metric is None:
-        return False
-    from sharpseq.evaluation import METRICS
+def check_model(recipe: Recipe) -> None:
+    """Check the sizes of a recipe's model and try its decodings on a stand-in of no size, before there are data.
 
-    if recipe.validation.metric not in METRICS:
-        message = f"`validation.metric: {recipe.validation.metric}` is unknown; "
-        raise UserError(f"recipe {recipe.name}: {message}{nearest(recipe.validation.metric, list(METRICS))}")
-    return METRICS[recipe.validation.metric].higher_is_better is not False
+    Raises:
+        UserError: If the model cannot be built, or a decoder or one of its options does not fit it.
+    """
+    family = MODELS[recipe.model.type]
+    sizes = recipe.model.model_dump(exclude={"type"})
+    try:
+        with torch.device("meta"):
+            family.model(family.config(vocab_size=8, **sizes))
+    except ValueError as error:
+        raise UserError(f"{recipe.place_of('model')}: `model`: {error}") from error
+    smallest = {"d_model": 4, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 1, "ffn_dim": 4}
+    stand_in = family.model(family.config(vocab_size=8, **{**sizes, **smallest}))
+    batch = {"input_ids": torch.tensor([[5, 0]]), "attention_mask": torch.ones(1, 2, dtype=torch.long)}
+    for name, decoding in recipe.evaluation.decodings.items():
+        options = dict(decoding)
+        decoder = options.pop("decoder", None) or family.default_decoder
+        try:
+            check_decoder(recipe.model.type, decoder, options)
+            DECODERS[decoder].decode(stand_in, batch, **options)
+        except ValueError as error:
+            raise UserError(f"{recipe.place_of('evaluation', 'decodings', name)}: {error}") from error
+
+
+def check_metrics(recipe: Recipe) -> None:
+    """Check that the metrics of a recipe exist and that what they need is installed.
+
+    Raises:
+        UserError: If not.
+    """
+    places: list[tuple[str | int, ...]] = [
+        ("evaluation", "metrics", position) for position in range(len(recipe.evaluation.metrics))
+    ]
+    named = list(zip(recipe.evaluation.metrics, places, strict=True))
+    if recipe.validation.metric is not None:
+        named.append((recipe.validation.metric, ("validation", "metric")))
+    for metric, path in named:
+        if metric not in METRICS:
+            raise UserError(f"{recipe.place_of(*path)}: metric `{metric}` is unknown; {nearest(metric, METRICS)}")
+        try:
+            METRICS[metric].factory()
+        except ImportError as error:
+            raise UserError(f"{recipe.place_of(*path)}: metric `{metric}`: {error}") from error

@@ -16,6 +16,7 @@ class ProgressBar(ProgressCallback):
     """One progress bar a stage, with loss, tokens per second and time left, instead of a line for every log."""
 
     training_bar: Any
+    prediction_bar: Any
 
     def __init__(self, description: str = "training") -> None:
         super().__init__()
@@ -30,6 +31,13 @@ class ProgressBar(ProgressCallback):
             self.training_bar.set_description(self.description)
             self.training_bar.initial = self.training_bar.n = self.current_step = state.global_step
             self.training_bar.refresh()
+
+    def close(self) -> None:
+        """End the bar's line when training ends early, so that what is said next starts a line of its own."""
+        for bar in (self.prediction_bar, self.training_bar):
+            if bar is not None:
+                bar.close()
+        self.prediction_bar = self.training_bar = None
 
     def on_log(
         self,

@@ -19,11 +19,20 @@ from sharpseq.evaluation import Comparison, EvaluationResult, compare_systems, e
 from sharpseq.generation import SequenceGenerator, default_decoder, load_model
 from sharpseq.models import MODELS
 from sharpseq.recipe import Recipe, Stage
-from sharpseq.training.building import build_arguments, build_corpus, build_model, build_objective, build_tokenizer
+from sharpseq.training.arguments import SequenceTrainingArguments
+from sharpseq.training.building import (
+    build_arguments,
+    build_corpus,
+    build_model,
+    build_objective,
+    build_tokenizer,
+    check_metrics,
+    check_model,
+)
 from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
 from sharpseq.training.feasibility import drop_infeasible
 from sharpseq.training.model_card import model_card
-from sharpseq.training.progress import MetricsFile, read_metrics
+from sharpseq.training.progress import MetricsFile, ProgressBar, read_metrics
 from sharpseq.training.run_folder import RunFolder, whole_folder, write_whole
 from sharpseq.training.run_report import write_run_report
 from sharpseq.training.trainer import SequenceTrainer
@@ -41,6 +50,7 @@ class RunResult:
         report: The report for people.
         results: Every evaluation, in the order of stages and decodings, by name of the data set.
         comparisons: Every system against the first one, by name of the data set.
+        example: A source to try the model on, from the last data set.
     """
 
     folder: Path
@@ -48,6 +58,7 @@ class RunResult:
     report: Path
     results: Mapping[str, Sequence[EvaluationResult]]
     comparisons: Mapping[str, Sequence[Comparison]]
+    example: str
 
 
 def run_recipe(recipe: Recipe, folder: str | Path | None = None, *, say: Say = print) -> RunResult | None:
@@ -96,7 +107,8 @@ class _Run:
         """Train the stages that are not done."""
         with self.processes.main_process_first():
             if self.folder.claim(self.recipe):
-                self.say(f"resuming {self.folder.path}")
+                is_trained = self.folder.model.exists()
+                self.say(f"{self.folder.path} is trained already" if is_trained else f"resuming {self.folder.path}")
         for stage in self.recipe.stages:
             self._train(stage)
 
@@ -113,15 +125,22 @@ class _Run:
             results=results,
             comparisons=comparisons,
         )
-        return RunResult(self.folder.path, self.folder.model, self.folder.report, results, comparisons)
+        sources = [example.source for example in list(self.test_corpora.values())[-1]]
+        example = next((source for source in sources if source.strip() and "'" not in source), sources[0])
+        return RunResult(self.folder.path, self.folder.model, self.folder.report, results, comparisons, example)
 
     def check_before_work(self) -> None:
-        """Find what can be known to be wrong before an hour of training."""
+        """Find what can be known to be wrong before an hour of training, and before anything is written."""
+        check_metrics(self.recipe)
+        check_model(self.recipe)
         for stage in self.recipe.stages:
             build_arguments(self.recipe, stage, self.folder.stage(stage.name))
-        for metric in (*self.recipe.evaluation.metrics, self.recipe.validation.metric):
-            if metric is not None:
-                _check_metric(metric)
+        data = self.recipe.data
+        for name, corpus in {"validation": data.validation, **data.test}.items():
+            self.test_corpora[name] = build_corpus(corpus, folder=data.folder)
+            if not self.test_corpora[name]:
+                place = self.recipe.place_of("data", *([] if name == "validation" else ["test"]), name)
+                raise UserError(f"{place}: the corpus `{name}` is empty; give data with at least one line")
 
     # Data
 
@@ -132,9 +151,9 @@ class _Run:
             raise UserError("`data.train` is empty; there is nothing to learn from")
         return corpus
 
-    @cached_property
+    @property
     def _validation_corpus(self) -> list[Example]:
-        return build_corpus(self.recipe.data.validation, folder=self.recipe.data.folder)
+        return self.test_corpora["validation"]
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -152,11 +171,11 @@ class _Run:
 
     @cached_property
     def _train_examples(self) -> list[EncodedExample]:
-        limits = self.recipe.data.limits
+        limits, model = self.recipe.data.limits, self.recipe.model
         encoded = encode(self._train_corpus, self.tokenizer, append_eos_to_target=self._is_autoregressive)
         kept, report = LengthFilter(
-            max_source_length=limits.max_source_length,
-            max_target_length=limits.max_target_length,
+            max_source_length=min(limits.max_source_length, model.max_source_positions),
+            max_target_length=min(limits.max_target_length, model.max_target_positions),
             max_length_ratio=limits.max_length_ratio,
             min_source_length=2,
             min_target_length=2 if self._is_autoregressive else 1,
@@ -177,7 +196,15 @@ class _Run:
     @cached_property
     def _validation_examples(self) -> list[EncodedExample]:
         encoded = encode(self._validation_corpus, self.tokenizer, append_eos_to_target=self._is_autoregressive)
-        return [example for example in encoded if len(example.input_ids) <= self.recipe.model.max_source_positions]
+        model = self.recipe.model
+        kept, report = LengthFilter(
+            max_source_length=model.max_source_positions, max_target_length=model.max_target_positions
+        ).apply(encoded)
+        if report.num_dropped:
+            self.say(f"validation loss: {report}")
+        if not kept:
+            raise UserError("no validation example fits the model; raise `model.max_source_positions`")
+        return kept
 
     # Training
 
@@ -187,7 +214,6 @@ class _Run:
             return
         folder = self.folder.stage(stage.name)
         arguments = build_arguments(self.recipe, stage, folder)
-        arguments.load_best_model_at_end = arguments.save_strategy != "no" and not stage.average_checkpoints
         with self.processes.main_process_first():
             folder.mkdir(parents=True, exist_ok=True)
             checkpoint = newest_checkpoint(folder)
@@ -195,6 +221,7 @@ class _Run:
             self.say(f"stage {stage.name}: resuming at step {checkpoint.name.split('-')[-1]}")
         else:
             self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or 'fresh weights'}")
+        self._check_budgets(stage, arguments)
         set_seed(self.recipe.seed)
         trainer = SequenceTrainer(
             self._starting_model(stage),
@@ -207,8 +234,28 @@ class _Run:
             callbacks=[MetricsFile(self.folder.metrics, stage=stage.name)],
             description=stage.name,
         )
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            for callback in trainer.callback_handler.callbacks:
+                if isinstance(callback, ProgressBar):
+                    callback.close()
         self._save_stage(stage, trainer)
+
+    def _check_budgets(self, stage: Stage, arguments: SequenceTrainingArguments) -> None:
+        """Check that the longest example of all fits into a batch of its own."""
+        position = self.recipe.stages.index(stage)
+        for name, budget, examples in (
+            ("max_tokens", arguments.max_tokens, self._train_examples),
+            ("eval_max_tokens", arguments.eval_max_tokens, self._validation_examples),
+        ):
+            longest = max(max(len(example.input_ids), len(example.labels)) for example in examples)
+            if budget is not None and longest > budget:
+                place = self.recipe.place_of("stages", position, "training", name)
+                raise UserError(
+                    f"{place}: `{name}` must hold every example and the longest has {longest} tokens; got {budget}; "
+                    "raise it, or lower `data.limits`"
+                )
 
     def _starting_model(self, stage: Stage) -> PreTrainedModel:
         start = self.recipe.start_of(stage)
@@ -258,9 +305,6 @@ class _Run:
 
     def _evaluate(self) -> dict[str, list[EvaluationResult]]:
         """Evaluate every stage that asks for it, decoded in every way, on validation and test data."""
-        self.test_corpora["validation"] = self._validation_corpus
-        for name, corpus in self.recipe.data.test.items():
-            self.test_corpora[name] = build_corpus(corpus, folder=self.recipe.data.folder)
         results: dict[str, list[EvaluationResult]] = {data: [] for data in self.test_corpora}
         for stage in self.recipe.stages:
             if not stage.evaluate:
@@ -304,11 +348,3 @@ class _Run:
             return []
         references = [example.references for example in self.test_corpora[data]]
         return compare_systems(systems, references, metrics=self.recipe.evaluation.metrics, data=data)
-
-
-def _check_metric(metric: str) -> None:
-    from sharpseq.evaluation import METRICS
-    from sharpseq.recipe import nearest
-
-    if metric not in METRICS:
-        raise UserError(f"metric `{metric}` is unknown; {nearest(metric, list(METRICS))}")

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
 from sharpseq.errors import UserError
 from sharpseq.recipe import Recipe, dump_recipe
+from sharpseq.recipe.yaml_text import read_yaml
 
 
 class RunFolder:
@@ -45,21 +44,39 @@ class RunFolder:
         """
         text = dump_recipe(recipe)
         if self.recipe_file.exists():
-            there = self.recipe_file.read_text(encoding="utf-8")
-            if there != text:
-                difference = _first_difference(yaml.safe_load(there), yaml.safe_load(text))
+            there, _ = read_yaml(self._read_recipe(), where=str(self.recipe_file))
+            here, _ = read_yaml(text, where=str(self.recipe_file))
+            if there == here:
+                return True
+            # A recipe alone was never worked on: its mistake was found when its data were read.
+            if self._files() - {self.recipe_file.name}:
                 raise UserError(
-                    f"{self.path} is the run of another recipe ({difference}); choose another folder with --run, or "
-                    "delete this one"
+                    f"{self.path} is the run of another recipe ({_first_difference(there, here)}); choose another "
+                    "folder with --run, or delete this one"
                 )
-            return True
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and (not self.path.is_dir() or self._files()):
             raise UserError(f"{self.path} is not empty and not a run; choose another folder with --run")
-        self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.recipe_file.with_suffix(".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.recipe_file)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_whole(self.recipe_file, text)
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written: {error.strerror}; choose another folder with --run"
+            ) from error
         return False
+
+    def _files(self) -> set[str]:
+        # A recipe that a kill left half-written is nothing.
+        files = {str(path.relative_to(self.path)) for path in self.path.rglob("*") if not path.is_dir()}
+        return files - {self.recipe_file.name + ".partial"}
+
+    def _read_recipe(self) -> str:
+        try:
+            return self.recipe_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{self.recipe_file} cannot be read; delete the folder, or choose another with --run"
+            ) from error
 
 
 @contextmanager

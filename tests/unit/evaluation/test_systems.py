@@ -46,10 +46,10 @@ def test_gathers_scores_confidence_passes_and_speed() -> None:
     assert result.num_passes == 1  # the empty line took none and does not count
     assert (result.system, result.data, result.num_sentences) == ("shouter", "letters", 3)
     assert result.intervals["exact_match"].num_resamples == 50
-    assert [entry.batch_size for entry in result.speed] == [1]
+    assert [entry.batch_size for entry in result.speed] == [1, 32]
     assert result.speed[0].num_sentences == 2
     # Empty lines are no work, so they are not timed.
-    assert all(call in (["ab"], ["c"]) for call in shouter.calls[1:])
+    assert all(call in (["ab"], ["c"], ["ab", "c"]) for call in shouter.calls[1:])
     assert [output.text for output in outputs] == ["AB", "", "C"]
 
 

@@ -5,7 +5,6 @@ import torch
 
 from sharpseq.models import Cmlm, CmlmConfig, Ctc, CtcConfig, VanillaNat, VanillaNatConfig
 from sharpseq.models.cmlm import random_mask
-from sharpseq.models.dropout import Dropout, byte_dropout
 from sharpseq.models.length_prediction import MAX_DIFFERENCE
 from sharpseq.models.transformer import sinusoidal_positions
 from sharpseq.models.vanilla_nat import uniform_copy
@@ -135,24 +134,6 @@ def test_generate_picks_the_decoder_of_the_family() -> None:
         assert output.num_passes == 1
         with pytest.raises(ValueError, match="must be one of"):
             model.generate(SOURCE, decoder="beam")
-
-
-def test_byte_dropout_keeps_the_mean_and_drops_the_rate() -> None:
-    torch.manual_seed(0)
-    dropped = byte_dropout(torch.ones(100_003), 0.25)
-    assert abs((dropped == 0).float().mean() - 0.25) < 0.01
-    assert abs(dropped.mean() - 1) < 0.01
-    assert sorted(dropped.unique().tolist()) == pytest.approx([0.0, 256 / 192])
-    assert torch.equal(byte_dropout(torch.ones(5), 0.0), torch.ones(5))
-
-
-def test_dropout_is_seeded_and_off_in_evaluation() -> None:
-    layer, states = Dropout(0.5), torch.ones(4, 9)
-    torch.manual_seed(3)
-    first = layer(states)
-    torch.manual_seed(3)
-    assert torch.equal(first, layer(states))
-    assert torch.equal(layer.eval()(states), states)
 
 
 def test_positions_follow_the_formula() -> None:

@@ -1,0 +1,42 @@
+"""Files that a command writes beside its output: known to be writable before long work, and whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sharpseq.errors import UserError
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Check that files can be written, without touching them; None stands for a file that is not wanted.
+
+    Raises:
+        UserError: If a folder is missing or closed to the user, or a path is a folder.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give a file")
+        if not path.parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+        if not os.access(path.parent, os.W_OK):
+            raise UserError(f"{path} cannot be written: the folder {path.parent} is read-only; choose another place")
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write a file in one step; what was there stays until the new file is whole.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; choose another place or free space") from error

@@ -1,0 +1,147 @@
+"""Reading and writing YAML as recipes need it: with line numbers, and without YAML 1.1's surprises."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from sharpseq.errors import UserError
+
+KeyPath = tuple[str | int, ...]
+
+_MERGE = "tag:yaml.org,2002:merge"
+# YAML 1.1, which PyYAML reads, wants a dot and a sign: `1e-3` would be a text.
+_EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, for which ``1e-3`` is a number."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """The safe dumper, which quotes a text that the loader would take for a number."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Spell out what occurs twice: a reader of a run's recipe should not have to look elsewhere."""
+        return True
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the keys of a recipe stand: a line of its file, or the override that set them.
+
+    Two of them are always equal, so that recipes with the same content are.
+
+    Args:
+        where: Name of the file.
+        lines: A line number, or the place in words, by key.
+    """
+
+    where: str = field(default="", compare=False)
+    lines: dict[KeyPath, int | str] = field(default_factory=dict, compare=False)
+
+    def of(self, path: KeyPath) -> str:
+        """Return where a key stands, or the nearest key around it that stands anywhere."""
+        line = next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
+        if line is None:
+            return self.where
+        return line if isinstance(line, str) else f"{self.where}:{line}"
+
+
+def read_yaml(text: str, *, where: str) -> tuple[Any, Places]:
+    """Return the content of a YAML text and where each key stands.
+
+    Anchors and merge keys are resolved, and nothing is shared between the places that refer to the same anchor.
+
+    Args:
+        text: One YAML document.
+        where: Name of the text for errors.
+
+    Raises:
+        UserError: If it is not YAML, has a key twice, or refers to itself.
+    """
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        places = Places(where, _line_numbers(node, where=where))
+        return _unshared(yaml.load(text, Loader=_Loader)), places
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{where}{line}: not YAML: {problem}") from error
+
+
+def read_value(text: str) -> Any:
+    """Return a value written on a command line.
+
+    Raises:
+        ValueError: If it is not YAML.
+
+    Example:
+        >>> read_value("1e-3"), read_value("true"), read_value("[1, two]")
+        (0.001, True, [1, 'two'])
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text!r} is no value; write a number, a word or true/false") from error
+
+
+def write_yaml(content: Any) -> str:
+    """Return YAML that `read_yaml` reads back without loss."""
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def _line_numbers(root: yaml.Node | None, *, where: str) -> dict[KeyPath, int | str]:
+    lines: dict[KeyPath, int | str] = {}
+
+    def visit(node: yaml.Node, path: KeyPath, above: tuple[yaml.Node, ...]) -> None:
+        if any(node is other for other in above):
+            raise UserError(f"{where}:{node.start_mark.line + 1}: an anchor refers to itself; write it out")
+        above = (*above, node)
+        if isinstance(node, yaml.SequenceNode):
+            for position, value in enumerate(node.value):
+                lines[(*path, position)] = value.start_mark.line + 1
+                visit(value, (*path, position), above)
+        elif isinstance(node, yaml.MappingNode):
+            _refuse_repeated_keys(node, where=where)
+            # What is merged in comes first, because the mapping's own keys win.
+            for key, value in sorted(node.value, key=lambda pair: pair[0].tag != _MERGE):
+                if key.tag == _MERGE:
+                    for merged in reversed(value.value if isinstance(value, yaml.SequenceNode) else [value]):
+                        visit(merged, path, above)
+                else:
+                    lines[(*path, key.value)] = key.start_mark.line + 1
+                    visit(value, (*path, key.value), above)
+
+    if root is not None:
+        visit(root, (), ())
+    return lines
+
+
+def _refuse_repeated_keys(node: yaml.MappingNode, *, where: str) -> None:
+    first: dict[Any, int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        line = key.start_mark.line + 1
+        if key.value in first:
+            raise UserError(f"{where}:{line}: `{key.value}` stands here and at line {first[key.value]}; keep one")
+        first[key.value] = line
+
+
+def _unshared(value: Any) -> Any:
+    """Copy containers, so that a change to one use of an anchor leaves the others alone."""
+    if isinstance(value, dict):
+        return {key: _unshared(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unshared(item) for item in value]
+    return value

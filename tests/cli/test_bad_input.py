@@ -1,0 +1,543 @@
+"""Bad files, recipes and arguments: one clear line, status 2, nothing lost or overwritten."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_recipe import write_recipe
+from typer.testing import CliRunner, Result
+
+from sharpseq.cli import app
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def model(ctc_run: Path, here: Path) -> Path:
+    """A copy of a model folder, to be broken."""
+    return Path(shutil.copytree(ctc_run / "model", here / "copy"))
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+# Text files
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("missing.txt", None, "missing.txt: no such file; check the path"),
+        (".", None, ".: is a directory; give a text file"),
+        ("cut.gz", gzip.compress(b"abc\n" * 50)[:-9], "cut.gz: the gzip file is cut off before its end"),
+        ("fake.gz", b"abc\n", "fake.gz: not a sound gzip file"),
+        ("latin.txt", b"\xe4bc\n", "latin.txt:1: not valid UTF-8 (byte 0xe4 at byte 1 of the line)"),
+    ],
+)
+def test_a_source_that_cannot_be_read(
+    name: str, content: bytes | None, told: str, ctc_run: Path, mistake: Command
+) -> None:
+    if content is not None:
+        Path(name).write_bytes(content)
+    assert told in mistake("generate", ctc_run, name).stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_source_without_the_right_to_read_it(ctc_run: Path, mistake: Command) -> None:
+    Path("secret.txt").write_text("abc\n")
+    Path("secret.txt").chmod(0)
+    assert "secret.txt: cannot be read" in mistake("generate", ctc_run, "secret.txt").stderr
+
+
+def test_lines_before_invalid_utf8_are_not_lost(ctc_run: Path, command: Command, mistake: Command) -> None:
+    good = command("generate", ctc_run, stdin="abc\nhgf\n").stdout
+    Path("in.txt").write_bytes(b"abc\nhgf\nab\xffc\ncba\n")
+    result = mistake("generate", ctc_run, "in.txt")
+    assert "in.txt:3: not valid UTF-8" in result.stderr
+    assert result.stdout == good
+
+
+def test_empty_lines_are_kept_and_give_empty_lines(ctc_run: Path, command: Command) -> None:
+    outputs = command("generate", ctc_run, stdin="\nabc\n\n  \nhgf\n\n").stdout.split("\n")
+    assert len(outputs) == 7
+    assert [bool(output) for output in outputs] == [False, True, False, False, True, False, False]
+
+
+def test_a_line_longer_than_the_model_allows_is_told_and_keeps_its_place(
+    ctc_run: Path, command: Command, mistake: Command
+) -> None:
+    good = command("generate", ctc_run, stdin="abc\nhgf\n").stdout.split("\n")
+    result = mistake("generate", ctc_run, stdin="abc\n" + "a" * 40 + "\nhgf\n", notes=1)
+    assert result.stdout.split("\n") == [good[0], "", *good[1:]]
+    assert result.stderr.splitlines() == [
+        "line 2: 41 tokens, the model reads at most 20; left empty",
+        "error: 1 of 3 lines were too long for the model and left empty; split them",
+    ]
+
+
+def test_sources_too_long_to_evaluate_are_told(ctc_run: Path, command: Command) -> None:
+    Path("long.tsv").write_text("abc\tcba\n" + "a" * 40 + "\tb\n")
+    result = command("evaluate", ctc_run, "long.tsv", "--latency", 0)
+    assert result.stderr == "1 sources are too long for the model, their outputs count as empty: lines 2\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("three.txt,two.txt", "parallel files need equal numbers of lines: three.txt has 3, two.txt has 2"),
+        ("three.txt,", "a file's name is missing beside a comma"),
+        ("narrow.tsv", "narrow.tsv:2: 1 tab-separated column(s) where 2 are needed"),
+        ("broken.jsonl", "broken.jsonl:2: not valid JSON"),
+        ("fields.jsonl", "fields.jsonl:1: no field `target`; the fields there are: `source`"),
+        ("empty.tsv", "empty.tsv is empty; give data with at least one line"),
+        ("nothing.tsv", "nothing.tsv: no such file"),
+        ("three.doc", "three.doc: cannot tell what data this is; give SOURCE,TARGET"),
+        ("quickstrat:test", "recipe quickstrat: neither a file nor a shipped recipe; did you mean `quickstart`?"),
+        ("RUN:tset", "the recipe has no such corpus; did you mean `test`?"),
+    ],
+)
+def test_data_that_cannot_be_read(data: str, told: str, ctc_run: Path, mistake: Command) -> None:
+    Path("three.txt").write_text("a\nb\nc\n")
+    Path("two.txt").write_text("a\nb\n")
+    Path("narrow.tsv").write_text("a\tb\na\n")
+    Path("broken.jsonl").write_text('{"source": "a", "target": "b"}\n{"source": \n')
+    Path("fields.jsonl").write_text('{"source": "a"}\n')
+    Path("empty.tsv").write_text("")
+    data = data.replace("RUN", str(ctc_run))
+    assert told in mistake("evaluate", ctc_run, data).stderr
+    assert told in mistake("distill", ctc_run, data, "-o", "out.txt").stderr
+
+
+# Recipes
+
+
+@pytest.fixture
+def recipe(here: Path) -> Path:
+    return write_recipe(here)
+
+
+def test_a_recipe_that_is_not_there(mistake: Command) -> None:
+    assert "did you mean `quickstart`?" in mistake("train", "quikstart").stderr
+    assert "recipe my.yaml: no such file" in mistake("train", "my.yaml").stderr
+    assert "is a folder; give a YAML file" in mistake("train", ".").stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("tokenizer: {", "tokenizer: {vocabsize: 9, ", "tiny.yaml:9: unknown key `tokenizer.vocabsize`; did you mean"),
+        ("d_model: 16", "d_mdoel: 16", "tiny.yaml:12: unknown key `model.d_mdoel`; did you mean `d_model`?"),
+        ("dropout: 0.1", "dropout: 1.5", "tiny.yaml:17: `model.dropout`: input should be less than 1; got 1.5"),
+        ("type: ctc", "type: cct", "tiny.yaml:11: `model.type` must not be 'cct'; did you mean `ctc`?"),
+        ("k: 2", "k: 0", "tiny.yaml:32: `stages.1.objective.k`: input should be greater than 0; got 0"),
+        (
+            "learning_rate: 1",
+            "lerning_rate: 1",
+            "tiny.yaml:26: unknown key `lerning_rate` among training arguments; did you mean `learning_rate`?",
+        ),
+        ("max_steps: 12", "max_steps: many", "tiny.yaml:25: `max_steps`: input should be a valid integer"),
+        ("max_steps: 12", "max_steps: -3", "tiny.yaml:25: `max_steps` must be at least 1, or -1 for no limit; got -3"),
+        ("max_steps: 12", "optim: adm", "tiny.yaml:25: `optim` must not be 'adm'; did you mean"),
+        ("max_steps: 12", "report_to: tensorbord", "tiny.yaml:24: stage 'first': tensorbord is not supported"),
+        ("max_steps: 12", "output_dir: x", "tiny.yaml:25: `output_dir` belongs to the run; leave it out"),
+        ("max_steps: 12", "save_strategy: epoch", "tiny.yaml:24: stage 'first': --load_best_model_at_end requires"),
+        ("metric: exact_match", "metric: exact_macth", "did you mean `exact_match`?"),
+        ("[exact_match, word", "[exact_match, wodr", "metric `wodr_error_rate` is unknown; did you mean `word_error_"),
+        (
+            "latency_sentences: 2",
+            "decodings: {beam: {decoder: ctc_prefix_bean}}",
+            "tiny.yaml:39: there is no decoder 'ctc_prefix_bean'; did you mean `ctc_prefix_beam`?",
+        ),
+        (
+            "latency_sentences: 2",
+            "decodings: {beam: {decoder: ctc_prefix_beam, beam_size: 0}}",
+            "tiny.yaml:39: `beam_size` must be at least 1; got 0",
+        ),
+        ("num_attention_heads: 2", "num_attention_heads: 3", "tiny.yaml:10: `model`: `d_model` must be an even"),
+        ("seed: 1", "seed: 1\nseed: 2", ""),
+    ],
+)
+def test_a_recipe_with_a_mistake(old: str, new: str, told: str, recipe: Path, mistake: Command) -> None:
+    text = recipe.read_text()
+    text = text.replace(old, new, 1) if old in text else f"seed: 1\n{new}\n{text}"
+    recipe.write_text(text)
+    assert told in mistake("train", recipe, "--run", "run").stderr
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("model.dropout", "--set model.dropout: write it as KEY=VALUE"),
+        ("=3", "--set =3: write it as KEY=VALUE"),
+        ("model.d_mdoel=3", "--set model.d_mdoel=3: unknown key `model.d_mdoel`; did you mean `d_model`?"),
+        ("modle.d_model=3", "--set modle.d_model=3: unknown key `modle`; did you mean `model`?"),
+        ("stages.7.name=x", "--set stages.7.name=x: the entries of `stages` are 0 to 1, or first, second; got 7"),
+        ("name.x=1", "--set name.x=1: `name` is a value and has no keys"),
+        ("seed=[1", "--set seed=[1: '[1' is no value"),
+        ("seed=-1", "--set seed=-1: `seed`: input should be greater than or equal to 0; got -1"),
+        ("stages.first.training.max_stesp=3", "did you mean `max_steps`?"),
+        ("stages.0.training.learning_rate=fast", "--set stages.0.training.learning_rate=fast: `learning_rate`: input"),
+    ],
+)
+def test_an_override_with_a_mistake(setting: str, told: str, recipe: Path, mistake: Command) -> None:
+    assert told in mistake("train", recipe, "--run", "run", "--set", setting).stderr
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("corpus", "content", "told"),
+    [
+        ("train", None, "train.tsv: no such file"),
+        ("validation", None, "validation.tsv: no such file"),
+        ("validation", b"", "tiny.yaml:6: the corpus `validation` is empty"),
+        ("train", b"", "`data.train` is empty"),
+        ("train", b"abc\tcba\nab\xff\tx\n", "train.tsv:2: not valid UTF-8"),
+        ("train", b"a" * 40 + b"\tb\n", "no training example is left; loosen `data.limits`"),
+    ],
+)
+def test_a_corpus_that_cannot_be_used(
+    corpus: str, content: bytes | None, told: str, recipe: Path, mistake: Command, command: Command
+) -> None:
+    file = recipe.parent / f"{corpus}.tsv"
+    good = file.read_bytes()
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    result = CliRunner().invoke(app, ["train", str(recipe), "--run", "run"])
+    assert result.exit_code == 2
+    assert told in result.stderr.splitlines()[-1]
+    assert sum(line.startswith("error:") for line in result.stderr.splitlines()) == 1
+    file.write_bytes(good)
+
+
+def test_a_batch_that_is_too_small_for_an_example(recipe: Path) -> None:
+    setting = "stages.1.training.max_tokens=5"
+    result = CliRunner().invoke(app, ["train", str(recipe), "--set", setting, "--set", "stages.0.training.max_steps=1"])
+    assert result.exit_code == 2
+    line = result.stderr.splitlines()[-1]
+    assert line == (
+        f"error: --set {setting}: `max_tokens` must hold every example and the longest has 9 tokens; got 5; raise it, or "
+        "lower `data.limits`"
+    )
+
+
+def test_a_run_folder_of_another_recipe(ctc_run: Path, here: Path, mistake: Command) -> None:
+    shutil.copytree(ctc_run, "run")
+    told = mistake("train", ctc_run.parent / "tiny.yaml", "--run", "run", "--set", "seed=3").stderr
+    assert "run is the run of another recipe (`seed` is 1 there and 3 here); choose another folder with --run" in told
+
+
+def test_a_run_folder_that_is_no_run(recipe: Path, mistake: Command) -> None:
+    Path("mine").mkdir()
+    Path("mine/letter.txt").write_text("dear")
+    assert "mine is not empty and not a run" in mistake("train", recipe, "--run", "mine").stderr
+    assert "letter.txt is not empty and not a run" in mistake("train", recipe, "--run", "mine/letter.txt").stderr
+    assert "cannot be written: Not a directory" in mistake("train", recipe, "--run", "mine/letter.txt/run").stderr
+    Path("odd").mkdir()
+    Path("odd/recipe.yaml").write_text("a: [")
+    assert "odd/recipe.yaml:1: not YAML" in mistake("train", recipe, "--run", "odd").stderr
+
+
+def test_a_run_folder_that_was_never_worked_on_takes_the_mended_recipe(
+    recipe: Path, command: Command, here: Path
+) -> None:
+    (here / "train.tsv").rename(here / "moved.tsv")
+    assert CliRunner().invoke(app, ["train", str(recipe), "--run", "run"]).exit_code == 2
+    few = [argument for stage in (0, 1) for argument in ("--set", f"stages.{stage}.training.max_steps=1")]
+    command("train", recipe, "--run", "run", "--set", "data.train.path=moved.tsv", *few)
+
+
+# Models
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nowhere/at/all", "no such folder; give a run folder, a model folder or a name of the hub"),
+        (".", ". holds no model (no config.json in it); give a run folder or a model folder"),
+        ("unfinished", "unfinished is a run without a finished model; go on with `sharpseq train`"),
+    ],
+)
+def test_a_folder_that_is_no_model(name: str, told: str, mistake: Command) -> None:
+    Path("unfinished").mkdir()
+    Path("unfinished/recipe.yaml").write_text("name: tiny\n")
+    assert told in mistake("generate", name, stdin="abc\n").stderr
+    assert told in mistake("generate", "unfinished/..", stdin="abc\n").stderr if name == "." else True
+
+
+def test_weights_cut_short(model: Path, mistake: Command) -> None:
+    weights = model / "model.safetensors"
+    whole = weights.read_bytes()
+    for length in (0, 100, len(whole) - 10):
+        weights.write_bytes(whole[:length])
+        told = mistake("generate", model, stdin="abc\n").stderr
+        assert "the weights cannot be loaded" in told
+        assert "copy the folder again, or train again" in told
+    weights.unlink()
+    assert "no file named model.safetensors" in mistake("generate", model, stdin="abc\n").stderr
+
+
+def test_weights_of_another_model(model: Path, teacher_run: Path, mistake: Command) -> None:
+    change_config(model, d_model=32)
+    assert "the weights have another size of `" in mistake("generate", model, stdin="abc\n").stderr
+    change_config(model, d_model=16)
+    shutil.copy(teacher_run / "model" / "model.safetensors", model)
+    assert "the weights lack `" in mistake("generate", model, stdin="abc\n").stderr
+
+
+def test_a_config_that_cannot_be_read(model: Path, mistake: Command) -> None:
+    (model / "config.json").write_text("{")
+    assert "config.json' is not a valid JSON file" in mistake("generate", model, stdin="abc\n").stderr
+
+
+def test_a_model_of_a_foreign_kind(model: Path, mistake: Command) -> None:
+    change_config(model, model_type="bert")
+    assert f"{model} is a model of type bert; give one that" in mistake("generate", model, stdin="abc\n").stderr
+    change_config(model, model_type="sharpseq-later")
+    assert "has model type `sharpseq-later`" in mistake("generate", model, stdin="abc\n").stderr
+
+
+def test_a_model_with_code_of_its_own_is_not_run_and_does_not_eat_the_input(model: Path, mistake: Command) -> None:
+    change_config(model, model_type="odd", auto_map={"AutoConfig": "code.Config", "AutoModel": "code.Model"})
+    (model / "code.py").write_text("raise SystemExit('ran')")
+    result = mistake("generate", model, stdin="abc\ny\n")
+    assert "contains custom code" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_model_without_its_tokenizer(model: Path, mistake: Command) -> None:
+    (model / "tokenizer.json").write_text("{")
+    assert "no tokenizer can be loaded from there" in mistake("generate", model, stdin="abc\n").stderr
+    for file in model.glob("tokenizer*"):
+        file.unlink()
+    assert "no tokenizer can be loaded from there" in mistake("generate", model, stdin="abc\n").stderr
+
+
+def test_a_tokenizer_of_another_model(model: Path, mistake: Command) -> None:
+    from sharpseq.data import train_tokenizer
+
+    train_tokenizer(["abcdefghijklmnopqrstuvwxyz"], kind="characters").save_pretrained(model)
+    told = mistake("generate", model, stdin="abc\n").stderr
+    assert "`tokenizer` has 31 entries, but the model knows only 13" in told
+
+
+# Decoders, settings, metrics
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["num_beams=abc"], "`num_beams` must be a whole number; got 'abc'"),
+        (["num_beams=2.5"], "`num_beams` must be a whole number; got 2.5"),
+        (["num_beams=true"], "`num_beams` must be a whole number; got True"),
+        (["num_beams=null"], "`num_beams` must be a whole number; got None"),
+        (["num_beams=0"], "`num_beams` must be at least 1; got 0"),
+        (["num_baems=2"], "`num_baems` is not an option of the decoder autoregressive; did you mean `num_beams`?"),
+        (["length_penalty=.nan"], "`length_penalty` must be a number; got nan"),
+        (["max_length=1000"], "`max_length` must be at most 19, the model's positions; got 1000"),
+        (["max_length=many"], "`max_length` must be a whole number or null; got 'many'"),
+        (["num_beams"], "--set num_beams: write it as KEY=VALUE, such as num_beams=5"),
+        (["num_beams=[5"], "--set num_beams=[5: '[5' is no value; write a number, a word or true/false"),
+    ],
+)
+def test_a_setting_of_a_decoder_with_a_mistake(
+    settings: list[str], told: str, teacher_run: Path, mistake: Command
+) -> None:
+    options = [argument for setting in settings for argument in ("--set", setting)]
+    assert told in mistake("generate", teacher_run, *options, stdin="abc\n").stderr
+    Path("one.tsv").write_text("abc\tcba\n")
+    assert told in mistake("evaluate", teacher_run, "one.tsv", *options).stderr
+    assert told in mistake("distill", teacher_run, "one.tsv", "-o", "out.txt", *options).stderr
+    assert not Path("out.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--decoder", "ctc_prefix_baem"], "there is no decoder 'ctc_prefix_baem'; did you mean `ctc_prefix_beam`?"),
+        (["--decoder", "argmax"], "the decoder argmax does not fit a model of kind ctc; valid: ctc_best_path, ctc_"),
+        (["--decoder", "ctc_prefix_beam", "--set", "beam_size=0"], "`beam_size` must be at least 1; got 0"),
+        (["--set", "beam_size=3"], "`beam_size` is not an option of the decoder ctc_best_path; it has none"),
+        (["--rescore-with", "TEACHER"], "the decoder ctc_best_path has no candidates"),
+        (["--rescore-with", "STUDENT"], "only an autoregressive model can rescore"),
+    ],
+)
+def test_a_decoder_that_does_not_fit(
+    arguments: list[str], told: str, ctc_run: Path, teacher_run: Path, mistake: Command
+) -> None:
+    places = {"TEACHER": str(teacher_run), "STUDENT": str(ctc_run)}
+    arguments = [places.get(argument, argument) for argument in arguments]
+    assert told in mistake("generate", ctc_run, *arguments, stdin="abc\n").stderr
+
+
+def test_an_unknown_metric(ctc_run: Path, mistake: Command) -> None:
+    Path("one.txt").write_text("a\n")
+    files = ("--hypotheses", "one.txt", "--references", "one.txt")
+    assert "metric `BLUE` is unknown; did you mean `bleu`?" in mistake("evaluate", *files, "--metric", "BLUE").stderr
+    told = mistake("compare", "one.txt", "two.txt", "--references", "one.txt", "--metric", "rouge3").stderr
+    assert "metric `rouge3` is unknown; did you mean `rouge" in told
+    assert "`chr` is unknown" in mistake("evaluate", "nowhere/at/all", "one.tsv", "--metric", "chr").stderr
+
+
+def test_a_metric_without_its_package(monkeypatch: pytest.MonkeyPatch, mistake: Command) -> None:
+    monkeypatch.setitem(sys.modules, "rouge_score", None)
+    Path("one.txt").write_text("a\n")
+    told = mistake("evaluate", "--hypotheses", "one.txt", "--references", "one.txt", "--metric", "rouge1").stderr
+    assert "pip install 'sharpseq[rouge]'" in told
+
+
+def test_data_without_their_package(monkeypatch: pytest.MonkeyPatch, ctc_run: Path, mistake: Command) -> None:
+    from importlib import metadata
+
+    def missing(name: str) -> Any:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "files", missing)
+    assert "pip install 'sharpseq[g2p]'" in mistake("evaluate", ctc_run, "quickstart:test").stderr
+
+
+# Outputs and references
+
+
+def test_outputs_and_references_that_do_not_belong_together(mistake: Command) -> None:
+    Path("two.txt").write_text("a\nb\n")
+    Path("three.txt").write_text("a\nb\nc\n")
+    Path("none.txt").write_text("")
+    told = mistake("evaluate", "--hypotheses", "two.txt", "--references", "three.txt").stderr
+    assert "two.txt has 2 lines and three.txt has 3; line i of one must belong to line i of the other" in told
+    told = mistake("evaluate", "--hypotheses", "two.txt", "--references", "two.txt", "--references", "three.txt").stderr
+    assert "two.txt has 2 lines and three.txt has 3" in told
+    assert "none.txt is empty" in mistake("evaluate", "--hypotheses", "none.txt", "--references", "none.txt").stderr
+    told = mistake("compare", "two.txt", "three.txt", "--references", "two.txt").stderr
+    assert "three.txt has 3 outputs for 2 references" in told
+    assert "none.txt is empty" in mistake("compare", "none.txt", "none.txt", "--references", "none.txt").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["evaluate"], "give either MODEL and DATA, or --hypotheses and --references"),
+        (["evaluate", "model"], "give the data to evaluate model on: SOURCE,TARGET"),
+        (["evaluate", "--hypotheses", "a.txt"], "give either MODEL and DATA"),
+        (["evaluate", "--references", "a.txt"], "give either MODEL and DATA"),
+        (["evaluate", "model", "a.tsv", "--references", "a.txt"], "give either MODEL and DATA"),
+        (["evaluate", "--hypotheses", "a.txt", "--references", "a.txt", "--set", "a=1"], "are decoded already"),
+        (["compare", "a.txt"], "give at least two systems to compare"),
+        (["compare", "a.txt", "b.txt"], "give the references either with --references or with --data"),
+        (["compare", "a.txt", "a.txt", "--references", "a.txt"], "a system is given twice (a.txt, a.txt)"),
+        (["compare", "list.json", "a.txt", "--references", "a.txt"], "list.json: not an evaluation result of format 1"),
+        (["compare", "cut.json", "a.txt", "--references", "a.txt"], "cut.json:2: not JSON"),
+        (["compare", "a.txt", "missing.txt", "--references", "a.txt"], "missing.txt: no such file"),
+    ],
+)
+def test_arguments_that_do_not_fit_together(arguments: list[str], told: str, mistake: Command) -> None:
+    Path("a.txt").write_text("a\n")
+    Path("list.json").write_text("[1]\n")
+    Path("cut.json").write_text('{\n  "format_version": 1, \n')
+    assert told in mistake(*arguments).stderr
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_work(ctc_run: Path, mistake: Command) -> None:
+    Path("one.tsv").write_text("abc\tcba\n")
+    for option in ("--save", "--report"):
+        told = mistake("evaluate", "nowhere/at/all", "one.tsv", option, "no/such/file").stderr
+        assert "no/such/file: there is no folder no/such; make it first" in told
+    assert ". is a folder; give a file" in mistake("evaluate", ctc_run, "one.tsv", "--save", ".").stderr
+    told = mistake("compare", "one.tsv", "two.tsv", "--references", "one.tsv", "--report", "no/such/file").stderr
+    assert "there is no folder no/such" in told
+    assert "there is no folder no" in mistake("distill", "nowhere/at/all", "one.tsv", "-o", "no/out.txt").stderr
+
+
+def test_a_corpus_that_exists_is_not_distilled_over(mistake: Command) -> None:
+    Path("out.txt").write_text("precious\n")
+    told = mistake("distill", "nowhere/at/all", "one.tsv", "-o", "out.txt").stderr
+    assert "out.txt exists already; choose another name or delete it" in told
+
+
+# No space
+
+
+def full_disk(*arguments: object, **options: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_while_training_loses_nothing(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    from transformers import PreTrainedModel
+
+    few = [argument for stage in (0, 1) for argument in ("--set", f"stages.{stage}.training.max_steps=2")]
+    arguments = ["train", str(recipe), "--run", "run", "--set", "stages.0.training.eval_steps=1", *few]
+    calls: list[Path] = []
+    save = PreTrainedModel.save_pretrained
+
+    def fill_up(self: PreTrainedModel, folder: Path, **options: Any) -> None:
+        calls.append(folder)
+        if len(calls) == 2:
+            Path(folder, "model.safetensors").write_bytes(b"half")
+            full_disk()
+        save(self, folder, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PreTrainedModel, "save_pretrained", fill_up)
+        result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    told = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert told == ["error: no space left on the disk; free some and run the same command again"]
+    assert "stage first: resuming at step 1" in command(*arguments).stderr
+
+
+def test_a_full_disk_leaves_the_older_evaluation(
+    ctc_run: Path, monkeypatch: pytest.MonkeyPatch, mistake: Command
+) -> None:
+    Path("one.tsv").write_text("abc\tcba\n")
+    Path("saved.json").write_text("older")
+    monkeypatch.setattr(Path, "write_text", full_disk)
+    told = mistake("evaluate", ctc_run, "one.tsv", "--latency", 0, "--save", "saved.json").stderr
+    assert "saved.json cannot be written: No space left on device" in told
+    assert [path.name for path in Path().iterdir() if "saved" in path.name] == ["saved.json"]
+
+
+def test_a_full_disk_interrupts_a_distillation(
+    teacher_run: Path, monkeypatch: pytest.MonkeyPatch, command: Command, mistake: Command
+) -> None:
+    Path("one.tsv").write_text("abc\tcba\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full_disk)
+        told = mistake("distill", teacher_run, "one.tsv", "-o", "out.txt").stderr
+    assert "out.txt.partial cannot be written: No space left on device; mend that and run the same command" in told
+    command("distill", teacher_run, "one.tsv", "-o", "out.txt")
+    assert sorted(path.name for path in Path().iterdir()) == ["one.tsv", "out.txt"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_full_disk_under_the_outputs_while_more_lines_may_come(ctc_run: Path) -> None:
+    with open("/dev/full", "w") as full:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sharpseq", "generate", str(ctc_run)],
+            stdin=subprocess.PIPE,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.write(b"abc\n")
+        process.stdin.flush()
+        # Standard input stays open: a thread waits in it while the command ends.
+        assert process.wait(timeout=120) == 2
+        told = process.stderr.read().decode()
+        process.stdin.close()
+        process.stderr.close()
+    assert told == "error: no space left on the disk; free some and run the same command again\n"
