@@ -229,8 +229,8 @@ def test_a_batch_that_is_too_small_for_an_example(recipe: Path) -> None:
     assert result.exit_code == 2
     line = result.stderr.splitlines()[-1]
     assert line == (
-        f"error: --set {setting}: `max_tokens` must hold every example and the longest has 9 tokens; got 5; raise it, or "
-        "lower `data.limits`"
+        f"error: --set {setting}: `max_tokens` must hold every example and the longest has 9 tokens; got 5; raise it, "
+        "or lower `data.limits`"
     )
 
 
@@ -332,6 +332,44 @@ def test_a_tokenizer_of_another_model(model: Path, mistake: Command) -> None:
     train_tokenizer(["abcdefghijklmnopqrstuvwxyz"], kind="characters").save_pretrained(model)
     told = mistake("generate", model, stdin="abc\n").stderr
     assert "`tokenizer` has 31 entries, but the model knows only 13" in told
+
+
+def test_a_broken_model_or_evaluation_inside_a_run(ctc_run: Path, mistake: Command, command: Command) -> None:
+    shutil.copytree(ctc_run, "run")
+    arguments = ("train", ctc_run.parent / "tiny.yaml", "--run", "run")
+    evaluation = Path("run/evaluation/first.default.test.json")
+    evaluation.write_text("{")
+    told = mistake(*arguments, notes=2).stderr
+    assert "run/evaluation/first.default.test.json:1: not JSON" in told
+    evaluation.unlink()
+    weights = Path("run/stages/first/model/model.safetensors")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:500])
+    assert "run/stages/first/model: the weights cannot be loaded" in mistake(*arguments, notes=2).stderr
+    weights.write_bytes(whole)
+    Path("run/evaluation/first.default.validation.scores.jsonl").unlink()
+    command(*arguments)
+    assert evaluation.exists()
+
+
+def test_a_broken_checkpoint_is_passed_over(recipe: Path, command: Command) -> None:
+    from transformers import Trainer
+
+    few = [argument for stage in (0, 1) for argument in ("--set", f"stages.{stage}.training.max_steps=3")]
+    arguments = ["train", str(recipe), "--run", "run", "--set", "stages.0.training.eval_steps=1", *few]
+    save = Trainer._save_checkpoint
+
+    def stopped(self: Trainer, *rest: Any) -> None:
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        save(self, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_save_checkpoint", stopped)
+        assert CliRunner().invoke(app, arguments).exit_code == 130
+    weights = Path("run/stages/first/checkpoint-2/model.safetensors")
+    weights.write_bytes(bytes(weights.stat().st_size))  # as a power cut leaves a file: the size is right
+    assert "stage first: resuming at step 1" in command(*arguments).stderr
 
 
 # Decoders, settings, metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
@@ -112,12 +113,30 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
             raise ValueError(f"`epoch` must be at least 0; got {epoch}")
         self.epoch = epoch
 
+    def shard(self, *, rank: int, world_size: int) -> StreamingBatches:
+        """Return the same stream as another process sees it.
+
+        Args:
+            rank: Number of that process, from 0.
+            world_size: Number of processes.
+
+        Raises:
+            ValueError: If there is no such process.
+        """
+        if not 0 <= rank < world_size:
+            raise ValueError(f"`rank` must be in [0, {world_size}), the number of processes; got {rank}")
+        share = copy.copy(self)
+        share._rank, share._world_size = rank, world_size
+        share._buffer_size = max(self._buffer_size, world_size)
+        return share
+
     def __iter__(self) -> Iterator[list[EncodedExample]]:
         """Yield this process's batches of the current epoch, or this worker's share of them."""
-        worker = get_worker_info()
-        offset, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        mine = islice(self._batches(), self._rank, None, self._world_size)
-        return islice(mine, offset, None, step)
+        return share_of_worker(self.process_batches())
+
+    def process_batches(self) -> Iterator[list[EncodedExample]]:
+        """Yield this process's batches of the current epoch, whichever worker asks."""
+        return islice(self._batches(), self._rank, None, self._world_size)
 
     def _batches(self) -> Iterator[list[EncodedExample]]:
         for number, buffer in enumerate(self._buffers()):
@@ -167,3 +186,17 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
                         f"has {size} tokens: raise it or filter by length"
                     )
             yield from kept
+
+
+def share_of_worker(batches: Iterator[list[EncodedExample]]) -> Iterator[list[EncodedExample]]:
+    """Yield every n-th batch to each of the n workers of a ``DataLoader``, which puts them back into their order.
+
+    Args:
+        batches: The batches of a process.
+
+    Returns:
+        This worker's; all of them where there are no workers.
+    """
+    worker = get_worker_info()
+    offset, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+    return islice(batches, offset, None, step)

@@ -31,14 +31,15 @@ def apply_override(content: dict[str, Any], override: str, *, places: Places) ->
     for number, part in enumerate(parts, start=1):
         step = _step_into(target, part, at=path, said=said)
         path = (*path, step)
+        keys = tuple(map(str, path))
         if number == len(parts):
             target[step] = value
-            for inner in [other for other in places.lines if other[: len(path)] == path]:
+            for inner in [other for other in places.lines if other[: len(keys)] == keys]:
                 del places.lines[inner]
-            places.lines[path] = said
+            places.lines[keys] = said
         elif isinstance(target, dict) and target.get(step) is None:
             target[step] = {}
-            places.lines[path] = said
+            places.lines[keys] = said
         target = target[step]
 
 

@@ -281,10 +281,8 @@ class Recipe(Section):
                 message = f"`stages` has two named {stage.name!r}; give each its own name"
                 raise MistakeAt(message, "stages", position, "name")
             if stage.start_from is not None and stage.start_from not in seen:
-                message = f"`start_from` must name an earlier stage; {nearest(stage.start_from, seen)}"
-                raise MistakeAt(
-                    message if seen else "the first stage has none to `start_from`", "stages", position, "start_from"
-                )
+                mend = nearest(stage.start_from, seen) if seen else "this is the first one"
+                raise MistakeAt(f"`start_from` must name an earlier stage; {mend}", "stages", position, "start_from")
             seen.append(stage.name)
         if self.final is not None and self.final not in seen:
             raise MistakeAt(f"`final` must name a stage; {nearest(self.final, seen)}", "final")

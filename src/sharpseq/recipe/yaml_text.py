@@ -41,15 +41,16 @@ class Places:
 
     Args:
         where: Name of the file.
-        lines: A line number, or the place in words, by key.
+        lines: A line number, or the place in words, by key; positions in lists and other numbers written out.
     """
 
     where: str = field(default="", compare=False)
-    lines: dict[KeyPath, int | str] = field(default_factory=dict, compare=False)
+    lines: dict[tuple[str, ...], int | str] = field(default_factory=dict, compare=False)
 
     def of(self, path: KeyPath) -> str:
         """Return where a key stands, or the nearest key around it that stands anywhere."""
-        line = next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
+        keys = tuple(map(str, path))
+        line = next((self.lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in self.lines), None)
         if line is None:
             return self.where
         return line if isinstance(line, str) else f"{self.where}:{line}"
@@ -100,17 +101,17 @@ def write_yaml(content: Any) -> str:
     return text
 
 
-def _line_numbers(root: yaml.Node | None, *, where: str) -> dict[KeyPath, int | str]:
-    lines: dict[KeyPath, int | str] = {}
+def _line_numbers(root: yaml.Node | None, *, where: str) -> dict[tuple[str, ...], int | str]:
+    lines: dict[tuple[str, ...], int | str] = {}
 
-    def visit(node: yaml.Node, path: KeyPath, above: tuple[yaml.Node, ...]) -> None:
+    def visit(node: yaml.Node, path: tuple[str, ...], above: tuple[yaml.Node, ...]) -> None:
         if any(node is other for other in above):
             raise UserError(f"{where}:{node.start_mark.line + 1}: an anchor refers to itself; write it out")
         above = (*above, node)
         if isinstance(node, yaml.SequenceNode):
             for position, value in enumerate(node.value):
-                lines[(*path, position)] = value.start_mark.line + 1
-                visit(value, (*path, position), above)
+                lines[(*path, str(position))] = value.start_mark.line + 1
+                visit(value, (*path, str(position)), above)
         elif isinstance(node, yaml.MappingNode):
             _refuse_repeated_keys(node, where=where)
             # What is merged in comes first, because the mapping's own keys win.

@@ -51,6 +51,9 @@ class SequenceTrainingArguments(TrainingArguments):
             raise ValueError(f"`length_weight` must be at least 0; got {self.length_weight}")
         # transformers refuses bf16 on a machine without accelerator unless it is told to use the CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        # Every parameter of these models is used in every batch; looking for unused ones costs time and warns.
+        if self.ddp_find_unused_parameters is None:
+            self.ddp_find_unused_parameters = False
         super().__post_init__()
         # Columns are ours to choose, a non-finite loss must stop the run instead of being smoothed away, and batches
         # are already the same number for every process.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sharpseq import data
-from sharpseq.data import Example
+from sharpseq.data import Example, LengthFilter, StreamingBatches
 from sharpseq.decoding import DECODERS
 from sharpseq.errors import UserError, nearest
 from sharpseq.evaluation import METRICS
@@ -20,6 +23,8 @@ from sharpseq.objectives import Objective, annealed, convex_composition, exponen
 from sharpseq.recipe import Recipe, Stage, schema
 from sharpseq.training.argument_values import checked_value, try_arguments
 from sharpseq.training.arguments import SequenceTrainingArguments
+from sharpseq.training.feasibility import CtcFilter
+from sharpseq.training.streaming import streaming_arguments
 
 
 def build_corpus(corpus: schema.Corpus, *, folder: str | None = None) -> list[Example]:
@@ -28,43 +33,96 @@ def build_corpus(corpus: schema.Corpus, *, folder: str | None = None) -> list[Ex
     Raises:
         UserError: If a file is missing or broken, a package that reads it is, or a setting is impossible.
     """
+    return list(stream_corpus(corpus, folder=folder, over_network=False))
+
+
+def stream_corpus(corpus: schema.Corpus, *, folder: str | None = None, over_network: bool = True) -> Iterator[Example]:
+    """Read a corpus as `build_corpus` does, without holding it in memory.
+
+    Args:
+        corpus: The corpus; the pronouncing dictionary is read whole all the same.
+        folder: Where relative paths start.
+        over_network: Fetch a data set of the hub row by row; otherwise download all of it first.
+
+    Yields:
+        One example after the other.
+
+    Raises:
+        UserError: As for `build_corpus`, when the iterator reaches the fault.
+    """
     try:
-        return _read_corpus(corpus, folder=folder)
+        yield from _read_corpus(corpus, folder=folder, over_network=over_network)
     except (ImportError, ValueError) as error:
         raise UserError(str(error)) from error
 
 
-def _read_corpus(corpus: schema.Corpus, *, folder: str | None) -> list[Example]:
+def _read_corpus(corpus: schema.Corpus, *, folder: str | None, over_network: bool) -> Iterable[Example]:
     def located(path: str) -> str:
         return str(Path(folder or "") / path)
 
     match corpus:
         case schema.ParallelText():
             references = [located(path) for path in corpus.references] if corpus.references else None
-            return data.parallel_text(located(corpus.source), located(corpus.target), references=references)
+            return data.stream_parallel_text(located(corpus.source), located(corpus.target), references=references)
         case schema.Tsv():
-            return data.tsv(
+            return data.stream_tsv(
                 located(corpus.path), source_column=corpus.source_column, target_column=corpus.target_column
             )
         case schema.Jsonl():
-            return data.jsonl(
+            return data.stream_jsonl(
                 located(corpus.path), source=corpus.source, target=corpus.target, references=corpus.references
             )
         case schema.HuggingFaceDataset():
             name = located(corpus.name) if Path(located(corpus.name)).exists() else corpus.name
-            return data.hugging_face_dataset(
+            return data.stream_hugging_face_dataset(
                 name,
                 split=corpus.split,
                 source=corpus.source,
                 target=corpus.target,
                 references=corpus.references,
                 configuration=corpus.configuration,
+                streaming=over_network,
             )
         case schema.PronouncingDictionary():
             return data.pronouncing_dictionary(corpus.split, stress=corpus.stress, subset=corpus.subset)
 
 
-def build_tokenizer(spec: schema.Tokenizer, examples: list[Example]) -> PreTrainedTokenizerBase:
+def build_filter(recipe: Recipe, *, max_tokens: int | None = None) -> LengthFilter:
+    """Build the filter of training examples: limits of the recipe, of the model, and of a batch where one is given."""
+    limits, model = recipe.data.limits, recipe.model
+    ceiling = math.inf if max_tokens is None else max_tokens
+    bounds: dict[str, Any] = {
+        "max_source_length": min(limits.max_source_length, model.max_source_positions, ceiling),
+        "max_target_length": min(limits.max_target_length, model.max_target_positions, ceiling),
+        "max_length_ratio": limits.max_length_ratio,
+        "min_source_length": 2,
+        "min_target_length": 2 if model.type == "autoregressive" else 1,
+    }
+    if model.type == "ctc":
+        return CtcFilter(**bounds, upsampling_factor=model.upsampling_factor)
+    return LengthFilter(**bounds)
+
+
+def build_stream(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, arguments: SequenceTrainingArguments
+) -> StreamingBatches:
+    """Build the stream of training batches of a recipe with ``data.stream``.
+
+    Examples too long for a batch of their own are left out and reported like those over the limits: one of them, found
+    after hours, should not end a run.
+    """
+    max_tokens = int(arguments.max_tokens or 0)
+    return StreamingBatches(
+        partial(stream_corpus, recipe.data.train, folder=recipe.data.folder),
+        tokenizer,
+        append_eos_to_target=recipe.model.type == "autoregressive",
+        max_tokens=max_tokens,
+        length_filter=build_filter(recipe, max_tokens=max_tokens),
+        seed=arguments.data_seed if arguments.data_seed is not None else arguments.seed,
+    )
+
+
+def build_tokenizer(spec: schema.Tokenizer, examples: Iterable[Example]) -> PreTrainedTokenizerBase:
     """Train a tokenizer on both sides of a corpus, or load the existing one that is named.
 
     Raises:
@@ -165,6 +223,8 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         "metric_for_best_model": "eval_nll" if metric is None else f"eval_{metric}",
         "greater_is_better": metric is not None and METRICS[metric].higher_is_better is not False,
     }
+    if recipe.data.stream:
+        chosen = streaming_arguments(chosen, place_of=lambda name: recipe.place_of(*path, name))
     settings = {**defaults, **chosen}
     if "eval_strategy" not in settings and "eval_steps" not in settings:
         settings["eval_strategy"] = "epoch"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,24 +19,35 @@ MANIFEST = "checkpoint.json"
 
 
 def seal_checkpoint(folder: Path) -> None:
-    """Write the manifest that makes a checkpoint count: names and sizes of its files, last and in one move."""
-    sizes = {
-        str(path.relative_to(folder)): path.stat().st_size
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+    """Write the manifest that makes a checkpoint count: its files, their sizes and checksums, last and in one move."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
+    manifest = {
+        "files": {str(path.relative_to(folder)): path.stat().st_size for path in files},
+        "crc32": {str(path.relative_to(folder)): _checksum(path) for path in files},
     }
     temporary = folder / (MANIFEST + ".tmp")
-    temporary.write_text(json.dumps({"files": sizes}, indent=1), encoding="utf-8")
+    temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     temporary.replace(folder / MANIFEST)
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether a checkpoint was sealed and still has all its files at their full size."""
+    """Tell whether a checkpoint was sealed and still has the content of all its files."""
     try:
-        sizes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        # Sizes first, which are cheap.
+        return all((folder / name).stat().st_size == size for name, size in manifest["files"].items()) and all(
+            _checksum(folder / name) == checksum for name, checksum in manifest.get("crc32", {}).items()
+        )
     except (OSError, ValueError, KeyError):
         return False
-    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 
-from sharpseq.data import EncodedExample
+from sharpseq.data import EncodedExample, FilterReport, LengthFilter
 from sharpseq.scoring import ctc_frames_needed
 
+_LINES_SHOWN = 3
 
-def drop_infeasible(examples: Sequence[EncodedExample], *, factor: int) -> tuple[list[EncodedExample], int]:
-    """Leave out examples whose target, with a blank between repeats, needs more frames than the source gives.
+
+@dataclass(frozen=True)
+class CtcFilter(LengthFilter):
+    """A length filter that also leaves out targets that, with a blank between repeats, need more frames than there are.
 
     Args:
-        examples: Encoded examples.
-        factor: Frames for each source token.
-
-    Returns:
-        The feasible examples, and how many were left out.
+        upsampling_factor: Frames for each source token.
 
     Example:
-        >>> drop_infeasible([EncodedExample(0, [5, 0], [6, 6, 6]), EncodedExample(1, [5, 0], [6, 7])], factor=2)[1]
-        1
+        >>> examples = [EncodedExample(0, [5, 0], [6, 6, 6]), EncodedExample(1, [5, 0], [6, 7])]
+        >>> kept, report = CtcFilter(upsampling_factor=2).apply(examples)
+        >>> print(report)
+        kept 1 of 2 examples; dropped 1: 1 target over 2 frames a source token, the `upsampling_factor` (line 1)
     """
-    kept = [
-        example
-        for example in examples
-        if int(ctc_frames_needed(torch.tensor([example.labels]))) <= factor * len(example.input_ids)
-    ]
-    return kept, len(examples) - len(kept)
+
+    upsampling_factor: int = 2
+
+    def apply(self, examples: Iterable[EncodedExample]) -> tuple[list[EncodedExample], FilterReport]:
+        """Split off what is out of bounds or does not fit into the frames; see `LengthFilter.apply`."""
+        within, report = super().apply(examples)
+        kept: list[EncodedExample] = []
+        lines: list[int] = []
+        for example in within:
+            if self._fits(example):
+                kept.append(example)
+            else:
+                lines.append(example.index + 1)
+        if lines:
+            reason = f"target over {self.upsampling_factor} frames a source token, the `upsampling_factor`"
+            report += FilterReport(0, {reason: len(lines)}, {reason: tuple(lines[:_LINES_SHOWN])})
+        return kept, report
+
+    def _fits(self, example: EncodedExample) -> bool:
+        needed = int(ctc_frames_needed(torch.tensor([example.labels])))
+        return needed <= self.upsampling_factor * len(example.input_ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,16 +130,24 @@ class StepStatistics:
         self._weights.append(weights)
         self._num_tokens += num_tokens
 
-    def pop(self) -> dict[str, float]:
-        """Return the statistics since the last call and start afresh; empty where nothing was recorded."""
+    def pop(self, gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Return the statistics since the last call and start afresh; empty where nothing was recorded.
+
+        Args:
+            gather: Stacks the rows (1, N) of all processes into (P, N).
+        """
         if not self._weights:
             return {}
         weights = torch.cat(self._weights).double()
-        statistics = {
-            "weight_mean": weights.mean().item(),
-            "weight_min": weights.min().item(),
-            "weight_max": weights.max().item(),
-            "tokens_per_second": self._num_tokens / self._seconds if self._seconds else 0.0,
-        }
+        measured = [weights.sum(), torch.tensor(len(weights)), weights.min(), weights.max()]
+        clock = torch.tensor([self._num_tokens, self._seconds])
+        row = torch.cat([torch.stack([value.double().to(weights.device) for value in measured]), clock.to(weights)])
+        sums, counts, lows, highs, num_tokens, seconds = gather(row[None]).unbind(1)
+        slowest = seconds.max().item()
         self.__init__()  # type: ignore[misc]
-        return statistics
+        return {
+            "weight_mean": (sums.sum() / counts.sum()).item(),
+            "weight_min": lows.min().item(),
+            "weight_max": highs.max().item(),
+            "tokens_per_second": num_tokens.sum().item() / slowest if slowest else 0.0,
+        }

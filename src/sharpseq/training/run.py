@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from sharpseq.data import EncodedExample, Example, LengthFilter, encode, load_tokenizer
+from sharpseq.data import EncodedExample, Example, LengthFilter, StreamingBatches, encode, load_tokenizer
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult, compare_systems, evaluate_system
 from sharpseq.generation import SequenceGenerator, default_decoder, load_model
@@ -23,18 +24,21 @@ from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.building import (
     build_arguments,
     build_corpus,
+    build_filter,
     build_model,
     build_objective,
+    build_stream,
     build_tokenizer,
     check_metrics,
     check_model,
+    stream_corpus,
 )
 from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
-from sharpseq.training.feasibility import drop_infeasible
 from sharpseq.training.model_card import model_card
 from sharpseq.training.progress import MetricsFile, ProgressBar, read_metrics
 from sharpseq.training.run_folder import RunFolder, whole_folder, write_whole
 from sharpseq.training.run_report import write_run_report
+from sharpseq.training.streaming import TOKENIZER_EXAMPLES
 from sharpseq.training.trainer import SequenceTrainer
 
 Say = Callable[[str], None]
@@ -109,6 +113,7 @@ class _Run:
             if self.folder.claim(self.recipe):
                 is_trained = self.folder.model.exists()
                 self.say(f"{self.folder.path} is trained already" if is_trained else f"resuming {self.folder.path}")
+        self._make_tokenizer()
         for stage in self.recipe.stages:
             self._train(stage)
 
@@ -136,6 +141,10 @@ class _Run:
         for stage in self.recipe.stages:
             build_arguments(self.recipe, stage, self.folder.stage(stage.name))
         data = self.recipe.data
+        if data.stream and next(stream_corpus(data.train, folder=data.folder), None) is None:
+            raise UserError(
+                f"{self.recipe.place_of('data', 'train')}: the corpus is empty; there is nothing to learn from"
+            )
         for name, corpus in {"validation": data.validation, **data.test}.items():
             self.test_corpora[name] = build_corpus(corpus, folder=data.folder)
             if not self.test_corpora[name]:
@@ -155,14 +164,24 @@ class _Run:
     def _validation_corpus(self) -> list[Example]:
         return self.test_corpora["validation"]
 
+    def _make_tokenizer(self) -> None:
+        """Train the tokenizer in the first process; all must come by, so no property may do it on the way."""
+        with self.processes.main_process_first():
+            if self.folder.tokenizer.exists():
+                return
+            tokenizer = build_tokenizer(self.recipe.tokenizer, self._tokenizer_examples())
+            with whole_folder(self.folder.tokenizer) as folder:
+                tokenizer.save_pretrained(folder)
+            self.say(f"tokenizer: {len(tokenizer)} entries")
+
+    def _tokenizer_examples(self) -> Iterable[Example]:
+        if not self.recipe.data.stream:
+            return self._train_corpus
+        stream = stream_corpus(self.recipe.data.train, folder=self.recipe.data.folder)
+        return islice(stream, TOKENIZER_EXAMPLES)
+
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        with self.processes.main_process_first():
-            if not self.folder.tokenizer.exists():
-                tokenizer = build_tokenizer(self.recipe.tokenizer, self._train_corpus)
-                with whole_folder(self.folder.tokenizer) as folder:
-                    tokenizer.save_pretrained(folder)
-                self.say(f"tokenizer: {len(tokenizer)} entries")
         return load_tokenizer(self.folder.tokenizer)
 
     @property
@@ -171,24 +190,9 @@ class _Run:
 
     @cached_property
     def _train_examples(self) -> list[EncodedExample]:
-        limits, model = self.recipe.data.limits, self.recipe.model
         encoded = encode(self._train_corpus, self.tokenizer, append_eos_to_target=self._is_autoregressive)
-        kept, report = LengthFilter(
-            max_source_length=min(limits.max_source_length, model.max_source_positions),
-            max_target_length=min(limits.max_target_length, model.max_target_positions),
-            max_length_ratio=limits.max_length_ratio,
-            min_source_length=2,
-            min_target_length=2 if self._is_autoregressive else 1,
-        ).apply(encoded)
+        kept, report = build_filter(self.recipe).apply(encoded)
         self.say(f"training data: {report}")
-        if self.recipe.model.type == "ctc":
-            kept, num_dropped = drop_infeasible(kept, factor=self.recipe.model.upsampling_factor)
-            if num_dropped:
-                self.say(
-                    f"training data: {num_dropped} examples left out whose target does not fit into "
-                    f"{self.recipe.model.upsampling_factor} frames a source token; raise `model.upsampling_factor` "
-                    "to keep them"
-                )
         if not kept:
             raise UserError("no training example is left; loosen `data.limits`")
         return kept
@@ -227,7 +231,7 @@ class _Run:
             self._starting_model(stage),
             arguments,
             objective=build_objective(stage.objective),
-            train_dataset=self._train_examples,
+            train_dataset=self._training_data(arguments),
             eval_dataset=self._validation_examples,
             processing_class=self.tokenizer,
             evaluators=[self._validation_metric] if self.recipe.validation.metric else [],
@@ -240,17 +244,24 @@ class _Run:
             for callback in trainer.callback_handler.callbacks:
                 if isinstance(callback, ProgressBar):
                     callback.close()
+        if trainer.filter_report.num_examples:
+            self.say(f"training data: {trainer.filter_report}")
         self._save_stage(stage, trainer)
+
+    def _training_data(self, arguments: SequenceTrainingArguments) -> list[EncodedExample] | StreamingBatches:
+        if self.recipe.data.stream:
+            return build_stream(self.recipe, self.tokenizer, arguments)
+        return self._train_examples
 
     def _check_budgets(self, stage: Stage, arguments: SequenceTrainingArguments) -> None:
         """Check that the longest example of all fits into a batch of its own."""
         position = self.recipe.stages.index(stage)
-        for name, budget, examples in (
-            ("max_tokens", arguments.max_tokens, self._train_examples),
-            ("eval_max_tokens", arguments.eval_max_tokens, self._validation_examples),
-        ):
+        budgets = [("eval_max_tokens", arguments.eval_max_tokens, self._validation_examples)]
+        if arguments.max_tokens is not None and not self.recipe.data.stream:
+            budgets.insert(0, ("max_tokens", arguments.max_tokens, self._train_examples))
+        for name, budget, examples in budgets:
             longest = max(max(len(example.input_ids), len(example.labels)) for example in examples)
-            if budget is not None and longest > budget:
+            if longest > budget:
                 place = self.recipe.place_of("stages", position, "training", name)
                 raise UserError(
                     f"{place}: `{name}` must hold every example and the longest has {longest} tokens; got {budget}; "
@@ -264,6 +275,8 @@ class _Run:
         return load_model(self.folder.stage_model(start))
 
     def _save_stage(self, stage: Stage, trainer: SequenceTrainer) -> None:
+        # The checkpoints go away below: nobody may still be reading the best of them.
+        trainer.accelerator.wait_for_everyone()
         if not trainer.is_world_process_zero():
             trainer.accelerator.wait_for_everyone()
             return
@@ -316,7 +329,7 @@ class _Run:
 
     def _evaluate_once(self, stage: str, decoding: str, data: str) -> EvaluationResult:
         file = self.folder.evaluation(stage, decoding, data)
-        if file.exists():
+        if file.exists() and file.with_suffix(".scores.jsonl").exists():
             return EvaluationResult.from_json(file.read_text(encoding="utf-8"), source=str(file))
         options = dict(self.recipe.evaluation.decodings[decoding])
         model = load_model(self.folder.stage_model(stage))

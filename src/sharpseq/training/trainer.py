@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback
-from transformers.trainer_utils import rotate_checkpoints
+from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
-from sharpseq.data import EncodedExample, SequenceCollator, TokenBudgetBatchSampler
+from sharpseq.data import (
+    EncodedExample,
+    FilterReport,
+    SequenceCollator,
+    StreamingBatches,
+    TokenBudgetBatchSampler,
+)
 from sharpseq.errors import UserError
 from sharpseq.objectives import Annealed, Objective, sequence_weights
 from sharpseq.scoring import SequenceScores, score_model
 from sharpseq.training.arguments import SequenceTrainingArguments
+from sharpseq.training.batches import evaluation_batches, training_batches
 from sharpseq.training.checkpoints import seal_checkpoint
 from sharpseq.training.progress import ProgressBar, StepStatistics
 from sharpseq.training.reduction import Window, count_tokens, reduce_losses, sequence_shares
+from sharpseq.training.streaming import EndlessStream
 
 Evaluator = Callable[[PreTrainedModel], Mapping[str, float]]
 """Turns a model into named validation metrics, higher or lower is better as the arguments say."""
@@ -38,7 +49,8 @@ class SequenceTrainer(Trainer):
         model: One of our models, or a Hugging Face seq2seq or causal language model.
         args: Training arguments; `SequenceTrainingArguments` adds token-budget batches and the reduction.
         objective: Turns `SequenceScores` into a loss of each sequence; maximum likelihood is an objective too.
-        train_dataset: A sequence of `sharpseq.data.EncodedExample`, or anything that ``data_collator`` understands.
+        train_dataset: A sequence of `sharpseq.data.EncodedExample`; or `sharpseq.data.StreamingBatches`, which is read
+            pass after pass until ``max_steps``; or anything that ``data_collator`` understands.
         eval_dataset: The same for validation.
         data_collator: Makes batches with ``labels``; by default one that fits ``model``.
         evaluators: Called with the model at each evaluation; what they return is logged with the prefix ``eval_``
@@ -75,6 +87,7 @@ class SequenceTrainer(Trainer):
         self.statistics = StepStatistics()
         self.window = Window(0, 0)
         self._train_batches: TokenBudgetBatchSampler | None = None
+        self._stream: EndlessStream | None = None
         super().__init__(
             model,
             args,
@@ -89,21 +102,58 @@ class SequenceTrainer(Trainer):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ProgressBar(description))
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train; see `transformers.Trainer.train`. A checkpoint of the last update resumes to nothing more to do.
+
+        transformers would make one update too many then.
+        """
+        if resume_from_checkpoint and not isinstance(resume_from_checkpoint, bool):
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            if state.global_step >= self._num_updates(state):
+                self.state = state
+                self._load_from_checkpoint(resume_from_checkpoint)
+                if self.args.load_best_model_at_end and state.best_model_checkpoint is not None:
+                    self._load_best_model()
+                return TrainOutput(state.global_step, 0.0, {})
+        output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
+        return output
+
+    def _num_updates(self, state: TrainerState) -> float:
+        """Return how many updates the arguments ask for; infinite where only the data can tell."""
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        same_epochs = state.num_train_epochs == math.ceil(self.args.num_train_epochs)
+        return state.max_steps if same_epochs else math.inf
+
     # Batches
+
+    @property
+    def filter_report(self) -> FilterReport:
+        """What the filter of a streamed corpus dropped in its first pass, or so far."""
+        return self._stream.filter_report if self._stream else FilterReport()
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return batches of similar length within the token budget, the same number for every process."""
-        if self.args.max_tokens is None or not hasattr(self.train_dataset, "__getitem__"):
+        if isinstance(self.train_dataset, StreamingBatches):
+            return self._stream_loader(self.train_dataset)
+        is_list = hasattr(self.train_dataset, "__getitem__")
+        if not is_list or (self.args.max_tokens is None and self.args.world_size == 1):
             loader: DataLoader[Any] = super().get_train_dataloader()
             return loader
-        self._train_batches = TokenBudgetBatchSampler(
-            [len(example.input_ids) for example in self.train_dataset],
-            [len(example.labels) for example in self.train_dataset],
-            max_tokens=self.args.max_tokens,
-            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
-            num_replicas_multiple=self.args.world_size,
-        )
+        self._train_batches = training_batches(self.train_dataset, self.args)
         return self._loader(self.train_dataset, self._train_batches)
+
+    def _stream_loader(self, batches: StreamingBatches) -> DataLoader[Any]:
+        # Not prepared by accelerate, which would let one process read and cut its batches up for the others: a stream
+        # gives every process its own whole batches.
+        self._stream = EndlessStream(batches.shard(rank=self.args.process_index, world_size=self.args.world_size))
+        return DataLoader(
+            self._stream,
+            batch_size=None,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
 
     def _loader(self, dataset: Any, batches: TokenBudgetBatchSampler) -> DataLoader[Any]:
         loader = DataLoader(
@@ -152,10 +202,14 @@ class SequenceTrainer(Trainer):
         return count_tokens(batch["labels"], shifted=not self.model.config.is_encoder_decoder)
 
     def _sum_over_processes(self, values: Tensor) -> Tensor:
+        return self._gather(values[None]).sum(0)
+
+    def _gather(self, row: Tensor) -> Tensor:
+        """Stack the rows (1, N) of all processes into (P, N)."""
         if self.args.world_size == 1:
-            return values
-        total: Tensor = self.accelerator.reduce(values, reduction="sum")
-        return total
+            return row
+        rows: Tensor = self.accelerator.gather(row)
+        return rows
 
     # Loss
 
@@ -238,21 +292,24 @@ class SequenceTrainer(Trainer):
         metrics: dict[str, float] = {}
         if dataset is not None:
             metrics.update(self._evaluate_scores(dataset))
-        for evaluator in self.evaluators:
-            metrics.update(evaluator(self.model))
+        metrics.update(self._evaluate_model())
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(named)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
 
+    def _evaluate_model(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for evaluator in self.evaluators:
+            found.update(evaluator(self.model))
+        # Every process decodes for itself, as the others could only wait; but machines may round differently, and all
+        # must agree on which checkpoint is the best.
+        if self.args.world_size > 1:
+            [found] = broadcast_object_list([found])
+        return found
+
     def _evaluate_scores(self, dataset: Sequence[EncodedExample]) -> dict[str, float]:
-        batches = TokenBudgetBatchSampler(
-            [len(example.input_ids) for example in dataset],
-            [len(example.labels) for example in dataset],
-            max_tokens=self.args.eval_max_tokens,
-            shuffle=False,
-            num_replicas_multiple=self.args.world_size,
-        )
+        batches = evaluation_batches(dataset, self.args)
         names = ("loss", "shares", "nll", "tokens", "infeasible")
         totals = torch.zeros(len(names), dtype=torch.float64, device=self.args.device)
         objective = self._objective_now()
@@ -275,7 +332,7 @@ class SequenceTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the statistics of the steps since the last log beside the loss."""
         if "loss" in logs:
-            logs = {**logs, **self.statistics.pop()}
+            logs = {**logs, **self.statistics.pop(self._gather)}
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -285,6 +342,8 @@ class SequenceTrainer(Trainer):
         try:
             if self.args.should_save:
                 shutil.rmtree(folder / f"checkpoint-{self.state.global_step}", ignore_errors=True)
+            # The other processes put their random states into the folder, which must not be swept away with the old.
+            self.accelerator.wait_for_everyone()
             super()._save_checkpoint(model, trial)
         finally:
             self.args.save_total_limit = limit
@@ -299,10 +358,16 @@ class SequenceTrainer(Trainer):
 
 
 class _Bookkeeping(TrainerCallback):
-    """Tells the trainer's own parts when epochs and steps begin."""
+    """Tells the trainer's own parts when training, epochs and steps begin."""
 
     def __init__(self, trainer: SequenceTrainer) -> None:
         self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # Weights start from one seed everywhere; dropout and masks must not be the same in all processes. A resumed
+        # process finds its own random state in the checkpoint.
+        if args.process_index and not state.global_step:
+            torch.manual_seed(args.seed + args.process_index)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.trainer._train_batches is not None:

@@ -1,0 +1,68 @@
+"""Every shipped recipe runs from data to report: tiny data, tiny sizes, two of its stages, a few updates."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sharpseq import run_recipe
+from sharpseq.recipe import Recipe, load_recipe, shipped_recipes
+
+SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}
+UPDATES = {"max_steps": 2, "max_tokens": 200, "logging_steps": 1, "warmup_steps": 0, "disable_tqdm": True}
+
+
+def write_corpora(folder: Path, *, phonemes: bool) -> None:
+    """Write words and their spelling in upper case letters, or sentences and the same sentences with longer words."""
+    generator = random.Random(0)
+    for name, count in (("train", 60), ("validation", 6), ("test", 6)):
+        rows = []
+        for _ in range(count):
+            if phonemes:
+                word = "".join(generator.choices("abcdefgh", k=generator.randint(3, 9)))
+                rows.append(f"{word}\t{' '.join(letter.upper() * 2 for letter in word)}\n")
+            else:
+                words = generator.choices(["dog", "man", "runs", "in", "the", "park"], k=generator.randint(3, 8))
+                rows.append(f"{' '.join(words)}\t{' '.join(word + 'en' for word in words)}\n")
+        (folder / f"{name}.tsv").write_text("".join(rows), encoding="utf-8")
+
+
+def shrunk(content: dict[str, Any], folder: Path) -> Recipe:
+    """Keep what is particular to a recipe and make the rest small."""
+    corpora = {name: {"type": "tsv", "path": f"{name}.tsv"} for name in ("train", "validation", "test")}
+    content["data"] |= {"folder": str(folder), **corpora, "test": {"test": corpora["test"]}}
+    content["model"] |= SIZES
+    if content["tokenizer"]["vocab_size"]:
+        content["tokenizer"]["vocab_size"] = 60
+    first, *others = content["stages"]
+    content["stages"] = [first, others[-1]]
+    content["final"] = others[-1]["name"]
+    for stage in content["stages"]:
+        stage["training"] |= UPDATES
+        if stage["training"].get("eval_steps"):
+            stage["training"]["eval_steps"] = 2
+    content["validation"]["num_examples"] = 4
+    decodings = content["evaluation"]["decodings"]
+    name = list(decodings)[-1]
+    content["evaluation"] |= {"decodings": {name: decodings[name]}, "latency_sentences": 1}
+    return Recipe(**content)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in shipped_recipes()])
+def test_a_shipped_recipe_runs(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    write_corpora(tmp_path, phonemes=recipe.tokenizer.kind == "characters")
+    small = shrunk(recipe.model_dump(), tmp_path)
+    assert "shared" not in str(small.data)
+    result = run_recipe(small, tmp_path / "run", say=lambda line: None)
+    assert result is not None
+    [validation] = result.results["validation"]
+    [test] = result.results["test"]
+    assert validation.system == test.system == small.final_stage
+    assert list(test.metrics) == recipe.evaluation.metrics
+    assert test.hypotheses is not None
+    assert len(test.hypotheses) == 6
+    assert result.report.exists()

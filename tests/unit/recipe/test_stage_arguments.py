@@ -1,0 +1,108 @@
+"""Training arguments of a stage: names, types and ranges are checked before there are data."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sharpseq import UserError, load_recipe
+from sharpseq.recipe import Recipe
+from sharpseq.training.arguments import SequenceTrainingArguments
+from sharpseq.training.building import build_arguments
+
+
+def with_training(**training: Any) -> Recipe:
+    content = load_recipe("quickstart").model_dump()
+    content["stages"][0]["training"] = training
+    return Recipe(**content)
+
+
+def build(**training: Any) -> SequenceTrainingArguments:
+    recipe = with_training(**training)
+    return build_arguments(recipe, recipe.stages[0], Path("run"))
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"lerning_rate": 1}, "unknown key `lerning_rate` among training arguments; did you mean `learning_rate`?"),
+        ({"zzz": 1}, "unknown key `zzz` among training arguments; valid: "),
+        ({"output_dir": "x"}, "`output_dir` belongs to the run; leave it out"),
+        ({"load_best_model_at_end": True}, "`load_best_model_at_end` belongs to the run; leave it out"),
+        ({"learning_rate": "fast"}, "`learning_rate`: input should be a valid number, unable to parse string"),
+        ({"learning_rate": 0}, "`learning_rate` must be more than 0; got 0"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be finite; got nan"),
+        ({"max_steps": 2.5}, "`max_steps`: input should be a valid integer, got a number with a fractional part"),
+        ({"max_steps": 0}, "`max_steps` must be at least 1, or -1 for no limit; got 0"),
+        ({"num_train_epochs": -1}, "`num_train_epochs` must be more than 0; got -1"),
+        ({"max_tokens": 0}, "`max_tokens` must be at least 1; got 0"),
+        ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` must be at least 1; got 0"),
+        ({"adam_beta1": 1}, "`adam_beta1` must be in [0, 1); got 1"),
+        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0: smoothing is `label_smoothing` of the"),
+        ({"bf16": "perhaps"}, "`bf16`: input should be a valid boolean, unable to interpret input; got 'perhaps'"),
+        ({"lr_scheduler_type": "cosin"}, "`lr_scheduler_type` must not be 'cosin'; did you mean `cosine`?"),
+        ({"eval_strategy": "epochs"}, "`eval_strategy` must not be 'epochs'; did you mean `epoch`?"),
+        ({"reduction": "mean"}, "stage 'warm_up': `reduction` must be one of per_sequence, per_token; got 'mean'"),
+        ({"report_to": "tensorbord"}, "stage 'warm_up': tensorbord is not supported"),
+        ({"save_strategy": "steps"}, "stage 'warm_up': --load_best_model_at_end requires the save and eval strategy"),
+        ({"eval_steps": 4, "save_steps": 6}, "stage 'warm_up': --load_best_model_at_end requires the saving steps"),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "stage 'warm_up': "),
+    ],
+)
+def test_a_mistake_is_told(training: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^recipe quickstart: {re.escape(message)}"):
+        build(**training)
+
+
+def test_values_take_the_type_of_the_argument() -> None:
+    arguments = build(learning_rate="1e-3", eval_strategy=False, warmup_steps=0.1, num_train_epochs=2)
+    assert arguments.learning_rate == 0.001
+    assert arguments.eval_strategy == "no"
+    assert arguments.save_strategy == "no"
+    assert isinstance(arguments.num_train_epochs, float)
+
+
+def test_the_best_checkpoint_is_chosen_where_there_is_a_choice() -> None:
+    assert build(eval_steps=5).load_best_model_at_end
+    assert build(eval_steps=5).save_steps == 5
+    assert not build(eval_strategy="no", save_strategy="steps").load_best_model_at_end
+    assert not build(save_strategy="no").load_best_model_at_end
+
+
+def test_fp16_needs_a_gpu() -> None:
+    import torch
+
+    if torch.accelerator.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(UserError, match="`fp16` needs a GPU; use `bf16: true`"):
+        build(fp16=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "decoding", "message"),
+    [
+        ("ctc", {"decoder": "argmax"}, "the decoder argmax does not fit a model of kind ctc; valid: ctc_best_path"),
+        ("ctc", {"decoder": "ctc_prefix_beam", "top_k": 0}, "`top_k` must be at least 1; got 0"),
+        ("ctc", {"beam_size": 3}, "`beam_size` is not an option of the decoder ctc_best_path; it has none"),
+        ("cmlm", {"iterations": 0}, "`iterations` must be at least 1; got 0"),
+        ("cmlm", {"iterations": "ten"}, "`iterations` must be a whole number; got 'ten'"),
+        ("vanilla_nat", {"length_beam": 0}, "`length_beam` must be at least 1; got 0"),
+        ("autoregressive", {"num_beams": 0}, "`num_beams` must be at least 1; got 0"),
+        ("autoregressive", {"max_length": 999}, "`max_length` must be at most 63, the model's positions; got 999"),
+    ],
+)
+def test_a_decoding_is_tried_before_training(model: str, decoding: dict[str, Any], message: str) -> None:
+    from sharpseq.training.building import check_model
+
+    content = load_recipe("quickstart").model_dump()
+    content["model"]["type"] = model
+    if model != "ctc":
+        del content["model"]["upsampling_factor"]
+    content["evaluation"]["decodings"] = {"mine": decoding}
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_model(Recipe(**content))
+    content["evaluation"]["decodings"] = {"mine": {}}
+    check_model(Recipe(**content))

@@ -1,0 +1,223 @@
+"""From text to text with a model: order, empty and long lines, decoders and what does not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
+
+from sharpseq import SequenceGenerator, UserError
+from sharpseq.data import encode_sources, train_tokenizer
+from sharpseq.decoding import DECODERS, autoregressive_rescorer
+from sharpseq.generation import default_decoder, family_of, load_model, max_source_length, model_folder
+from sharpseq.models import MODELS
+
+SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}
+LINES = ["abc", "", "hgfedcba", "a", "   ", "cab", "dead", "", "feed", "bag"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(["abcdefgh"], kind="characters")
+
+
+def build(family: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    torch.manual_seed(1)
+    spec = MODELS[family]
+    positions = {"max_source_positions": 12, "max_target_positions": 12}
+    return spec.model(spec.config(vocab_size=len(tokenizer), **SIZES, **positions))
+
+
+def told(generator: SequenceGenerator, lines: list[str], **options: Any) -> list[tuple[str, float]]:
+    """Texts, and log-probabilities because untrained models may write the same text for every source."""
+    return [(output.text, pytest.approx(output.log_prob, abs=1e-4)) for output in generator.generate(lines, **options)]
+
+
+def texts(generator: SequenceGenerator, lines: list[str], **options: Any) -> list[str]:
+    return [output.text for output in generator.generate(lines, **options)]
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_outputs_stand_where_their_lines_do(family: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    model = build(family, tokenizer)
+    generator = SequenceGenerator(model, tokenizer)
+    assert generator.decoder == default_decoder(model) == MODELS[family].default_decoder
+    assert family_of(model) == family
+    alone = [(output.text, output.log_prob) for line in LINES for output in generator.generate([line])]
+    assert len({round(log_prob, 3) for _, log_prob in alone}) > 5
+    assert told(generator, LINES) == alone
+    assert told(generator, LINES[::-1]) == alone[::-1]
+    assert told(generator, LINES, window=3) == alone
+    assert told(SequenceGenerator(model, tokenizer, max_tokens=1), LINES) == alone
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_a_generation_is_what_the_decoder_returned(family: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    model = build(family, tokenizer)
+    [output] = SequenceGenerator(model, tokenizer).generate(["abc"])
+    ids = torch.tensor(encode_sources(tokenizer, ["abc"]))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    decoded = DECODERS[default_decoder(model)].decode(model, batch)
+    assert output.text == tokenizer.decode(decoded.sequences[0], skip_special_tokens=True)
+    assert (output.log_prob, output.num_tokens) == (decoded.log_prob.item(), decoded.num_tokens.item())
+    assert output.num_passes == decoded.num_passes
+    assert output.error is None
+
+
+def test_empty_lines_cost_no_pass(tokenizer: PreTrainedTokenizerBase) -> None:
+    generator = SequenceGenerator(build("ctc", tokenizer), tokenizer)
+    empty = list(generator.generate(["", "  ", "\u2028"]))
+    assert [(output.text, output.log_prob, output.num_passes, output.error) for output in empty] == [
+        ("", 0, 0, None)
+    ] * 3
+    assert list(generator.generate([])) == []
+
+
+def test_a_line_is_read_whole_or_not_at_all(tokenizer: PreTrainedTokenizerBase) -> None:
+    generator = SequenceGenerator(build("ctc", tokenizer), tokenizer)
+    assert max_source_length(generator.model) == 12
+    fits, too_long = generator.generate(["a" * 11, "a" * 12])  # the end mark is a token too
+    assert fits.error is None
+    assert (too_long.text, too_long.error) == ("", "13 tokens, the model reads at most 12")
+
+
+def test_a_line_break_in_an_output_does_not_break_the_alignment() -> None:
+    tokenizer = train_tokenizer(["ab\ncd\n"], kind="characters")
+    generator = SequenceGenerator(build("ctc", tokenizer), tokenizer)
+    generator.tokenizer = _Breaking(tokenizer)
+    assert texts(generator, ["ab", "cd"]) == ["one two", "one two"]
+
+
+class _Breaking:
+    """A tokenizer all of whose outputs have line breaks."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._tokenizer(*arguments, **options)
+
+    def batch_decode(self, sequences: torch.Tensor, **options: Any) -> list[str]:
+        return ["one\ntwo\n"] * len(sequences)
+
+
+# What does not fit
+
+
+def test_a_decoder_and_its_options_must_fit(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = build("cmlm", tokenizer)
+    for options, message in (
+        ({"decoder": "ctc_best_path"}, "does not fit a model of kind parallel; valid: argmax, mask_predict"),
+        ({"decoder": "mask-predict"}, "there is no decoder 'mask-predict'; did you mean `mask_predict`"),
+        ({"options": {"iteratoins": 3}}, "not an option of the decoder mask_predict; did you mean `iterations`"),
+        ({"options": {"iterations": "3"}}, "`iterations` must be a whole number; got '3'"),
+        ({"options": {"iterations": True}}, "`iterations` must be a whole number; got True"),
+        ({"options": {"iterations": 3.0}}, "`iterations` must be a whole number; got 3.0"),
+    ):
+        with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+            SequenceGenerator(model, tokenizer, **options)
+    SequenceGenerator(model, tokenizer, options={"iterations": 3}).try_out()
+
+
+def test_numbers_may_be_whole_and_limits_may_be_absent(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = build("autoregressive", tokenizer)
+    SequenceGenerator(model, tokenizer, options={"length_penalty": 1, "max_length": None, "num_beams": 2}).try_out()
+    with pytest.raises(ValueError, match="`length_penalty` must be a number; got 'long'"):
+        SequenceGenerator(model, tokenizer, options={"length_penalty": "long"})
+    with pytest.raises(ValueError, match=r"`max_length` must be a whole number or null; got 2\.5"):
+        SequenceGenerator(model, tokenizer, options={"max_length": 2.5})
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("autoregressive", {"num_beams": 0}),
+        ("autoregressive", {"min_length": 99}),
+        ("cmlm", {"length_beam": 0}),
+        ("vanilla_nat", {"length_beam": -1}),
+    ],
+)
+def test_ranges_are_found_before_real_work(
+    family: str, options: dict[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    generator = SequenceGenerator(build(family, tokenizer), tokenizer, options=options)
+    with pytest.raises(ValueError, match=f"`{next(iter(options))}` must be at "):
+        generator.try_out()
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_what_works_can_be_tried_out(family: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    model = build(family, tokenizer)
+    for name, spec in DECODERS.items():
+        if MODELS[family].kind in spec.model_kinds:
+            SequenceGenerator(model, tokenizer, decoder=name, options=spec.options).try_out()
+
+
+def test_a_rescorer_needs_candidates(tokenizer: PreTrainedTokenizerBase) -> None:
+    teacher: Any = build("autoregressive", tokenizer)
+    with pytest.raises(ValueError, match="the decoder ctc_best_path has no candidates"):
+        SequenceGenerator(build("ctc", tokenizer), tokenizer, rescorer=autoregressive_rescorer(teacher))
+    options = {"length_beam": 3}
+    model = build("vanilla_nat", tokenizer)
+    generator = SequenceGenerator(model, tokenizer, options=options, rescorer=autoregressive_rescorer(teacher))
+    generator.try_out()
+    assert len(texts(generator, LINES)) == len(LINES)
+
+
+def test_a_tokenizer_with_more_entries_than_the_model_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    larger = train_tokenizer(["abcdefghijklmn"], kind="characters")
+    with pytest.raises(ValueError, match="`tokenizer` has 19 entries, but the model knows only 13"):
+        SequenceGenerator(build("ctc", tokenizer), larger)
+
+
+# Loading
+
+
+@pytest.fixture
+def saved(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Path:
+    build("ctc", tokenizer).save_pretrained(tmp_path / "run" / "model")
+    tokenizer.save_pretrained(tmp_path / "run" / "model")
+    return tmp_path / "run"
+
+
+def test_a_run_folder_stands_for_its_model(saved: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    expected = texts(SequenceGenerator(build("ctc", tokenizer), tokenizer), LINES)
+    for name in (saved, str(saved), saved / "model", f"{saved}/model/"):
+        assert texts(SequenceGenerator.from_pretrained(name), LINES) == expected
+    assert not load_model(saved).training
+
+
+def test_a_name_of_the_hub_is_left_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert model_folder("facebook/nllb-200-distilled-600M") == "facebook/nllb-200-distilled-600M"
+    assert model_folder("gpt2") == "gpt2"
+    (tmp_path / "runs").mkdir()
+    for name in ("runs/typo", "./runs", "a/b/c", "/no/such/folder", "runs"):
+        with pytest.raises(UserError, match=r"no such folder|holds no model"):
+            model_folder(name)
+
+
+def test_a_folder_of_another_kind_is_refused(saved: Path, tmp_path: Path) -> None:
+    bert = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    BertModel(bert).save_pretrained(tmp_path / "bert")
+    with pytest.raises(UserError, match="bert is a model of type bert; give one that `sharpseq train` made"):
+        load_model(tmp_path / "bert")
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved / "model", tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config | {"encoder_layers": 2}))
+    with pytest.raises(UserError, match=r"the weights lack `encoder.layers.1"):
+        load_model(tmp_path / "other")
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config | {"ffn_dim": 8}))
+    with pytest.raises(UserError, match="the weights have another size of `"):
+        load_model(tmp_path / "other")
