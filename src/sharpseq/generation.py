@@ -123,9 +123,9 @@ class SequenceGenerator:
             One output a line.
 
         Example:
-            >>> from sharpseq import SequenceGenerator  # doctest: +SKIP
-            >>> [output.text for output in SequenceGenerator.from_pretrained("runs/g2p").generate(["hello"])]
-            ['HH AH L OW']  # doctest: +SKIP
+            >>> generator = SequenceGenerator.from_pretrained("runs/g2p")  # doctest: +SKIP
+            >>> [output.text for output in generator.generate(["hello"])]  # doctest: +SKIP
+            ['HH AH L OW']
         """
         gathered: list[str] = []
         for line in lines:

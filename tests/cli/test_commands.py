@@ -127,6 +127,9 @@ def test_a_rescorer_chooses_between_lengths(
     assert len(rescored.splitlines()) == 3
     assert rescored != alone
 
+    told = mistake("generate", "nat", "--set", "length_beam=0", stdin=text).stderr
+    assert "nat: `length_beam` must be at least 1; got 0" in told
+
     from sharpseq.data import train_tokenizer
 
     shutil.copytree(teacher_run / "model", "other")

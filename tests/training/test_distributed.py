@@ -16,7 +16,7 @@ import pytest
 import torch
 from tiny_recipe import write_recipe
 from tiny_task import weights
-from two_processes import CASES, case_trainer, record
+from two_processes import CASES, NUM_STREAMED, case_trainer, record, stream
 
 from sharpseq.training.checkpoints import MANIFEST
 from sharpseq.training.progress import read_metrics
@@ -89,6 +89,14 @@ def test_two_processes_are_one_with_twice_the_accumulation(name: str, results: P
         assert result["evaluation"] == pytest.approx(alone["evaluation"], rel=1e-9)
         trained = torch.load(results / f"{number}.{rank}.pt")
         torch.testing.assert_close(trained, weights(run.model), rtol=1e-9, atol=1e-12)
+
+
+def test_two_processes_share_a_stream(results: Path) -> None:
+    seen = [result["seen"] for result in of_both(results, str(list(CASES).index("stream")))]
+    assert len(seen[0]) == len(seen[1])
+    num_batches = len(list(stream().shard(rank=0, world_size=2)))
+    ids = [index for batches in seen for batch in batches[:num_batches] for index in batch]
+    assert sorted(ids) == list(range(NUM_STREAMED))
 
 
 def test_an_odd_number_of_batches_keeps_nobody_waiting(results: Path) -> None:

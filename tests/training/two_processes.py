@@ -6,6 +6,7 @@ Started by `test_distributed.py` through ``accelerate launch``, and imported by 
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from tiny_task import examples, trainer, weights
 
 from sharpseq import SequenceTrainer, convex_composition, exponential, maximum_likelihood
+from sharpseq.data import Example, StreamingBatches, train_tokenizer
 
 # 24 examples make an even number of batches, so that one process with two accumulation steps has the same windows.
 CASES: Mapping[str, Mapping[str, Any]] = {
@@ -22,14 +24,30 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "length prediction": {"family": "vanilla_nat", "reduction": "per_sequence", "length_weight": 0.7},
     "ctc, per token": {"family": "ctc", "reduction": "per_token", "k": 2.0},
     "weights normalised": {"family": "ctc", "reduction": "per_sequence", "k": 3.0, "normalize_weights": True},
+    "stream": {"family": "ctc", "reduction": "per_token", "stream": True},
 }
+
+TOKENIZER = train_tokenizer(["abcdefghij"], kind="characters")
+NUM_STREAMED = 30
+
+
+def streamed() -> list[Example]:
+    """Return words that are their own targets, as `tiny_task.examples` are."""
+    generator = random.Random(0)
+    words = ["".join(generator.choices("abcdefghij", k=generator.randint(2, 6))) for _ in range(NUM_STREAMED)]
+    return [Example(word, word) for word in words]
+
+
+def stream() -> StreamingBatches:
+    """Return a stream whose two buffers hold an even number of batches each."""
+    return StreamingBatches(streamed, TOKENIZER, append_eos_to_target=False, max_tokens=25, buffer_size=15)
 
 
 def case_trainer(folder: Path, name: str, **settings: Any) -> SequenceTrainer:
     """Return the trainer of a case."""
     case = dict(CASES[name])
-    family, k = case.pop("family"), case.pop("k", None)
-    return trainer(
+    family, k, is_stream = case.pop("family"), case.pop("k", None), case.pop("stream", False)
+    made = trainer(
         folder,
         family,
         objective=maximum_likelihood() if k is None else convex_composition(exponential(k)),
@@ -41,6 +59,9 @@ def case_trainer(folder: Path, name: str, **settings: Any) -> SequenceTrainer:
         eval_max_tokens=30,
         **{**case, **settings},
     )
+    if is_stream:
+        made.train_dataset = stream()
+    return made
 
 
 def record(run: SequenceTrainer) -> dict[str, Any]:

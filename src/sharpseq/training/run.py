@@ -68,7 +68,8 @@ class RunResult:
 def run_recipe(recipe: Recipe, folder: str | Path | None = None, *, say: Say = print) -> RunResult | None:
     """Train, evaluate and report as a recipe says; run again, it resumes where it stopped.
 
-    Under ``accelerate launch`` every process trains, and the first one alone evaluates and reports.
+    Under ``accelerate launch`` every process trains, and the first one alone evaluates and reports. On CPUs too it is
+    ``--multi_gpu --num_processes 2`` that starts two processes: with ``--cpu``, accelerate starts one.
 
     Args:
         recipe: The recipe, from `load_recipe`.

