@@ -91,8 +91,8 @@ class Limits(Section):
 class Data(Section):
     """Corpora. Relative paths start at ``folder``, or where the command is run.
 
-    With ``stream: true`` the training corpus is read as training goes on and never held whole: shuffled within buffers of
-    20,000 examples, the tokenizer trained on the first 200,000, and every stage counted in ``max_steps``, not in epochs.
+    With ``stream: true`` the training corpus is read as training goes on and never held whole: shuffled within buffers
+    of 20,000 examples, the tokenizer trained on the first 200,000, and stages counted in ``max_steps``, not in epochs.
     """
 
     folder: str | None = None
