@@ -31,12 +31,9 @@ def write_output(path: Path, text: str) -> None:
     Raises:
         UserError: If it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    from sharpseq.evaluation.whole_file import write_whole_file
+
     try:
-        try:
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_whole_file(path, text)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}; choose another place or free space") from error

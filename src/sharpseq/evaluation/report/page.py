@@ -19,6 +19,7 @@ from sharpseq.evaluation.report.samples_section import OutputSample, samples_sec
 from sharpseq.evaluation.report.training_curves import TrainingRun
 from sharpseq.evaluation.report.training_section import training_section
 from sharpseq.evaluation.results import EvaluationResult
+from sharpseq.evaluation.whole_file import write_whole_file
 
 
 def write_report(
@@ -114,13 +115,8 @@ def _speed(low: float, high: float, num_threads: int) -> str:
 
 def _replace(path: Path, text: str) -> None:
     """Write the file beside its place and move it there, so that no half report is ever seen."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        try:
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_whole_file(path, text)
     except OSError as error:
         raise UserError(
             f"{path}: cannot write the report ({error.strerror}); give a writable place with free space"
