@@ -69,3 +69,14 @@ class _ChosenLogProbs(torch.autograd.Function):
 def _chunks(logits: Tensor) -> list[slice]:
     step = max(_CHUNK_ELEMENTS // max(logits.shape[1], 1), 1)
     return [slice(start, start + step) for start in range(0, len(logits), step)]
+
+
+@torch.no_grad()
+def entropies(logits: Tensor) -> Tensor:
+    """Return the entropy of the softmax of each row of (N, V) in nats, shape (N,), without gradient."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    result = torch.empty(len(logits), dtype=dtype, device=logits.device)
+    for rows in _chunks(logits):
+        log_probs = torch.log_softmax(logits[rows], 1, dtype=dtype)
+        result[rows] = -(log_probs.exp() * log_probs).sum(1)
+    return result

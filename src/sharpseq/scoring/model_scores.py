@@ -5,28 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from sharpseq.scoring.output_heads import LogitsDiffer, ScoringRequest, output_head, scoring_forward
 from sharpseq.scoring.sequence_scores import SequenceScores
-from sharpseq.scoring.token_scores import scores_from_logits
+from sharpseq.scoring.token_scores import IGNORED, scores_from_logits
 
 
-def score_model(model: nn.Module, batch: Mapping[str, Any], *, uniform: bool = False) -> SequenceScores:
+def score_model(
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    *,
+    uniform: bool = False,
+    entropy: bool = False,
+    sequence_ids: Tensor | None = None,
+) -> SequenceScores:
     """Score the labels of a batch under a model, wrapped for data parallelism or not.
+
+    A Hugging Face model is scored from its hidden states, without its logits (B, T, V) ever being held: the scores are
+    computed where its output embedding is called. Where that cannot be (a compiled forward, DeepSpeed ZeRO 3, a model
+    that does something unknown to its logits), its full logits are scored instead.
 
     Args:
         model: One of our models, whose forward returns `SequenceScores`; or a Hugging Face causal or seq2seq language
-            model, whose logits are scored (a causal model's logits are shifted by one, and its first label is never
-            scored).
+            model, with or without adapters (a causal model predicts the label one position on, and its first label is
+            never scored).
         batch: Keyword arguments of the forward, with ``labels`` (B, T), −100 where nothing is scored. A seq2seq batch
             brings its own ``decoder_input_ids``: some models would otherwise train on the wrong ones without a word.
         uniform: Also compute ``uniform_log_prob``.
+        entropy: Also compute ``entropy``, without gradient; Hugging Face models only.
+        sequence_ids: Of packed rows of a causal model: the number of the sequence that each label belongs to, from 0
+            over the whole batch, shape (B, T). The first label of a sequence is not scored.
 
     Returns:
-        Scores of shape (B,).
+        Scores of shape (B,), or (S,) for S packed sequences.
 
     Raises:
-        ValueError: If the batch has no labels, or a seq2seq batch has no ``decoder_input_ids``.
+        ValueError: If the batch has no labels or labels outside the vocabulary, a seq2seq batch has no
+            ``decoder_input_ids``, or the model has no output embedding or one that is split over devices.
     """
     if "labels" not in batch:
         raise ValueError("`batch` must have `labels` to score")
@@ -35,11 +52,34 @@ def score_model(model: nn.Module, batch: Mapping[str, Any], *, uniform: bool = F
         scores: SequenceScores = model(**batch, uniform=uniform)
         return scores
     inputs = {name: value for name, value in batch.items() if name != "labels"}
-    labels = batch["labels"]
-    is_encoder_decoder = unwrapped.config.is_encoder_decoder
-    if is_encoder_decoder and "decoder_input_ids" not in inputs:
-        raise ValueError("`batch` must have `decoder_input_ids` for a seq2seq model: use a collator that makes them")
+    if hasattr(unwrapped.config, "use_cache"):
+        # With a cache of keys, the boundaries that `position_ids` give to packed sequences would be overlooked.
+        inputs.setdefault("use_cache", False)
+    request = ScoringRequest(_aligned_labels(unwrapped, batch, sequence_ids), sequence_ids, uniform, entropy)
+    head = output_head(unwrapped)
+    if head is not None and not hasattr(unwrapped, "_orig_mod"):
+        try:
+            with scoring_forward(unwrapped, head, request):
+                scores = model(**inputs)
+            return scores
+        except LogitsDiffer:
+            pass  # said already; the logits themselves are right whatever the model does to them
     logits = model(**inputs).logits
-    if not is_encoder_decoder:
-        logits, labels = logits[:, :-1], labels[:, 1:]
-    return scores_from_logits(logits, labels, uniform=uniform)
+    return scores_from_logits(
+        logits, request.labels.to(logits.device), uniform=uniform, entropy=entropy, sequence_ids=sequence_ids
+    )
+
+
+def _aligned_labels(model: Any, batch: Mapping[str, Any], sequence_ids: Tensor | None) -> Tensor:
+    """Return the labels (B, T) that stand where a model predicts them."""
+    labels: Tensor = batch["labels"]
+    if model.config.is_encoder_decoder:
+        if "decoder_input_ids" not in batch:
+            raise ValueError(
+                "`batch` must have `decoder_input_ids` for a seq2seq model: use a collator that makes them"
+            )
+        return labels
+    following = labels[:, 1:]
+    if sequence_ids is not None:
+        following = following.masked_fill(sequence_ids[:, 1:] != sequence_ids[:, :-1], IGNORED)
+    return torch.cat([following, labels.new_full((len(labels), 1), IGNORED)], dim=1)

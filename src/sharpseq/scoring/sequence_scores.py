@@ -17,6 +17,7 @@ class SequenceScores(ModelOutput):
             alignments (CTC).
         num_tokens: Length :math:`T` that normalises ``log_prob``, in tokens, shape (B,).
         uniform_log_prob: :math:`\sum_t \frac1V \sum_v \log p_t(v)` in nats, shape (B,); what label smoothing needs.
+        entropy: Sum over the scored tokens of the entropy of their prediction, in nats, shape (B,), without gradient.
         regularizers: Named extra terms in nats, each of shape (B,), unweighted (length prediction, KL of a latent).
 
     Example:
@@ -29,6 +30,7 @@ class SequenceScores(ModelOutput):
     log_prob: Tensor
     num_tokens: Tensor = None  # type: ignore[assignment]  # always given: ModelOutput allows one required field
     uniform_log_prob: Tensor | None = None
+    entropy: Tensor | None = None
     regularizers: dict[str, Tensor] | None = None
 
     def normalized_log_prob(self) -> Tensor:
