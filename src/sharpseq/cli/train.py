@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sharpseq.errors import UserError
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or a shipped recipe (see `sharpseq recipes`).")],
@@ -17,12 +18,27 @@ def train(
     run: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run folder; by default runs/ and the recipe's name.")
     ] = None,
+    accelerate: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Train in several processes: ddp, fsdp2, or a file of `accelerate config`."),
+    ] = None,
+    num_processes: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="How many processes, with --accelerate.")
+    ] = None,
 ) -> None:
     """Train, evaluate and report as a recipe says; the same command again resumes where it stopped."""
     from sharpseq.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides=settings or [])
     folder = run or Path("runs") / loaded.name
+    if num_processes is not None and accelerate is None:
+        raise UserError("--num-processes goes with --accelerate; give both, such as --accelerate ddp")
+    if accelerate is not None:
+        from sharpseq.cli.launching import launch
+
+        overrides = [part for setting in settings or [] for part in ("--set", setting)]
+        arguments = ["train", recipe, *overrides, "--run", str(folder)]
+        raise typer.Exit(launch(accelerate, arguments, num_processes=num_processes))
 
     from sharpseq.cli.quiet import quiet_libraries
 

@@ -1,0 +1,55 @@
+"""Starting a command again in several processes, through accelerate."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sharpseq.errors import UserError, nearest
+
+CONFIGURATIONS = Path(__file__).resolve().parent.parent / "accelerate_configs"
+"""The configurations of accelerate that ship with the package."""
+
+
+def launch(configuration: str, arguments: Sequence[str], *, num_processes: int | None = None) -> int:
+    """Run ``sharpseq`` with some arguments under ``accelerate launch``, and wait for it.
+
+    Args:
+        configuration: Name of a shipped configuration, or a file of one's own.
+        arguments: What comes after ``sharpseq``.
+        num_processes: Number of processes; by default what the configuration says.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: If there is no such configuration, or it splits a model over GPUs that are not there.
+    """
+    file = _configuration_file(configuration)
+    if "distributed_type: FSDP" in file.read_text(encoding="utf-8") and not _has_accelerator():
+        raise UserError(
+            f"--accelerate {configuration}: accelerate splits models over GPUs only, and there is none; on CPUs it "
+            "would quietly train whole copies, as `--accelerate ddp` does"
+        )
+    options = [] if num_processes is None else ["--num_processes", str(num_processes)]
+    if file.parent == CONFIGURATIONS:
+        options += ["--main_process_port", "0"]  # whichever port is free
+    command = ["-m", "accelerate.commands.launch", "--config_file", str(file), *options]
+    return subprocess.run([sys.executable, *command, "-m", "sharpseq", *arguments], check=False).returncode
+
+
+def _configuration_file(name: str) -> Path:
+    shipped = {file.stem: file for file in sorted(CONFIGURATIONS.glob("*.yaml"))}
+    if name in shipped:
+        return shipped[name]
+    if Path(name).is_file():
+        return Path(name)
+    raise UserError(f"--accelerate {name}: no such configuration or file; {nearest(name, list(shipped))}")
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.accelerator.is_available()
