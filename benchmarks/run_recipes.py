@@ -3,7 +3,8 @@
     python benchmarks/run_recipes.py multi30k/autoregressive multi30k/vanilla_nat multi30k/cmlm multi30k/ctc \
         --output benchmarks/results/multi30k.json --document docs/results.md --marker multi30k
 
-A recipe that has run before is not run again, an interrupted one resumes; outputs stay in the run folders.
+A recipe that has run before is not run again, an interrupted one resumes; outputs stay in the run folders. With
+``--seeds 1 2`` each recipe runs once with each, and ``--set`` overrides values as `sharpseq train` does.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from sharpseq.evaluation import Comparison, EvaluationResult, MetricResult
 
 
 def main(
-    recipes: Sequence[str], *, runs: Path, output: Path, document: Path | None = None, marker: str = ""
+    recipes: Sequence[str],
+    *,
+    runs: Path,
+    output: Path,
+    document: Path | None = None,
+    marker: str = "",
+    seeds: Sequence[int] = (),
+    overrides: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Run recipes, write their numbers to ``output`` and a table of them into ``document``.
 
@@ -32,20 +40,29 @@ def main(
         output: JSON file: one row a system and data set, with provenance.
         document: Markdown file; the table goes between its lines ``<!-- MARKER -->`` and ``<!-- /MARKER -->``.
         marker: The marker.
+        seeds: Run every recipe with each; by default with its own.
+        overrides: ``KEY=VALUE``, as for ``sharpseq train --set``.
 
     Returns:
         The rows.
     """
     rows = []
     for name in recipes:
-        recipe = load_recipe(name)
-        finished = run_recipe(recipe, runs / recipe.name)
-        if finished is None:
-            raise SystemExit("run this in one process")
-        for data, results in finished.results.items():
-            rows += [row(name, result, finished.comparisons[data]) for result in results]
-    options = f"--output {output} --document {document} --marker {marker}" if document else f"--output {output}"
-    command = f"python benchmarks/run_recipes.py {' '.join(recipes)} {options}"
+        for seed in seeds or [None]:
+            seeded = [*overrides, *([] if seed is None else [f"seed={seed}"])]
+            recipe = load_recipe(name, overrides=seeded)
+            finished = run_recipe(recipe, runs / (recipe.name if seed is None else f"{recipe.name}-seed{seed}"))
+            if finished is None:
+                raise SystemExit("run this in one process")
+            label = name if seed is None else f"{name}, seed {seed}"
+            for data, results in finished.results.items():
+                rows += [row(label, result, finished.comparisons[data]) for result in results]
+    options = [
+        *(f"--set {setting}" for setting in overrides),
+        *([f"--seeds {' '.join(map(str, seeds))}"] if seeds else []),
+    ]
+    options += [f"--output {output}", *([f"--document {document} --marker {marker}"] if document else [])]
+    command = f"python benchmarks/run_recipes.py {' '.join(recipes)} {' '.join(options)}"
     output.parent.mkdir(parents=True, exist_ok=True)
     record = {"provenance": provenance(command), "rows": rows}
     output.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -138,6 +155,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--document", type=Path)
     parser.add_argument("--marker", default="")
+    parser.add_argument("--seeds", nargs="+", type=int, default=())
+    parser.add_argument("--set", action="append", dest="overrides", metavar="KEY=VALUE", default=[])
     return parser.parse_args(arguments)
 
 

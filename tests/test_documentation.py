@@ -22,7 +22,7 @@ from sharpseq.decoding import DECODERS
 from sharpseq.evaluation import METRICS
 from sharpseq.models import MODELS
 from sharpseq.objectives import OBJECTIVES
-from sharpseq.recipe import parse_recipe, schema, shipped_recipes
+from sharpseq.recipe import corpora, parse_recipe, schema, shipped_recipes
 from sharpseq.training import SequenceTrainingArguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -172,14 +172,19 @@ def test_recipes_in_documents_are_valid(text: str) -> None:
 SECTIONS: Mapping[str, tuple[type[schema.Section], ...]] = {
     "The recipe": (schema.Recipe,),
     "`data`": (schema.Data,),
-    "`type: parallel_text`": (schema.ParallelText,),
-    "`type: tsv`": (schema.Tsv,),
-    "`type: jsonl`": (schema.Jsonl,),
-    "`type: hugging_face`": (schema.HuggingFaceDataset,),
-    "`type: pronouncing_dictionary`": (schema.PronouncingDictionary,),
+    "`type: parallel_text`": (corpora.ParallelText,),
+    "`type: tsv`": (corpora.Tsv,),
+    "`type: jsonl`": (corpora.Jsonl,),
+    "`type: alpaca`": (corpora.Alpaca,),
+    "`type: messages`": (corpora.Messages,),
+    "`type: hugging_face`": (corpora.HuggingFaceDataset,),
+    "`type: pronouncing_dictionary`": (corpora.PronouncingDictionary,),
     "`limits`": (schema.Limits,),
     "`tokenizer`": (schema.Tokenizer,),
     "`model`": (schema.TransformerSizes, schema.Autoregressive, schema.VanillaNat, schema.Cmlm, schema.Ctc),
+    "A pretrained model": (schema.Pretrained,),
+    "`lora`": (schema.Lora,),
+    "`prompt`": (schema.Prompt,),
     "`stages`": (schema.Stage,),
     "`objective` with `name: maximum_likelihood`": (schema.MaximumLikelihood,),
     "`objective` with `name: convex_composition`": (schema.ConvexComposition,),

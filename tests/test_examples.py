@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import sys
 from pathlib import Path
@@ -33,7 +34,11 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"own_objective", "train_translation"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "finetune_language_model",
+        "own_objective",
+        "train_translation",
+    }
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -80,3 +85,30 @@ def test_the_own_transform_has_the_weight_that_its_formula_says() -> None:
     transform = load("own_objective").SoftThreshold(margin=1.0, temperature=0.5)
     g = torch.linspace(-4, 0, 9, dtype=torch.float64)
     torch.testing.assert_close(derivative(transform, g), torch.sigmoid((g + 1.0) / 0.5))
+
+
+@pytest.mark.parametrize("packing", [[], ["--packing", "--max-length", "64"]], ids=["padded", "packed"])
+def test_finetune_language_model_teaches_a_made_up_model(
+    packing: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("trl")
+    found = load("finetune_language_model").main(["--steps", "30", *packing])
+    assert found["eval_nll"] < 2.5
+    assert "nats per token on validation: 3." in capsys.readouterr().out
+    assert Path("runs/language-model/model.safetensors").is_file()
+
+
+def test_finetune_language_model_takes_a_folder_and_files(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    example = load("finetune_language_model")
+    model, tokenizer = example.made_up_model()
+    model.save_pretrained("chat-model")
+    tokenizer.save_pretrained("chat-model")
+    lines = []
+    for row in example.made_up_rows(12, seed=3):
+        lines.append(json.dumps({"messages": [*row["prompt"], *row["completion"]]}) + "\n")
+    Path("train.jsonl").write_text("".join(lines[:8]))
+    Path("validation.jsonl").write_text("".join(lines[8:]))
+    files = ["--model", "chat-model", "--train", "train.jsonl", "--validation", "validation.jsonl"]
+    assert math.isfinite(example.main([*files, "--steps", "2"])["eval_loss"])
+    assert Path("runs/language-model/adapter_model.safetensors").is_file()

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from sharpseq.data import Example, encode_sources
+from sharpseq.data import Example, Message, encode_sources, prompt_of
 from sharpseq.errors import UserError
-from sharpseq.generation import SequenceGenerator, max_source_length
+from sharpseq.generation import SequenceGenerator, sources_of
 
 _WINDOW = 500
 """Examples decoded between two writes: what a kill loses at most."""
@@ -61,7 +61,8 @@ def distill_corpus(
     Args:
         teacher: The model that writes the new targets.
         corpus: Examples; only their sources are read, and the target of one that is too long.
-        output: The new corpus: one target a line, or with the ending ``.jsonl`` objects with ``source`` and ``target``.
+        output: The new corpus: one target a line, or with the ending ``.jsonl`` objects with ``source`` and ``target``,
+            or where examples have a history with ``messages``.
         on_progress: Told how many lines are written.
 
     Returns:
@@ -81,12 +82,11 @@ def distill_corpus(
     try:
         num_resumed = _claim(partial, record, task)
         too_long = _too_long(teacher, corpus[:num_resumed])
+        as_line = _line_maker(corpus, output)
         with partial.open("a", encoding="utf-8", newline="\n") as file:
             for start in range(num_resumed, len(corpus), _WINDOW):
                 on_progress(start)
-                for number, line in _decode(
-                    teacher, corpus[start : start + _WINDOW], as_json=output.suffix == ".jsonl"
-                ):
+                for number, line in _decode(teacher, corpus[start : start + _WINDOW], as_line=as_line):
                     if number is not None:
                         too_long.append(start + number)
                     file.write(line + "\n")
@@ -115,17 +115,27 @@ def check_output(output: Path) -> None:
 
 
 def _decode(
-    teacher: SequenceGenerator, window: Sequence[Example], *, as_json: bool
+    teacher: SequenceGenerator, window: Sequence[Example], *, as_line: Callable[[Example, str], str]
 ) -> Iterator[tuple[int | None, str]]:
     """Yield the lines of a window; with its number in the window, from 1, where the source was too long."""
-    outputs = teacher.generate_batch([example.source for example in window])
+    outputs = teacher.generate_batch(sources_of(window))
     for number, (example, written) in enumerate(zip(window, outputs, strict=True), start=1):
         target = example.target if written.error else written.text
-        if as_json:
-            line = json.dumps({"source": example.source, "target": target}, ensure_ascii=False)
-        else:
-            line = target.replace("\n", " ")
-        yield (number if written.error else None), line
+        yield (number if written.error else None), as_line(example, target)
+
+
+def _line_maker(corpus: Sequence[Example], output: Path) -> Callable[[Example, str], str]:
+    """Return what turns an example and its new target into a line: every line of a corpus has the same fields."""
+    if output.suffix != ".jsonl":
+        return lambda example, target: target.replace("\n", " ")
+    if not any(example.history for example in corpus):
+        return lambda example, target: json.dumps({"source": example.source, "target": target}, ensure_ascii=False)
+
+    def conversation(example: Example, target: str) -> str:
+        turns = [*example.history, Message("user", example.source), Message("assistant", target)]
+        return json.dumps({"messages": [asdict(turn) for turn in turns]}, ensure_ascii=False)
+
+    return conversation
 
 
 def _claim(partial: Path, record: Path, task: _Task) -> int:
@@ -156,21 +166,21 @@ def _claim(partial: Path, record: Path, task: _Task) -> int:
 
 
 def _too_long(teacher: SequenceGenerator, corpus: Sequence[Example]) -> list[int]:
-    longest = max_source_length(teacher.model)
-    lengths = (len(ids) for ids in encode_sources(teacher.tokenizer, [example.source for example in corpus]))
+    longest = teacher.max_source_length
+    lengths = (len(ids) for ids in encode_sources(teacher.tokenizer, sources_of(corpus)))
     return [number for number, length in enumerate(lengths, start=1) if length > longest]
 
 
 def _hash_of_sources(corpus: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in corpus:
-        digest.update(example.source.encode() + b"\n")
+        digest.update("\n".join([*(message.content for message in example.history), example.source, ""]).encode())
     return digest.hexdigest()
 
 
 def _hash_of_weights(teacher: SequenceGenerator) -> str:
-    """Return a hash of a teacher's weights: one that was trained on in the same folder is another teacher."""
-    digest = hashlib.sha256()
+    """Return a hash of a teacher: one that was trained on in the same folder, or reads another prompt, is another."""
+    digest = hashlib.sha256(repr(prompt_of(teacher.tokenizer)).encode())
     for name, weight in teacher.model.state_dict().items():
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -10,20 +10,24 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
-from transformers import (
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModel,
-    AutoModelForSeq2SeqLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sharpseq.data import TokenBudgetBatchSampler, encode_sources, load_tokenizer
+from sharpseq.data import (
+    Example,
+    Prompt,
+    TokenBudgetBatchSampler,
+    attach_prompt,
+    encode_sources,
+    end_token_id,
+    load_tokenizer,
+    prompt_of,
+)
 from sharpseq.data.hub_names import is_missing_path
 from sharpseq.decoding import DECODERS, Rescorer
 from sharpseq.errors import UserError, nearest
 from sharpseq.models import MODELS, OnePassModel
+from sharpseq.models.adapters import is_adapter_folder, load_adapter, merged, without_wrapper
+from sharpseq.models.pretrained import fit_special_tokens, is_causal, load_config, load_weights, num_positions
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class SequenceGenerator:
     """A model with its tokenizer and a way to decode.
 
     Args:
-        model: One of our models or a Hugging Face seq2seq model.
-        tokenizer: The tokenizer it was trained with.
+        model: One of our models, or a Hugging Face seq2seq or causal model.
+        tokenizer: The tokenizer it was trained with; for a causal model, one with a prompt.
         decoder: Name of a row of `sharpseq.decoding.DECODERS`; by default the one made for the model.
         options: Options of the decoder, such as ``num_beams``, ``length_beam`` or ``iterations``.
         rescorer: Chooses between the candidates of a one-pass decoder, such as `autoregressive_rescorer(teacher)`.
@@ -76,6 +80,11 @@ class SequenceGenerator:
         self.decoder = decoder or default_decoder(model)
         self.options = dict(options or {})
         self.max_tokens = max_tokens
+        if is_causal(model.config) and prompt_of(tokenizer) is None:
+            raise ValueError(
+                "`tokenizer` has no prompt, which a causal language model needs; attach one with "
+                "`sharpseq.data.attach_prompt`, or give `prompt` (`--prompt` on the command line)"
+            )
         embeddings: Any = model.get_input_embeddings()
         num_embeddings = len(embeddings.weight)
         if len(tokenizer) > num_embeddings:
@@ -86,11 +95,16 @@ class SequenceGenerator:
         self._objects = {"rescorer": rescorer} if rescorer is not None else {}
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> SequenceGenerator:
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, prompt: Prompt | str | None = None, merge: bool = False, **kwargs: Any
+    ) -> SequenceGenerator:
         """Load a model folder, a run folder, or a model of the hub.
 
         Args:
             name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a hub name.
+            prompt: Prompt of a causal language model, or its template, for a chat where the tokenizer has a template
+                for chats; the one saved with the tokenizer when not given.
+            merge: Add an adapter to the weights, which makes decoding faster.
             kwargs: See the class.
 
         Returns:
@@ -98,9 +112,20 @@ class SequenceGenerator:
 
         Raises:
             UserError: If there is no model, or it is broken or of a kind that sharpseq cannot decode.
+            ValueError: If the prompt or another argument does not fit the model.
         """
         folder = model_folder(name_or_path)
-        return cls(load_model(folder), load_tokenizer(folder), **kwargs)
+        model = load_model(folder, merge=merge)
+        tokenizer = load_tokenizer(folder, pad_with_end=is_causal(model.config))
+        if prompt is not None:
+            if not is_causal(model.config):
+                raise ValueError("`prompt` is for causal language models, and this one is not")
+            if isinstance(prompt, str):
+                prompt = Prompt("chat" if tokenizer.chat_template else "plain", prompt)
+            attach_prompt(tokenizer, prompt)
+        if is_causal(model.config) and prompt_of(tokenizer) is not None:
+            fit_special_tokens(model, tokenizer, end_token_id=end_token_id(tokenizer))
+        return cls(model, tokenizer, **kwargs)
 
     def try_out(self) -> None:
         """Decode the shortest source there is, so that an option out of its range is found before real work begins.
@@ -111,12 +136,13 @@ class SequenceGenerator:
         with torch.inference_mode():
             self._decode(encode_sources(self.tokenizer, [""]))
 
-    def generate(self, lines: Iterable[str], *, window: int = 1000) -> Iterator[Generation]:
+    def generate(self, lines: Iterable[str | Example], *, window: int = 1000) -> Iterator[Generation]:
         """Write one output for each line, in order.
 
         Args:
-            lines: Source texts. Empty ones give empty outputs; ones that are longer than the model allows give an
-                empty output with an ``error``, never a cut one.
+            lines: Source texts; or examples, whose history a model with a chat prompt reads too. Empty ones give empty
+                outputs; ones that are longer than the model allows give an empty output with an ``error``, never a cut
+                one.
             window: Lines that are read before the first output, to make batches of similar length.
 
         Yields:
@@ -127,7 +153,7 @@ class SequenceGenerator:
             >>> [output.text for output in generator.generate(["hello"])]  # doctest: +SKIP
             ['HH AH L OW']
         """
-        gathered: list[str] = []
+        gathered: list[str | Example] = []
         for line in lines:
             gathered.append(line)
             if len(gathered) == window:
@@ -137,16 +163,16 @@ class SequenceGenerator:
             yield from self.generate_batch(gathered)
 
     @torch.inference_mode()
-    def generate_batch(self, lines: Sequence[str]) -> list[Generation]:
+    def generate_batch(self, lines: Sequence[str | Example]) -> list[Generation]:
         """Write one output for each line; see `generate`."""
         outputs: list[Generation] = [Generation("")] * len(lines)
         encoded = encode_sources(self.tokenizer, lines)
-        longest = max_source_length(self.model)
+        longest = self.max_source_length
         wanted = []
         for position, (line, ids) in enumerate(zip(lines, encoded, strict=True)):
             if len(ids) > longest:
                 outputs[position] = Generation("", error=f"{len(ids)} tokens, the model reads at most {longest}")
-            elif line.strip():
+            elif (line if isinstance(line, str) else line.source).strip():
                 wanted.append(position)
         lengths = [len(encoded[position]) for position in wanted]
         budget = max(self.max_tokens, *lengths, 1)
@@ -157,6 +183,12 @@ class SequenceGenerator:
             ):
                 outputs[position] = output
         return outputs
+
+    @property
+    def max_source_length(self) -> int:
+        """How many tokens a source may have, prompt included."""
+        longest = max_source_length(self.model)
+        return longest - int(self.options.get("min_length", 0)) if is_causal(self.model.config) else longest
 
     def _decode(self, sources: list[list[int]]) -> list[Generation]:
         decoded = DECODERS[self.decoder].decode(self.model, self._batch(sources), **self.options, **self._objects)
@@ -171,10 +203,15 @@ class SequenceGenerator:
 
     def _batch(self, sources: list[list[int]]) -> dict[str, Tensor]:
         width = max(map(len, sources))
-        pad = self.model.config.pad_token_id
+        pad = self.tokenizer.pad_token_id if self.model.config.pad_token_id is None else self.model.config.pad_token_id
         ids = torch.tensor([source + [pad] * (width - len(source)) for source in sources])
         mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in sources])
         return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device)}
+
+
+def sources_of(examples: Iterable[Example]) -> list[str | Example]:
+    """Return what a generator reads of examples: their sources, and those with a history whole."""
+    return [example if example.history else example.source for example in examples]
 
 
 def model_folder(name_or_path: str | Path) -> str:
@@ -184,10 +221,9 @@ def model_folder(name_or_path: str | Path) -> str:
         UserError: If it is a path and there is no model.
     """
     folder = Path(name_or_path)
-    if (folder / "config.json").is_file():
-        return str(name_or_path)
-    if (folder / "model" / "config.json").is_file():
-        return str(folder / "model")
+    for candidate in (folder, folder / "model"):
+        if (candidate / "config.json").is_file() or is_adapter_folder(candidate):
+            return str(candidate)
     if (folder / "recipe.yaml").is_file():
         raise UserError(f"{folder} is a run without a finished model; go on with `sharpseq train` and its recipe")
     if folder.exists():
@@ -198,53 +234,25 @@ def model_folder(name_or_path: str | Path) -> str:
     return str(name_or_path)
 
 
-def load_model(name_or_path: str | Path) -> PreTrainedModel:
-    """Load one of our models or a Hugging Face seq2seq model, in evaluation mode.
+def load_model(name_or_path: str | Path, *, merge: bool = False, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """Load one of our models, a Hugging Face seq2seq or causal model, or an adapter with its model, for evaluation.
 
     Args:
         name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a hub name.
+        merge: Add an adapter to the weights, for a plain model; it makes no difference without an adapter.
+        dtype: Type of the weights; as they were saved when not given, float32 below an adapter.
+
+    Returns:
+        The model in evaluation mode, with an adapter active in it.
 
     Raises:
         UserError: If there is no model, or it is broken or of a kind that sharpseq cannot decode.
     """
     folder = model_folder(name_or_path)
-    try:
-        # Without the explicit False, transformers would ask on standard input, where the source lines come from.
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:
-        # A broken folder fails with whatever the parser of the day raises.
-        raise UserError(
-            f"{folder}: no model can be loaded from there ({_reason(error)}); check the name, or copy it again"
-        ) from error
-    if config.model_type.startswith("sharpseq-"):
-        auto: Any = AutoModel
-    elif type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
-        auto = AutoModelForSeq2SeqLM
-    else:
-        raise UserError(
-            f"{folder} is a model of type {config.model_type}; give one that `sharpseq train` made, or an "
-            "encoder-decoder model of transformers"
-        )
-    try:
-        model, report = auto.from_pretrained(
-            folder, config=config, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True
-        )
-    except Exception as error:
-        raise UserError(
-            f"{folder}: the weights cannot be loaded ({_reason(error)}); copy the folder again, or train again"
-        ) from error
-    for problem, names in (("lack", report["missing_keys"]), ("have another size of", report["mismatched_keys"])):
-        if names:
-            first = min(name if isinstance(name, str) else name[0] for name in names)
-            raise UserError(f"{folder}: the weights {problem} `{first}`; they are of another model than config.json")
-    loaded: PreTrainedModel = model.eval()
-    return loaded
-
-
-def _reason(error: Exception) -> str:
-    """Return the first sentence of an error of transformers, which tend to be a paragraph."""
-    text = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
-    return text[:200] or type(error).__name__
+    if is_adapter_folder(Path(folder)):
+        adapted = load_adapter(Path(folder), dtype=dtype or torch.float32)
+        return merged(adapted) if merge else without_wrapper(adapted)
+    return load_weights(folder, load_config(folder), dtype=dtype)
 
 
 def family_of(model: PreTrainedModel) -> str:
@@ -298,9 +306,8 @@ def _check_type(name: str, value: object, annotation: Any) -> None:
 
 
 def max_source_length(model: PreTrainedModel) -> int:
-    """Return how many source tokens a model reads at most."""
-    config = model.config
-    for name in ("max_source_positions", "max_position_embeddings", "n_positions"):
-        if getattr(config, name, None) is not None:
-            return int(getattr(config, name))
-    return 10**9
+    """Return how many source tokens a model reads at most; a causal one's prompt leaves room for a token and an end."""
+    positions = num_positions(model.config)
+    if positions is None:
+        return 10**9
+    return positions - 2 if is_causal(model.config) else positions

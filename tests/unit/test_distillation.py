@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_pretrained import write_llama
 
 from sharpseq import SequenceGenerator, UserError, distillation
-from sharpseq.data import Example, train_tokenizer
+from sharpseq.data import Example, Message, messages, train_tokenizer
 from sharpseq.distillation import DistillationReport, distill_corpus
 from sharpseq.generation import Generation
 from sharpseq.models import Ctc, CtcConfig
@@ -133,3 +134,13 @@ def test_weights_of_any_dtype_have_a_hash(teacher: SequenceGenerator, tmp_path: 
     teacher.model.register_buffer("scale", torch.tensor(1.0))
     distill_corpus(teacher, CORPUS[:2], tmp_path / "out")
     assert len((tmp_path / "out").read_text().splitlines()) == 2
+
+
+def test_a_corpus_with_histories_stays_one_of_conversations(tmp_path: Path) -> None:
+    teacher = SequenceGenerator.from_pretrained(write_llama(tmp_path / "llama"), prompt="{source}")
+    history = (Message("user", "ab"), Message("assistant", "ba"))
+    corpus = [Example("abc", "own", history=history), Example("fed", "own")]
+    distill_corpus(teacher, corpus, tmp_path / "out.jsonl")
+    distilled = messages(tmp_path / "out.jsonl")
+    assert [(example.source, example.history) for example in distilled] == [("abc", history), ("fed", ())]
+    assert [example.target for example in distilled] == [output.text for output in teacher.generate(corpus)]

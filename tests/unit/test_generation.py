@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_pretrained import tiny_tokenizer, write_llama
 from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from sharpseq import SequenceGenerator, UserError
-from sharpseq.data import encode_sources, train_tokenizer
+from sharpseq.data import Example, Message, Prompt, encode_sources, prompt_of, train_tokenizer
 from sharpseq.decoding import DECODERS, autoregressive_rescorer
-from sharpseq.generation import default_decoder, family_of, load_model, max_source_length, model_folder
+from sharpseq.generation import default_decoder, family_of, load_model, max_source_length, model_folder, sources_of
 from sharpseq.models import MODELS
 
 SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}
@@ -176,6 +177,69 @@ def test_a_tokenizer_with_more_entries_than_the_model_is_refused(tokenizer: PreT
     larger = train_tokenizer(["abcdefghijklmn"], kind="characters")
     with pytest.raises(ValueError, match="`tokenizer` has 19 entries, but the model knows only 13"):
         SequenceGenerator(build("ctc", tokenizer), larger)
+
+
+# Causal language models
+
+
+def prompted(folder: Path, prompt: Prompt | str) -> SequenceGenerator:
+    return SequenceGenerator.from_pretrained(write_llama(folder / "llama"), prompt=prompt, options={"max_length": 9})
+
+
+def test_a_causal_model_writes_the_same_alone_and_beside_longer_prompts(tmp_path: Path) -> None:
+    generator = prompted(tmp_path, Prompt("chat", "Reverse: {source}", system="Be brief"))
+    alone = [(output.text, output.log_prob) for line in LINES for output in generator.generate([line])]
+    assert len({round(log_prob, 3) for _, log_prob in alone}) > 5
+    assert told(generator, LINES) == alone
+    assert told(generator, LINES[::-1], window=3) == alone[::-1]
+
+
+def test_a_template_alone_is_a_chat_where_the_tokenizer_knows_chats(tmp_path: Path) -> None:
+    chat, plain = prompted(tmp_path, "{source}!"), tiny_tokenizer(chat=False)
+    assert prompt_of(chat.tokenizer) == Prompt("chat", "{source}!")
+    folder = write_llama(tmp_path / "plain", tokenizer=plain)
+    assert prompt_of(SequenceGenerator.from_pretrained(folder, prompt="{source}!").tokenizer) == Prompt(
+        "plain", "{source}!"
+    )
+
+
+def test_a_causal_model_needs_a_prompt_and_others_have_none(tmp_path: Path, saved: Path) -> None:
+    with pytest.raises(ValueError, match="`tokenizer` has no prompt, which a causal language model needs"):
+        SequenceGenerator.from_pretrained(write_llama(tmp_path / "llama"))
+    with pytest.raises(ValueError, match="`prompt` is for causal language models"):
+        SequenceGenerator.from_pretrained(saved, prompt="{source}")
+    with pytest.raises(ValueError, match="exactly once"):
+        SequenceGenerator.from_pretrained(tmp_path / "llama", prompt="nothing")
+
+
+def test_the_history_of_an_example_is_read(tmp_path: Path) -> None:
+    generator = prompted(tmp_path, "{source}")
+    examples = [Example("abc", "", history=(Message("user", said), Message("assistant", "b"))) for said in "ad"]
+    assert sources_of([*examples, Example("abc", "")]) == [*examples, "abc"]
+    outputs = list(generator.generate([*examples, "abc"]))
+    assert len({round(output.log_prob, 5) for output in outputs}) == 3
+    # Token for token what `generate` of transformers writes behind the whole conversation.
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "abc"},
+    ]
+    text = generator.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    ids = generator.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+    written = generator.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=9)
+    expected = generator.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+    assert outputs[0].text == expected.strip().replace("\n", " ")
+
+
+def test_a_least_length_shortens_what_a_prompt_may_have(tmp_path: Path) -> None:
+    folder = write_llama(tmp_path / "llama", max_position_embeddings=20)
+    # The prompt takes 3 tokens, the output at least 4 and its end 1.
+    options = {"min_length": 4, "max_length": 6}
+    generator = SequenceGenerator.from_pretrained(folder, prompt="{source}", options=options)
+    assert generator.max_source_length == 14
+    fits, too_long = generator.generate(["a" * 11, "a" * 12])
+    assert (fits.error, fits.num_tokens >= 4) == (None, True)
+    assert too_long.error == "15 tokens, the model reads at most 14"
 
 
 # Loading

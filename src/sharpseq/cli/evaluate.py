@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
+from sharpseq.cli.model_argument import PROMPT_HELP
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def evaluate(
     rescore_with: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Autoregressive model that chooses among length candidates.")
     ] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help=PROMPT_HELP)] = None,
     latency: Annotated[int, typer.Option(help="Sentences to time one at a time; 0 for none.", min=0)] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")] = False,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Also save the JSON, outputs included.")] = None,
@@ -44,8 +46,8 @@ def evaluate(
 
     if (hypotheses is None) == (model is None) or (hypotheses is None) != (not references):
         raise UserError("give either MODEL and DATA, or --hypotheses and --references")
-    if hypotheses is not None and (decoder or settings or rescore_with):
-        raise UserError("--hypotheses are decoded already: leave out --decoder, --set and --rescore-with")
+    if hypotheses is not None and (decoder or settings or rescore_with or prompt):
+        raise UserError("--hypotheses are decoded already: leave out --decoder, --set, --rescore-with and --prompt")
     check_writable(save, report)
     if hypotheses is not None:
         result = _score_files(hypotheses, references or [], metrics=check_metrics(metric or ["bleu", "chrf", "ter"]))
@@ -55,13 +57,16 @@ def evaluate(
         from sharpseq.cli.corpus_argument import corpus_name, load_corpus
         from sharpseq.cli.model_argument import load_generator
         from sharpseq.evaluation.systems import evaluate_system
+        from sharpseq.generation import sources_of
 
         metrics = check_metrics(metric or ["bleu", "chrf"])
         corpus = load_corpus(data)
-        generator = load_generator(model, decoder=decoder, settings=settings or [], rescore_with=rescore_with)
+        generator = load_generator(
+            model, decoder=decoder, settings=settings or [], rescore_with=rescore_with, prompt=prompt
+        )
         result, outputs = evaluate_system(
             generator,
-            [example.source for example in corpus],
+            sources_of(corpus),
             [example.references for example in corpus],
             metrics=metrics,
             name=model,

@@ -1,7 +1,8 @@
-"""``sharpseq export``: an autoregressive model for CTranslate2."""
+"""``sharpseq export``: models for other programs."""
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +11,35 @@ import typer
 from sharpseq.errors import UserError
 
 
+class Format(str, Enum):
+    """What is written."""
+
+    ctranslate2 = "ctranslate2"
+    hugging_face = "hugging_face"
+
+
 def export(
     model: Annotated[str, typer.Argument(help="A run folder, a model folder, or a name of the hub.")],
     output: Annotated[Path, typer.Argument(help="The folder to make.")],
+    to: Annotated[Format, typer.Option(help="The engine CTranslate2, or a plain folder with adapters merged.")] = (
+        Format.ctranslate2
+    ),
     quantization: Annotated[
-        str | None, typer.Option(metavar="TYPE", help="How weights are stored: int8, int16, float16 and so on.")
+        str | None, typer.Option(metavar="TYPE", help="For CTranslate2: int8, int16, float16 and so on.")
     ] = None,
 ) -> None:
-    """Convert an autoregressive model to CTranslate2, the fast engine that one-pass models have to beat."""
+    """Convert a model: to CTranslate2, the fast engine for autoregressive models, or to a plain Hugging Face folder."""
     from sharpseq.cli.quiet import quiet_libraries
 
     quiet_libraries()
+    if to is Format.hugging_face:
+        if quantization is not None:
+            raise UserError("--quantization goes with --to ctranslate2 only; leave it out")
+        from sharpseq.integrations import export_hugging_face
+
+        export_hugging_face(model, output)
+        typer.echo(f"{output}: any program that loads Hugging Face models reads it", err=True)
+        return
     from sharpseq.integrations import export_ctranslate2
     from sharpseq.integrations.ctranslate2 import QUANTIZATIONS
 

@@ -11,6 +11,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from sharpseq.cli.model_argument import PROMPT_HELP
 from sharpseq.errors import UserError
 
 _WINDOW = 1000
@@ -29,6 +30,7 @@ def generate(
     rescore_with: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Autoregressive model that chooses among length candidates.")
     ] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help=PROMPT_HELP)] = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="Put the log-probability in nats and a tab before each line.")
     ] = False,
@@ -47,7 +49,7 @@ def generate(
     if first is None:
         return
     generator = load_generator(
-        model, decoder=decoder, settings=settings or [], rescore_with=rescore_with, max_tokens=max_tokens
+        model, decoder=decoder, settings=settings or [], rescore_with=rescore_with, prompt=prompt, max_tokens=max_tokens
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As the input is, whatever the locale.

@@ -9,6 +9,8 @@ from sharpseq.cli.quiet import quiet_libraries
 from sharpseq.cli.settings import parse_settings
 from sharpseq.errors import UserError
 
+PROMPT_HELP = "Prompt of a causal language model, with {source} in it; by default the one saved with it."
+
 if TYPE_CHECKING:
     from sharpseq.generation import SequenceGenerator
 
@@ -19,6 +21,7 @@ def load_generator(
     decoder: str | None,
     settings: Sequence[str],
     rescore_with: str | None = None,
+    prompt: str | None = None,
     max_tokens: int = 4000,
 ) -> SequenceGenerator:
     """Load a model with a decoder and its settings, and see that they work together.
@@ -31,7 +34,9 @@ def load_generator(
     from sharpseq.generation import SequenceGenerator
 
     try:
-        generator = SequenceGenerator.from_pretrained(model, decoder=decoder, options=options, max_tokens=max_tokens)
+        generator = SequenceGenerator.from_pretrained(
+            model, prompt=prompt, decoder=decoder, options=options, max_tokens=max_tokens
+        )
         if rescore_with is not None:
             generator = _with_rescorer(generator, rescore_with)
         generator.try_out()

@@ -9,6 +9,7 @@ import typer
 
 from sharpseq.errors import UserError
 
+
 def train(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or a shipped recipe (see `sharpseq recipes`).")],
     settings: Annotated[

@@ -1,7 +1,8 @@
 """Data: from corpora to batches of token ids."""
 
 from sharpseq.data.batches import TokenBudgetBatchSampler
-from sharpseq.data.collators import SequenceCollator
+from sharpseq.data.collators import CausalCollator, SequenceCollator
+from sharpseq.data.conversations import alpaca, messages, stream_alpaca, stream_messages
 from sharpseq.data.corpora import (
     jsonl,
     parallel_text,
@@ -11,23 +12,29 @@ from sharpseq.data.corpora import (
     stream_tsv,
     tsv,
 )
-from sharpseq.data.encoding import EncodedExample, encode
-from sharpseq.data.examples import Example
+from sharpseq.data.encoding import EncodedExample, encode, encode_sources
+from sharpseq.data.examples import Example, Message
 from sharpseq.data.filters import FilterReport, LengthFilter
 from sharpseq.data.hugging_face_datasets import hugging_face_dataset, stream_hugging_face_dataset
+from sharpseq.data.prompts import Prompt, attach_prompt, prompt_of
 from sharpseq.data.pronouncing_dictionary import pronouncing_dictionary
 from sharpseq.data.streaming import StreamingBatches
 from sharpseq.data.text_files import iter_lines, read_lines
-from sharpseq.data.tokenizers import encode_sources, end_token_id, load_tokenizer, train_tokenizer
+from sharpseq.data.tokenizers import end_token_id, load_tokenizer, train_tokenizer
 
 __all__ = [
+    "CausalCollator",
     "EncodedExample",
     "Example",
     "FilterReport",
     "LengthFilter",
+    "Message",
+    "Prompt",
     "SequenceCollator",
     "StreamingBatches",
     "TokenBudgetBatchSampler",
+    "alpaca",
+    "attach_prompt",
     "encode",
     "encode_sources",
     "end_token_id",
@@ -35,12 +42,16 @@ __all__ = [
     "iter_lines",
     "jsonl",
     "load_tokenizer",
+    "messages",
     "parallel_text",
+    "prompt_of",
     "pronouncing_dictionary",
     "read_lines",
     "sources_only",
+    "stream_alpaca",
     "stream_hugging_face_dataset",
     "stream_jsonl",
+    "stream_messages",
     "stream_parallel_text",
     "stream_tsv",
     "train_tokenizer",

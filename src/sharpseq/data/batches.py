@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from sharpseq.data.encoding import EncodedExample
+
 
 class TokenBudgetBatchSampler(Sampler[list[int]]):
     r"""Yield batches of indices whose padded size stays within a budget of tokens.
@@ -95,6 +97,23 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         """Yield the batches of the current epoch."""
         random = np.random.default_rng((self.seed, self.epoch)) if self.shuffle else None
         return batches_in_order(self._sizes, self._cuts, random=random)
+
+
+def side_lengths(examples: Sequence[EncodedExample], *, in_one_row: bool) -> tuple[list[int], list[int]]:
+    """Return the lengths of the two sides of each example that make up its size.
+
+    Args:
+        examples: Encoded examples.
+        in_one_row: Give every side the length of both together, as causal language models read them.
+
+    Returns:
+        Source lengths and target lengths in tokens.
+    """
+    sources, targets = [len(example.input_ids) for example in examples], [len(example.labels) for example in examples]
+    if not in_one_row:
+        return sources, targets
+    rows = [source + target for source, target in zip(sources, targets, strict=True)]
+    return rows, rows
 
 
 def example_sizes(

@@ -40,8 +40,7 @@ class SequenceCollator:
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if self.pad_to_multiple_of is not None and self.pad_to_multiple_of < 1:
-            raise ValueError(f"`pad_to_multiple_of` must be at least 1; got {self.pad_to_multiple_of}")
+        _check_multiple(self.pad_to_multiple_of)
 
     def __call__(self, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
         """Pad and stack.
@@ -62,9 +61,9 @@ class SequenceCollator:
             raise ValueError("`examples` must hold at least one example; got none")
         sources = [example.input_ids for example in examples]
         batch = {
-            "input_ids": self._padded(sources, self.pad_token_id),
-            "attention_mask": self._padded([[1] * len(ids) for ids in sources], 0),
-            "labels": self._padded([example.labels for example in examples], _IGNORED),
+            "input_ids": _padded(sources, self.pad_token_id, self.pad_to_multiple_of),
+            "attention_mask": _padded([[1] * len(ids) for ids in sources], 0, self.pad_to_multiple_of),
+            "labels": _padded([example.labels for example in examples], _IGNORED, self.pad_to_multiple_of),
             "example_ids": torch.tensor([example.index for example in examples]),
         }
         if self.decoder_start_token_id is not None:
@@ -73,9 +72,69 @@ class SequenceCollator:
             batch["decoder_input_ids"] = previous.masked_fill(previous == _IGNORED, self.pad_token_id)
         return batch
 
-    def _padded(self, rows: Sequence[list[int]], filler: int) -> Tensor:
-        # A width of 0 breaks attention and argmax, and a batch whose targets are all empty is a legal one.
-        width = max(1, *(len(row) for row in rows))
-        if self.pad_to_multiple_of is not None:
-            width += -width % self.pad_to_multiple_of
-        return torch.tensor([row + [filler] * (width - len(row)) for row in rows])
+
+@dataclass(frozen=True)
+class CausalCollator:
+    """Join prompt and target of each example in one row, as a causal language model reads them, and pad the rows.
+
+    Args:
+        pad_token_id: Token that fills ``input_ids`` behind each row.
+        pad_to_multiple_of: Round the width up to a multiple of this, for kernels that like it.
+
+    Example:
+        >>> batch = CausalCollator(1)([EncodedExample(7, [5, 6], [8, 0]), EncodedExample(9, [5], [8, 0])])
+        >>> batch["input_ids"]
+        tensor([[5, 6, 8, 0],
+                [5, 8, 0, 1]])
+        >>> batch["labels"]
+        tensor([[-100, -100,    8,    0],
+                [-100,    8,    0, -100]])
+    """
+
+    pad_token_id: int
+    _: KW_ONLY
+    pad_to_multiple_of: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        _check_multiple(self.pad_to_multiple_of)
+
+    def __call__(self, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
+        """Join, pad and stack.
+
+        Args:
+            examples: The batch, at least one example.
+
+        Returns:
+            Integer tensors: ``input_ids`` and ``attention_mask`` of shape (B, T), 1 where a token is kept; ``labels``
+            of shape (B, T), aligned with ``input_ids``, −100 on prompts and padding; ``example_ids`` of shape (B,).
+
+        Raises:
+            ValueError: If there is no example, or one has no prompt: nothing would predict its first target token.
+        """
+        if not examples:
+            raise ValueError("`examples` must hold at least one example; got none")
+        for example in examples:
+            if not example.input_ids:
+                raise ValueError(f"`examples` must have a prompt each; example {example.index} has empty `input_ids`")
+        rows = [example.input_ids + example.labels for example in examples]
+        labels = [[_IGNORED] * len(example.input_ids) + example.labels for example in examples]
+        return {
+            "input_ids": _padded(rows, self.pad_token_id, self.pad_to_multiple_of),
+            "attention_mask": _padded([[1] * len(row) for row in rows], 0, self.pad_to_multiple_of),
+            "labels": _padded(labels, _IGNORED, self.pad_to_multiple_of),
+            "example_ids": torch.tensor([example.index for example in examples]),
+        }
+
+
+def _check_multiple(pad_to_multiple_of: int | None) -> None:
+    if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
+        raise ValueError(f"`pad_to_multiple_of` must be at least 1; got {pad_to_multiple_of}")
+
+
+def _padded(rows: Sequence[list[int]], filler: int, multiple: int | None) -> Tensor:
+    # A width of 0 breaks attention and argmax, and a batch whose targets are all empty is a legal one.
+    width = max(1, *(len(row) for row in rows))
+    if multiple is not None:
+        width += -width % multiple
+    return torch.tensor([row + [filler] * (width - len(row)) for row in rows])

@@ -5,12 +5,12 @@ Every reader comes twice: one that returns a list, and one called ``stream_…``
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
 from sharpseq.data.examples import Example
+from sharpseq.data.json_records import json_records
 from sharpseq.data.text_files import StrPath, iter_lines
 from sharpseq.errors import UserError
 
@@ -144,16 +144,7 @@ def stream_jsonl(
     Raises:
         UserError: When the iterator reaches a line that is no JSON object or lacks a field.
     """
-    for number, line in enumerate(iter_lines(path), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{where}: not valid JSON ({error}); each line must be one JSON object") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{where}: a JSON {type(record).__name__}; each line must be one JSON object")
+    for where, record in json_records(path):
         yield example_from_record(record, where=where, source=source, target=target, references=references)
 
 
@@ -193,7 +184,7 @@ def example_from_record(
     Example:
         >>> record = {"translation": {"de": "ein Hund", "en": "a dog"}}
         >>> example_from_record(record, where="row 1", source="translation.de", target="translation.en")
-        Example(source='ein Hund', target='a dog', references=('a dog',))
+        Example(source='ein Hund', target='a dog', references=('a dog',), history=())
     """
     texts = {}
     for field in (source, target):

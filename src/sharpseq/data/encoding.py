@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
 from sharpseq.data.examples import Example
-from sharpseq.data.tokenizers import encode_sources, end_token_id
+from sharpseq.data.prompts import encode_answers, encode_prompts, prompt_of, refuse_history
+from sharpseq.data.tokenizers import end_token_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class EncodedExample:
 
     Args:
         index: Position of the example in its corpus, from 0: in a text file, the line number less 1.
-        input_ids: Source tokens with the end token, as the encoder reads them.
+        input_ids: Source tokens with the end token, as the encoder reads them; the prompt of a causal model, which has
+            no end token.
         labels: Target tokens, with the end token for autoregressive models only.
     """
 
@@ -38,7 +40,7 @@ def encode(
     Args:
         examples: The corpus.
         tokenizer: Tokenizer of sources and targets. What it adds to a source by itself (begin token, language code)
-            stays.
+            stays. One with a prompt encodes prompts and answers, as :func:`sharpseq.data.attach_prompt` says.
         append_eos_to_target: Targets as an autoregressive model learns them: with what the tokenizer adds to a target
             by itself, ended by the end token. Otherwise the bare target tokens, for models that predict the length.
         first_index: Index of the first example.
@@ -46,13 +48,16 @@ def encode(
     Returns:
         One encoded example for each, in order; an empty target gives empty labels, or the end token alone.
 
+    Raises:
+        UserError: If an example has a history and the tokenizer no chat prompt, or the chat template refuses it.
+
     Example:
         >>> from sharpseq.data import Example, train_tokenizer
         >>> tokenizer = train_tokenizer(["ab"], kind="characters")
         >>> encode([Example("ab", "b")], tokenizer, append_eos_to_target=True)
         [EncodedExample(index=0, input_ids=[5, 6, 0], labels=[6, 0])]
     """
-    sources = encode_sources(tokenizer, [example.source for example in examples])
+    sources = encode_sources(tokenizer, examples, first_index=first_index)
     targets = _encode_targets(
         tokenizer, [example.target for example in examples], append_eos_to_target=append_eos_to_target
     )
@@ -62,11 +67,71 @@ def encode(
     ]
 
 
+def encode_sources(
+    tokenizer: PreTrainedTokenizerBase, sources: Sequence[str | Example], *, first_index: int = 0
+) -> list[list[int]]:
+    """Encode sources as the models read them; nothing is cut or padded.
+
+    Sources are lower-cased first when the tokenizer was trained with ``source_lowercase``. A begin token or language
+    code that the tokenizer adds by itself stays; the end token is appended unless the tokenizer put one there. A
+    tokenizer with a prompt encodes whole prompts, the very ones of training, without an end token.
+
+    Args:
+        tokenizer: Tokenizer from :func:`train_tokenizer` or any Hugging Face tokenizer.
+        sources: Source texts; or examples, whose history is then read too and whose target is not.
+        first_index: Index of the first source, for messages.
+
+    Returns:
+        Token ids of each source.
+
+    Raises:
+        UserError: If an example has a history and the tokenizer no chat prompt, or the chat template refuses it.
+
+    Example:
+        >>> from sharpseq.data import train_tokenizer
+        >>> tokenizer = train_tokenizer(["hello"], kind="characters", source_lowercase=True)
+        >>> encode_sources(tokenizer, ["HELLO", ""]) == [tokenizer("hello").input_ids, [tokenizer.eos_token_id]]
+        True
+    """
+    if not sources:
+        return []
+    examples = [Example(source, "") if isinstance(source, str) else source for source in sources]
+    if tokenizer.init_kwargs.get("source_lowercase", False):
+        examples = [replace(example, source=example.source.lower()) for example in examples]
+    prompt = prompt_of(tokenizer)
+    if prompt is not None:
+        return encode_prompts(tokenizer, examples, prompt=prompt, first_index=first_index)
+    for number, example in enumerate(examples, start=first_index + 1):
+        refuse_history(example, number=number)
+    encoded = tokenizer(
+        [example.source for example in examples],
+        truncation=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    end, special = end_token_id(tokenizer), set(tokenizer.all_special_ids)
+    return [ids if _is_ended(ids, end=end, special=special) else [*ids, end] for ids in encoded["input_ids"]]
+
+
+def _is_ended(ids: Sequence[int], *, end: int, special: set[int]) -> bool:
+    # Some tokenizers put a language code after the end token: look through the special tokens that close the line.
+    for token in reversed(ids):
+        if token == end:
+            return True
+        if token not in special:
+            return False
+    return False
+
+
 def _encode_targets(
     tokenizer: PreTrainedTokenizerBase, lines: list[str], *, append_eos_to_target: bool
 ) -> list[list[int]]:
     if not lines:
         return []
+    prompt = prompt_of(tokenizer)
+    if prompt is not None:
+        return encode_answers(tokenizer, lines, prompt=prompt, append_end=append_eos_to_target)
     encoded = tokenizer(
         text_target=lines,
         add_special_tokens=append_eos_to_target,

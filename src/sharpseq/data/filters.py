@@ -76,6 +76,8 @@ class LengthFilter:
         max_target_length: Longest target; no limit when not given.
         max_length_ratio: Largest ratio of the longer to the shorter side, an empty side counting as one token; at least
             1. No limit when not given.
+        max_row_length: Most tokens of source and target together, as a causal language model reads them; no limit when
+            not given.
         min_source_length: Shortest source.
         min_target_length: Shortest target; 1 leaves out the empty targets of one-pass models.
 
@@ -89,6 +91,7 @@ class LengthFilter:
     max_source_length: int | None = None
     max_target_length: int | None = None
     max_length_ratio: float | None = None
+    max_row_length: int | None = None
     min_source_length: int = 0
     min_target_length: int = 0
 
@@ -100,6 +103,8 @@ class LengthFilter:
                 raise ValueError(f"`min_{side}_length` must be at least 0; got {least}")
             if most is not None and most < max(1, least):
                 raise ValueError(f"`max_{side}_length` must be at least {max(1, least)}; got {most}")
+        if self.max_row_length is not None and self.max_row_length < 1:
+            raise ValueError(f"`max_row_length` must be at least 1; got {self.max_row_length}")
         # Written so that NaN is refused too.
         if self.max_length_ratio is not None and not self.max_length_ratio >= 1:
             raise ValueError(f"`max_length_ratio` must be at least 1; got {self.max_length_ratio}")
@@ -130,6 +135,8 @@ class LengthFilter:
             return f"source over {_tokens(self.max_source_length)}"
         if self.max_target_length is not None and target > self.max_target_length:
             return f"target over {_tokens(self.max_target_length)}"
+        if self.max_row_length is not None and source + target > self.max_row_length:
+            return f"source and target over {_tokens(self.max_row_length)}"
         if source < self.min_source_length:
             return f"source under {_tokens(self.min_source_length)}"
         if target < self.min_target_length:

@@ -46,7 +46,7 @@ def pronouncing_dictionary(split: Split = "train", *, stress: bool = False, subs
 
     Example:
         >>> pronouncing_dictionary("train", subset=20000)[:2]  # doctest: +SKIP
-        [Example(source="'em", target='AH M', references=('AH M',)), ...]
+        [Example(source="'em", target='AH M', references=('AH M',), history=()), ...]
     """
     if split not in get_args(Split):
         raise ValueError(f"`split` must be one of {', '.join(get_args(Split))}; got {split!r}")

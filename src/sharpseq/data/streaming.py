@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase
 
-from sharpseq.data.batches import batches_in_order, example_sizes, token_budget_cuts
+from sharpseq.data.batches import batches_in_order, example_sizes, side_lengths, token_budget_cuts
 from sharpseq.data.encoding import EncodedExample, encode
 from sharpseq.data.examples import Example
 from sharpseq.data.filters import FilterReport, LengthFilter
@@ -39,6 +39,7 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
         tokenizer: Tokenizer of sources and targets.
         append_eos_to_target: As for :func:`~sharpseq.data.encoding.encode`.
         max_tokens: Largest padded size of a batch in tokens, the larger of its two sides.
+        in_one_row: Count both sides together, for causal language models, which read them in one row.
         max_sentences: Largest number of examples in a batch; no limit when not given.
         length_filter: What to leave out; :attr:`filter_report` tells what it did.
         buffer_size: Examples in a buffer. Two buffers are held in memory.
@@ -70,6 +71,7 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
         *,
         append_eos_to_target: bool,
         max_tokens: int,
+        in_one_row: bool = False,
         max_sentences: int | None = None,
         length_filter: LengthFilter | None = None,
         buffer_size: int = 20_000,
@@ -89,6 +91,7 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
         self._tokenizer = tokenizer
         self._append_eos_to_target = append_eos_to_target
         self._max_tokens = max_tokens
+        self._in_one_row = in_one_row
         self._max_sentences = max_sentences
         self._length_filter = length_filter or LengthFilter()
         self._buffer_size = max(buffer_size, world_size)
@@ -140,9 +143,7 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
 
     def _batches(self) -> Iterator[list[EncodedExample]]:
         for number, buffer in enumerate(self._buffers()):
-            sizes = example_sizes(
-                [len(example.input_ids) for example in buffer], [len(example.labels) for example in buffer]
-            )
+            sizes = example_sizes(*side_lengths(buffer, in_one_row=self._in_one_row))
             cuts = token_budget_cuts(
                 sizes,
                 max_tokens=self._max_tokens,
@@ -178,8 +179,8 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
             )
             kept, report = self._length_filter.apply(encoded)
             self.filter_report += report
-            for example in kept:
-                size = max(len(example.input_ids), len(example.labels))
+            sizes = example_sizes(*side_lengths(kept, in_one_row=self._in_one_row))
+            for example, size in zip(kept, sizes, strict=True):
                 if size > self._max_tokens:
                     raise ValueError(
                         f"`max_tokens` must hold every example; got {self._max_tokens}, but line {example.index + 1} "

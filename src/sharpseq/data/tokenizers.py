@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from sharpseq.data.chat_templates import end_of_turn
 from sharpseq.data.hub_names import is_missing_path
+from sharpseq.data.prompts import prompt_of
 from sharpseq.errors import UserError
 
 TokenizerKind = Literal["bpe", "unigram", "characters"]
@@ -105,11 +107,13 @@ def train_tokenizer(
     )
 
 
-def load_tokenizer(name_or_path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
+def load_tokenizer(name_or_path: str | os.PathLike[str], *, pad_with_end: bool = False) -> PreTrainedTokenizerBase:
     """Load any Hugging Face tokenizer, from the hub or a local folder.
 
     Args:
         name_or_path: Name on the hub, or a folder written by ``save_pretrained``.
+        pad_with_end: Let the end token stand for a missing pad token, as the tokenizers of most causal language models
+            have none. For those alone: our batches and decoders tell their padding by the attention mask.
 
     Returns:
         The tokenizer, which has a pad token and a token that ends a sequence.
@@ -128,6 +132,10 @@ def load_tokenizer(name_or_path: str | os.PathLike[str]) -> PreTrainedTokenizerB
             f"{name_or_path}: no tokenizer can be loaded from there ({type(error).__name__}: {reason[:200]}); "
             "check the name, or save it again with `tokenizer.save_pretrained`"
         ) from error
+    if tokenizer.pad_token_id is None and pad_with_end:
+        tokenizer.pad_token = tokenizer.eos_token
+    if pad_with_end and tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise UserError(
             f"{name_or_path}: the tokenizer has no pad token; add one with "
@@ -144,6 +152,9 @@ def load_tokenizer(name_or_path: str | os.PathLike[str]) -> PreTrainedTokenizerB
 def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the id of the token that ends a sequence: ``eos``, or ``sep`` where a tokenizer of BERT's kind has none.
 
+    With a chat prompt it is what ends a turn of the assistant in the chat template; a model that is trained on such
+    targets needs this id as the ``eos_token_id`` of its configurations, so that generation ends with a turn.
+
     Args:
         tokenizer: Any Hugging Face tokenizer.
 
@@ -153,49 +164,13 @@ def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     Raises:
         ValueError: If it has neither.
     """
+    prompt = prompt_of(tokenizer)
+    if prompt is not None and prompt.kind == "chat":
+        return end_of_turn(tokenizer)[-1]
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
     if end is None:
         raise ValueError("`tokenizer` must have an `eos_token` or a `sep_token`")
     return int(end)
-
-
-def encode_sources(tokenizer: PreTrainedTokenizerBase, lines: Sequence[str]) -> list[list[int]]:
-    """Encode source lines as the models read them; nothing is cut or padded.
-
-    Lines are lower-cased first when the tokenizer was trained with ``source_lowercase``. A begin token or language code
-    that the tokenizer adds by itself stays; the end token is appended unless the tokenizer put one there.
-
-    Args:
-        tokenizer: Tokenizer from :func:`train_tokenizer` or any Hugging Face tokenizer.
-        lines: Source texts.
-
-    Returns:
-        Token ids of each line.
-
-    Example:
-        >>> tokenizer = train_tokenizer(["hello"], kind="characters", source_lowercase=True)
-        >>> encode_sources(tokenizer, ["HELLO", ""]) == [tokenizer("hello").input_ids, [tokenizer.eos_token_id]]
-        True
-    """
-    if not lines:
-        return []
-    if tokenizer.init_kwargs.get("source_lowercase", False):
-        lines = [line.lower() for line in lines]
-    encoded = tokenizer(
-        list(lines), truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
-    )
-    end, special = end_token_id(tokenizer), set(tokenizer.all_special_ids)
-    return [ids if _is_ended(ids, end=end, special=special) else [*ids, end] for ids in encoded["input_ids"]]
-
-
-def _is_ended(ids: Sequence[int], *, end: int, special: set[int]) -> bool:
-    # Some tokenizers put a language code after the end token: look through the special tokens that close the line.
-    for token in reversed(ids):
-        if token == end:
-            return True
-        if token not in special:
-            return False
-    return False
 
 
 def _train_pieces(texts: Iterable[str], *, kind: TokenizerKind, vocab_size: int) -> Tokenizer:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
+from sharpseq.decoding.causal import causal_decode
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.lengths import is_real
+from sharpseq.decoding.library_search import LengthLimiter, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch
 from sharpseq.decoding.teacher_forcing import teacher_forced_log_prob, token_id
@@ -30,33 +31,37 @@ def autoregressive_decode(
 ) -> DecodeOutput:
     """Write one token after the other, greedily or with a beam.
 
-    The search is `generate` of transformers, with three differences that make it repeatable:
+    A causal language model continues the prompts of the batch; the outputs are its new tokens alone. The search is
+    `generate` of transformers, with four differences that make it repeatable:
 
     - Nothing comes from ``model.generation_config``, neither options nor forced tokens; only a special token id that
       ``model.config`` lacks is looked up there.
     - Lengths are limited for each source on its own, so that an output does not depend on its neighbours in the batch.
       An output that reaches its limit is ended there by an end mark, which keeps its probability.
     - Padding, begin, mask and decoder start are never written.
+    - What is forbidden to repeat is counted in outputs: an n-gram of a prompt may come once more.
 
     Args:
-        model: A Hugging Face encoder-decoder model.
-        batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S).
+        model: A Hugging Face encoder-decoder or causal language model, with or without adapters of PEFT.
+        batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S); prompts may be padded on either side.
         num_beams: Hypotheses kept at each step; 1 is greedy search.
         length_penalty: Beam search ranks by log p / length^penalty, the end mark counted in the length; larger favours
             longer outputs. Without effect for one beam.
         min_length: Least number of tokens of an output, without the end mark.
         max_length: Largest number of tokens of an output, without the end mark. By default 2·S + 10 for a source of S
-            tokens (padding not counted), at least ``min_length``, and no more than the model has positions for.
+            tokens (padding not counted), at least ``min_length``, and no more than the model has positions for. A
+            causal model's prompt, output and end mark share its positions: an output behind a long prompt ends there.
         no_repeat_ngram_size: No n-gram of this size occurs twice in an output; 0 is off, otherwise at least 2.
         generator: Accepted by every decoder; this one draws nothing.
 
     Returns:
-        The outputs without special tokens. ``log_prob`` is log p(y, eos|x) in nats under the full softmax, the end mark
+        The outputs without end marks. ``log_prob`` is log p(y, eos|x) in nats under the full softmax, the end mark
         included although ``num_tokens`` does not count it, from one teacher-forced pass over the finished outputs.
         ``num_passes`` counts the steps of the search, not that scoring pass.
 
     Raises:
-        ValueError: If an option is out of its range, or a length exceeds the model's positions.
+        ValueError: If an option is out of its range, a length exceeds the model's positions, a prompt is empty, or
+            the adapters put tokens of their own before the input.
 
     Example:
         >>> from sharpseq.models import autoregressive_config, autoregressive_model
@@ -73,21 +78,41 @@ def autoregressive_decode(
     if no_repeat_ngram_size < 0 or no_repeat_ngram_size == 1:
         # 1 would also forbid the end mark of models whose decoder starts with it.
         raise ValueError(f"`no_repeat_ngram_size` must be 0 (off) or at least 2; got {no_repeat_ngram_size}")
+    model = _without_wrapper(model)
+    _check_lengths(model, min_length=min_length, max_length=max_length)
+    options: dict[str, Any] = {"num_beams": num_beams, "length_penalty": length_penalty, "min_length": min_length}
+    options["no_repeat_ngram_size"] = no_repeat_ngram_size
+    if model.config.is_encoder_decoder:
+        return _seq2seq_decode(model, batch, max_length=max_length, **options)
+    return causal_decode(model, batch, max_length=max_length, **options)
+
+
+def _seq2seq_decode(
+    model: AutoregressiveModel,
+    batch: Batch,
+    *,
+    min_length: int,
+    max_length: int | None,
+    num_beams: int,
+    **options: Any,
+) -> DecodeOutput:
     input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
     limits = _length_limits(model, attention_mask, min_length=min_length, max_length=max_length)
     eos, pad = token_id(model, "eos"), token_id(model, "pad")
-    config = _generation_config(
+    config = search_config(
         model,
-        num_beams=num_beams,
-        length_penalty=length_penalty,
-        min_length=min_length,
+        end_token_ids=(eos,),
         max_length=int(limits.max()),
-        no_repeat_ngram_size=no_repeat_ngram_size,
+        min_length=min_length,
+        num_beams=num_beams,
+        pad_token_id=pad,
+        decoder_start_token_id=token_id(model, "decoder_start"),
+        **options,
     )
-    limiter = LengthLimiter(limits.repeat_interleave(num_beams), eos_token_id=eos)
+    limiter = LengthLimiter(limits.repeat_interleave(num_beams), end_token_ids=(eos,))
     with inference(model):
         hidden = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        generated = _without_defaults(model).generate(
+        generated = without_defaults(model).generate(
             # `generate` expands what it is given in place, so it gets an object of its own.
             encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
             attention_mask=attention_mask,
@@ -107,38 +132,8 @@ def autoregressive_decode(
     return DecodeOutput(sequences=sequences, log_prob=log_prob, num_tokens=num_tokens, num_passes=limiter.num_steps)
 
 
-class LengthLimiter(LogitsProcessor):
-    """Leaves only the end mark, with the score that it has, to a hypothesis that has reached its limit.
-
-    Args:
-        limits: Largest number of tokens of each hypothesis, without decoder start and end mark, shape (R,).
-        eos_token_id: Id of the end mark.
-    """
-
-    def __init__(self, limits: Tensor, *, eos_token_id: int) -> None:
-        self.limits = limits
-        self.eos_token_id = eos_token_id
-        self.shortest = int(limits.min())
-        self.num_steps = 0
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return the scores (R, V) of the next token after ``input_ids`` (R, t); called once in a step."""
-        self.num_steps += 1
-        num_written = input_ids.shape[1] - 1
-        if num_written < self.shortest:
-            return scores
-        only_end = torch.full_like(scores, -torch.inf)
-        only_end[:, self.eos_token_id] = scores[:, self.eos_token_id]
-        return torch.where((num_written >= self.limits)[:, None], only_end, scores)
-
-
-def _length_limits(
-    model: AutoregressiveModel, attention_mask: Tensor, *, min_length: int, max_length: int | None
-) -> Tensor:
-    """Return the largest number of tokens of each output, without the end mark, shape (B,)."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    # The decoder start takes the first position.
-    available = None if positions is None else positions - 1
+def _check_lengths(model: AutoregressiveModel, *, min_length: int, max_length: int | None) -> None:
+    available = _positions_for_output(model)
     if min_length < 0:
         raise ValueError(f"`min_length` must be at least 0; got {min_length}")
     if max_length is not None and not min_length <= max_length:
@@ -146,40 +141,31 @@ def _length_limits(
     for name, length in (("min_length", min_length), ("max_length", max_length)):
         if available is not None and length is not None and length > available:
             raise ValueError(f"`{name}` must be at most {available}, the model's positions; got {length}")
+
+
+def _length_limits(
+    model: AutoregressiveModel, attention_mask: Tensor, *, min_length: int, max_length: int | None
+) -> Tensor:
+    """Return the largest number of tokens of each output, without the end mark, shape (B,)."""
     source_lengths = attention_mask.long().sum(1)
     if max_length is not None:
         return torch.full_like(source_lengths, max_length)
-    return (2 * source_lengths + 10).clamp(min=min_length, max=available)
+    return (2 * source_lengths + 10).clamp(min=min_length, max=_positions_for_output(model))
 
 
-def _generation_config(model: AutoregressiveModel, *, max_length: int, min_length: int, **options: Any) -> Any:
-    names = ("pad_token_id", "bos_token_id", "mask_token_id", "decoder_start_token_id")
-    eos = token_id(model, "eos")
-    special = {getattr(model.config, name, None) for name in names} - {None, eos}
-    if options["num_beams"] == 1:
-        options.pop("length_penalty")
-    return GenerationConfig(
-        **options,
-        # The library's own compromise: stop when the best open hypothesis, at its present length, is behind.
-        early_stopping=False,
-        do_sample=False,
-        use_cache=True,
-        max_new_tokens=max_length + 1,
-        min_new_tokens=min_length or None,
-        suppress_tokens=sorted(special) or None,
-        pad_token_id=token_id(model, "pad"),
-        eos_token_id=eos,
-        decoder_start_token_id=token_id(model, "decoder_start"),
-    )
+def _positions_for_output(model: AutoregressiveModel) -> int | None:
+    # The decoder start, or at least one token of a prompt, takes the first position.
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return None if positions is None else int(positions) - 1
 
 
-def _without_defaults(model: AutoregressiveModel) -> AutoregressiveModel:
-    """Return the same model, weights shared, with an empty generation configuration.
-
-    `generate` fills every option that is None from ``model.generation_config``, and for options such as forced tokens
-    None is the only way to say "off". A shallow copy leaves the caller's object alone, also while another thread uses
-    it.
-    """
-    twin = copy.copy(model)
-    twin.generation_config = GenerationConfig()
-    return twin
+def _without_wrapper(model: AutoregressiveModel) -> AutoregressiveModel:
+    """Return the model whose layers hold PEFT's adapters: the wrapper's `generate` changes the model it wraps."""
+    adapters: Any = getattr(model, "active_peft_config", None)
+    if adapters is None:
+        return model
+    if adapters.is_prompt_learning:
+        raise ValueError(f"`model` must have adapters inside its layers; got {adapters.peft_type}, which adds tokens")
+    wrapped: Any = model
+    base: AutoregressiveModel = wrapped.get_base_model()
+    return base

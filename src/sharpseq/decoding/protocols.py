@@ -133,7 +133,7 @@ class CtcModel(Protocol):
 
 
 class AutoregressiveModel(Protocol):
-    """A Hugging Face encoder-decoder model with a language modelling head."""
+    """A Hugging Face encoder-decoder or causal language model; only the first has an encoder."""
 
     config: Any
     generation_config: Any

@@ -22,6 +22,9 @@ def autoregressive_rescorer(model: AutoregressiveModel) -> Rescorer:
         A function of a batch, its candidates (B·n, T) with those of a source next to each other, and their lengths
         (B·n,); it returns length-normalised log-probabilities in nats per token, shape (B·n,).
 
+    Raises:
+        ValueError: If the model has no encoder.
+
     Example:
         >>> import torch
         >>> from sharpseq.models import autoregressive_config, autoregressive_model
@@ -33,6 +36,8 @@ def autoregressive_rescorer(model: AutoregressiveModel) -> Rescorer:
     References:
         Gu et al. 2018, "Non-autoregressive neural machine translation", section 3.3.
     """
+    if not model.config.is_encoder_decoder:
+        raise ValueError(f"`model` must be an encoder-decoder model; got {type(model).__name__}, a causal one")
 
     def rescore(batch: Batch, sequences: Tensor, num_tokens: Tensor) -> Tensor:
         input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]

@@ -18,13 +18,28 @@ def token_id(model: AutoregressiveModel, name: str) -> int:
     Raises:
         ValueError: If neither the configuration nor the generation configuration has exactly one such id.
     """
-    for config in (model.config, model.generation_config):
-        value = getattr(config, f"{name}_token_id", None)
-        if value is not None:
-            break
+    value = _configured(model, name)
     if not isinstance(value, int):
         raise ValueError(f"`model.config.{name}_token_id` must be one id; got {value!r}")
     return value
+
+
+def end_token_ids(model: AutoregressiveModel) -> tuple[int, ...]:
+    """Return the ids that end an output: language models for conversations may have several.
+
+    Raises:
+        ValueError: If neither the configuration nor the generation configuration has any.
+    """
+    value = _configured(model, "eos")
+    ids = (value,) if isinstance(value, int) else tuple(value or ())
+    if not ids:
+        raise ValueError(f"`model.config.eos_token_id` must be one id or several; got {value!r}")
+    return ids
+
+
+def _configured(model: AutoregressiveModel, name: str) -> Any:
+    value = getattr(model.config, f"{name}_token_id", None)
+    return value if value is not None else getattr(model.generation_config, f"{name}_token_id", None)
 
 
 def teacher_forced_log_prob(

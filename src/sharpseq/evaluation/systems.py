@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from sharpseq.data import Example
 from sharpseq.evaluation.metrics import MetricSpec
 from sharpseq.evaluation.results import EvaluationResult, evaluate_outputs
 from sharpseq.evaluation.speed import SpeedResult, measure_latency
@@ -39,14 +40,14 @@ class Output(Protocol):
 class System(Protocol):
     """Anything that turns lines into as many outputs, in order, such as `sharpseq.SequenceGenerator`."""
 
-    def generate(self, lines: Iterable[str], /) -> Iterator[Output]:
+    def generate(self, lines: Iterable[Any], /) -> Iterator[Output]:
         """Write one output for each line."""
         ...
 
 
 def evaluate_system(
     system: System,
-    sources: Sequence[str],
+    sources: Sequence[str | Example],
     references: Sequence[Sequence[str]],
     *,
     metrics: Sequence[str | MetricSpec],
@@ -60,7 +61,7 @@ def evaluate_system(
 
     Args:
         system: What generates.
-        sources: Source texts, at least one.
+        sources: Source texts, or examples with a history; at least one.
         references: The references of every source, at least one each.
         metrics: Names in :data:`sharpseq.evaluation.METRICS`, or rows of your own.
         name: Name of the system.
@@ -77,7 +78,8 @@ def evaluate_system(
         ValueError: If there are no sources or the references do not fit them.
     """
     outputs = list(system.generate(sources))
-    timed = [source for source in sources if source.strip()][:latency_sentences]
+    texts = [source if isinstance(source, str) else source.source for source in sources]
+    timed = [source for source, text in zip(sources, texts, strict=True) if text.strip()][:latency_sentences]
     speed = _speed(system, timed) if timed else []
     passes = [output.num_passes for output in outputs if output.num_passes]
     result = evaluate_outputs(
@@ -97,7 +99,7 @@ def evaluate_system(
     return result, outputs
 
 
-def _speed(system: System, sources: list[str]) -> list[SpeedResult]:
+def _speed(system: System, sources: list[Any]) -> list[SpeedResult]:
     return measure_latency(
         lambda lines: [output.text for output in system.generate(lines)], sources, batch_sizes=TIMED_BATCH_SIZES
     )

@@ -1,5 +1,6 @@
 """Joining sharpseq to other libraries; each module imports its library when it is used."""
 
 from sharpseq.integrations.ctranslate2 import Ctranslate2Generator, export_ctranslate2
+from sharpseq.integrations.hugging_face import export_hugging_face
 
-__all__ = ["Ctranslate2Generator", "export_ctranslate2"]
+__all__ = ["Ctranslate2Generator", "export_ctranslate2", "export_hugging_face"]

@@ -19,6 +19,7 @@ from sharpseq.data import encode_sources, load_tokenizer
 from sharpseq.errors import UserError
 from sharpseq.generation import Generation, load_model, max_source_length
 from sharpseq.generation import model_folder as find_model
+from sharpseq.models.adapters import is_adapter_folder
 
 QUANTIZATIONS = (
     "int8",
@@ -73,6 +74,10 @@ def export_ctranslate2(model_folder: str | Path, output_folder: str | Path, *, q
     source, output = find_model(model_folder), Path(output_folder)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} is not empty; choose another folder or delete it")
+    if is_adapter_folder(Path(source)):
+        raise UserError(
+            f"{source} is an adapter; merge it first with `sharpseq export {source} FOLDER --to hugging_face`"
+        )
     loaded, tokenizer = load_model(source), load_tokenizer(source)
     _check_convertible(loaded, tokenizer, where=source)
     partial = output.with_name(output.name + ".partial")

@@ -51,6 +51,9 @@ def parse_recipe(text: str, *, where: str, overrides: Sequence[str] = ()) -> Rec
         raise UserError(f"{where}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
     for override in overrides:
         apply_override(content, override, places=places)
+    model = content.get("model")
+    if isinstance(model, dict) and "pretrained" in model:
+        model.setdefault("type", "hugging_face")
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:

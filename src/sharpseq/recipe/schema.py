@@ -5,79 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from sharpseq.errors import nearest
+from sharpseq.recipe.corpora import Corpus
+from sharpseq.recipe.sections import MistakeAt, Section, check_name
 from sharpseq.recipe.yaml_text import Places
 
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, values do not change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MistakeAt(ValueError):
-    """A mistake of a section that one key below it is to blame for."""
-
-    def __init__(self, message: str, *path: str | int) -> None:
-        super().__init__(message)
-        self.path = path
-
-
 # Data
-
-
-class ParallelText(Section):
-    """Two files, plain or .gz, line i of one belonging to line i of the other."""
-
-    type: Literal["parallel_text"]
-    source: str
-    target: str
-    references: list[str] | None = None
-
-
-class Tsv(Section):
-    """A file of tab-separated columns, counted from 0."""
-
-    type: Literal["tsv"]
-    path: str
-    source_column: int = Field(0, ge=0)
-    target_column: int = Field(1, ge=0)
-
-
-class Jsonl(Section):
-    """A file with a JSON object on each line; fields by name, nested ones with dots."""
-
-    type: Literal["jsonl"]
-    path: str
-    source: str = "source"
-    target: str = "target"
-    references: str | None = None
-
-
-class HuggingFaceDataset(Section):
-    """A data set of the Hugging Face hub, or a folder that one was saved to."""
-
-    type: Literal["hugging_face"]
-    name: str
-    split: str
-    source: str
-    target: str
-    references: str | None = None
-    configuration: str | None = None
-
-
-class PronouncingDictionary(Section):
-    """The CMU Pronouncing Dictionary: spelling to phonemes, several references a word."""
-
-    type: Literal["pronouncing_dictionary"]
-    split: Literal["train", "validation", "test"]
-    stress: bool = False
-    subset: int | None = Field(None, ge=1)
-
-
-Corpus = Annotated[ParallelText | Tsv | Jsonl | HuggingFaceDataset | PronouncingDictionary, Field(discriminator="type")]
 
 
 class Limits(Section):
@@ -98,7 +33,7 @@ class Data(Section):
     folder: str | None = None
     train: Corpus
     validation: Corpus
-    test: dict[str, Corpus] = {}
+    test: dict[str, Corpus] = Field({})
     limits: Limits = Limits()
     stream: bool = False
 
@@ -106,7 +41,7 @@ class Data(Section):
     @classmethod
     def _names_make_files(cls, test: dict[str, Any]) -> dict[str, Any]:
         for name in test:
-            _check_name(name, at=name)
+            check_name(name, at=name)
             if name in ("train", "validation"):
                 raise MistakeAt(f"`{name}` is the corpus beside `test`; choose another name", name)
         return test
@@ -176,10 +111,51 @@ class Ctc(TransformerSizes):
     upsampling_factor: int = Field(2, ge=1)
 
 
-Model = Annotated[Autoregressive | VanillaNat | Cmlm | Ctc, Field(discriminator="type")]
+class Lora(Section):
+    """Train low-rank adapters and leave the pretrained weights as they are."""
+
+    r: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
+
+
+class Prompt(Section):
+    """What a causal language model reads around a source, ``{source}`` in the template."""
+
+    kind: Literal["plain", "chat"]
+    template: str = "{source}"
+    system: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Prompt:
+        if self.template.count("{source}") != 1:
+            message = f"`template` must hold {{source}} exactly once; got {self.template!r}"
+            raise MistakeAt(message, "template")
+        if self.system is not None and self.kind != "chat":
+            raise MistakeAt("`system` goes with `kind: chat` only", "system")
+        return self
+
+
+class Pretrained(Section):
+    """A language model of Hugging Face, causal or seq2seq, whose training goes on from its pretrained weights."""
+
+    type: Literal["hugging_face"] = "hugging_face"
+    pretrained: str = Field(min_length=1)
+    lora: Lora | None = None
+    prompt: Prompt | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+TrainedFamily = Autoregressive | VanillaNat | Cmlm | Ctc
+
+Model = Annotated[TrainedFamily | Pretrained, Field(discriminator="type")]
 
 
 # Stages
+
+PRETRAINED = "pretrained"
+"""What ``start_from`` calls the pretrained weights themselves."""
 
 
 class MaximumLikelihood(Section):
@@ -220,14 +196,14 @@ class Stage(Section):
     name: str
     start_from: str | None = None
     objective: Objective
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = Field({})
     average_checkpoints: int = Field(0, ge=0)
     evaluate: bool = True
 
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
-        return _check_name(name)
+        return check_name(name)
 
 
 class Validation(Section):
@@ -240,8 +216,8 @@ class Validation(Section):
 class Evaluation(Section):
     """What is measured at the end: each evaluated stage, decoded each way, on validation and every test set."""
 
-    metrics: list[str] = ["bleu", "chrf"]
-    decodings: dict[str, dict[str, Any]] = {"default": {}}
+    metrics: list[str] = Field(["bleu", "chrf"])
+    decodings: dict[str, dict[str, Any]] = Field({"default": {}})
     max_tokens: int = Field(4000, ge=1)
     latency_sentences: int = Field(100, ge=0)
 
@@ -249,7 +225,7 @@ class Evaluation(Section):
     @classmethod
     def _names_make_files(cls, decodings: dict[str, Any]) -> dict[str, Any]:
         for name in decodings:
-            _check_name(name, at=name)
+            check_name(name, at=name)
         return decodings
 
 
@@ -260,7 +236,7 @@ class Recipe(Section):
     description: str = ""
     seed: int = Field(1, ge=0)
     data: Data
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None = None
     model: Model
     stages: list[Stage] = Field(min_length=1)
     validation: Validation = Validation()
@@ -272,17 +248,42 @@ class Recipe(Section):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
-        return _check_name(name)
+        return check_name(name)
+
+    @model_validator(mode="after")
+    def _tokenizer_fits_the_model(self) -> Recipe:
+        if self.tokenizer is None and not isinstance(self.model, Pretrained):
+            raise ValueError("`tokenizer` is missing; add it")
+        if isinstance(self.model, Pretrained) and self.tokenizer is not None and self.tokenizer.kind != "pretrained":
+            message = f"a pretrained model knows no new tokenizer; leave `tokenizer` out, got {self.tokenizer.kind!r}"
+            raise MistakeAt(message, "tokenizer", "kind")
+        return self
+
+    @model_validator(mode="after")
+    def _averages_fit_the_model(self) -> Recipe:
+        for position, stage in enumerate(self.stages):
+            if stage.average_checkpoints and isinstance(self.model, Pretrained) and self.model.lora:
+                message = (
+                    "`average_checkpoints` does not go with `model.lora`: the mean of the factors is not the mean of "
+                    "their products"
+                )
+                raise MistakeAt(message, "stages", position, "average_checkpoints")
+        return self
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Recipe:
         seen: list[str] = []
+        always = [PRETRAINED] if isinstance(self.model, Pretrained) else []
         for position, stage in enumerate(self.stages):
             if stage.name in seen:
                 message = f"`stages` has two named {stage.name!r}; give each its own name"
                 raise MistakeAt(message, "stages", position, "name")
-            if stage.start_from is not None and stage.start_from not in seen:
-                mend = nearest(stage.start_from, seen) if seen else "this is the first one"
+            if stage.name in always:
+                message = f"{PRETRAINED!r} is what `start_from` calls the pretrained weights; choose another name"
+                raise MistakeAt(message, "stages", position, "name")
+            if stage.start_from is not None and stage.start_from not in [*always, *seen]:
+                known = [*always, *seen]
+                mend = nearest(stage.start_from, known) if known else "this is the first one"
                 raise MistakeAt(f"`start_from` must name an earlier stage; {mend}", "stages", position, "start_from")
             seen.append(stage.name)
         if self.final is not None and self.final not in seen:
@@ -299,15 +300,14 @@ class Recipe(Section):
         return self.final or self.stages[-1].name
 
     def start_of(self, stage: Stage) -> str | None:
-        """Return the stage that another one starts from: ``start_from``, or the one before it; None for the first."""
+        """Return the stage that another one starts from: ``start_from``, or the one before it; None for a first one.
+
+        With a pretrained model, ``start_from: pretrained`` makes any stage start as the first one does.
+        """
         if stage.start_from is not None:
-            return stage.start_from
+            return None if self._is_pretrained(stage.start_from) else stage.start_from
         position = [other.name for other in self.stages].index(stage.name)
         return self.stages[position - 1].name if position else None
 
-
-def _check_name(name: str, *, at: str | None = None) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        message = f"names become files: use letters, digits, '.', '_' and '-' only; got {name!r}"
-        raise MistakeAt(message, *([] if at is None else [at]))
-    return name
+    def _is_pretrained(self, start: str) -> bool:
+        return start == PRETRAINED and isinstance(self.model, Pretrained)

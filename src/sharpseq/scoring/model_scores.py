@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpseq.scoring.output_heads import LogitsDiffer, ScoringRequest, output_head, scoring_forward
+from sharpseq.scoring.output_heads import LogitsDiffer, ScoringRequest, output_head, scoring_forward, with_router_loss
 from sharpseq.scoring.sequence_scores import SequenceScores
 from sharpseq.scoring.token_scores import IGNORED, scores_from_logits
 
@@ -64,10 +64,10 @@ def score_model(
             return scores
         except LogitsDiffer:
             pass  # said already; the logits themselves are right whatever the model does to them
-    logits = model(**inputs).logits
-    return scores_from_logits(
-        logits, request.labels.to(logits.device), uniform=uniform, entropy=entropy, sequence_ids=sequence_ids
-    )
+    output = model(**inputs)
+    labels = request.labels.to(output.logits.device)
+    scores = scores_from_logits(output.logits, labels, uniform=uniform, entropy=entropy, sequence_ids=sequence_ids)
+    return with_router_loss(scores, output)
 
 
 def _aligned_labels(model: Any, batch: Mapping[str, Any], sequence_ids: Tensor | None) -> Tensor:

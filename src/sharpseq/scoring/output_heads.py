@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -107,7 +107,7 @@ def scoring_forward(model: nn.Module, head: nn.Module, request: ScoringRequest) 
         if model not in _FITS:
             expected = logit_map(probe.double() if extra_bias is None else probe.double() + extra_bias)
             _check_logits(model, output.logits, expected)
-        return scores
+        return with_router_loss(scores, output)
 
     # An instance attribute hides the method of the class; what was there before (accelerate sets one) comes back.
     with _attribute(model, "forward", forward_scores), _attribute(head, "forward", score):
@@ -117,6 +117,14 @@ def scoring_forward(model: nn.Module, head: nn.Module, request: ScoringRequest) 
             _FITS[model] = False
             _LOG.warning("%s: %s; scoring from full logits, which takes more memory", type(model).__name__, difference)
             raise
+
+
+def with_router_loss(scores: SequenceScores, output: Any) -> SequenceScores:
+    """Return scores with what a mixture of experts says of its routing, as the regularizer ``router``."""
+    aux_loss: Tensor | None = getattr(output, "aux_loss", None)
+    if aux_loss is None:
+        return scores
+    return replace(scores, regularizers={"router": aux_loss.to(scores.log_prob.device).expand_as(scores.log_prob)})
 
 
 def _check_logits(model: nn.Module, logits: Tensor, expected: Tensor) -> None:

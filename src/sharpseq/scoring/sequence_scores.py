@@ -18,7 +18,8 @@ class SequenceScores(ModelOutput):
         num_tokens: Length :math:`T` that normalises ``log_prob``, in tokens, shape (B,).
         uniform_log_prob: :math:`\sum_t \frac1V \sum_v \log p_t(v)` in nats, shape (B,); what label smoothing needs.
         entropy: Sum over the scored tokens of the entropy of their prediction, in nats, shape (B,), without gradient.
-        regularizers: Named extra terms in nats, each of shape (B,), unweighted (length prediction, KL of a latent).
+        regularizers: Named extra terms in nats, each of shape (B,), unweighted (length prediction, KL of a latent,
+            balance of a mixture of experts).
 
     Example:
         >>> import torch

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sharpseq.data import EncodedExample, TokenBudgetBatchSampler
+from sharpseq.data.batches import side_lengths
 from sharpseq.training.arguments import SequenceTrainingArguments
 
 
 def training_batches(
-    examples: Sequence[EncodedExample], arguments: SequenceTrainingArguments
+    examples: Sequence[EncodedExample], arguments: SequenceTrainingArguments, *, in_one_row: bool = False
 ) -> TokenBudgetBatchSampler:
     """Return shuffled batches within the token budget, or of ``per_device_train_batch_size`` sentences without one.
 
@@ -19,13 +20,14 @@ def training_batches(
     Args:
         examples: The training examples; without a token budget, anything with a length.
         arguments: Budget, seed and number of processes.
+        in_one_row: Whether source and target make one row, as for causal language models.
     """
     if arguments.max_tokens is None:
         # An example counts as one, whatever its length.
         sources, targets = [1] * len(examples), [1] * len(examples)
         max_tokens = arguments.per_device_train_batch_size
     else:
-        sources, targets = _lengths(examples)
+        sources, targets = side_lengths(examples, in_one_row=in_one_row)
         max_tokens = arguments.max_tokens
     return TokenBudgetBatchSampler(
         sources,
@@ -37,10 +39,10 @@ def training_batches(
 
 
 def evaluation_batches(
-    examples: Sequence[EncodedExample], arguments: SequenceTrainingArguments
+    examples: Sequence[EncodedExample], arguments: SequenceTrainingArguments, *, in_one_row: bool = False
 ) -> TokenBudgetBatchSampler:
-    """Return batches within ``eval_max_tokens``, the longest examples first."""
-    sources, targets = _lengths(examples)
+    """Return batches within ``eval_max_tokens``, the longest examples first; see `training_batches`."""
+    sources, targets = side_lengths(examples, in_one_row=in_one_row)
     return TokenBudgetBatchSampler(
         sources,
         targets,
@@ -48,7 +50,3 @@ def evaluation_batches(
         shuffle=False,
         num_replicas_multiple=arguments.world_size,
     )
-
-
-def _lengths(examples: Sequence[EncodedExample]) -> tuple[list[int], list[int]]:
-    return [len(example.input_ids) for example in examples], [len(example.labels) for example in examples]

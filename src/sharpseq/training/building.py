@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,88 +22,35 @@ from sharpseq.objectives import Objective, annealed, convex_composition, exponen
 from sharpseq.recipe import Recipe, Stage, schema
 from sharpseq.training.argument_values import checked_value, try_arguments
 from sharpseq.training.arguments import SequenceTrainingArguments
+from sharpseq.training.corpora import stream_corpus
 from sharpseq.training.feasibility import CtcFilter
+from sharpseq.training.model_shape import ModelShape, family_name, shape_of_family, shape_of_pretrained
+from sharpseq.training.pretrained import check_fit, pretrained_config
 from sharpseq.training.streaming import streaming_arguments
 
 
-def build_corpus(corpus: schema.Corpus, *, folder: str | None = None) -> list[Example]:
-    """Read a corpus; relative paths start at ``folder``.
-
-    Raises:
-        UserError: If a file is missing or broken, a package that reads it is, or a setting is impossible.
-    """
-    return list(stream_corpus(corpus, folder=folder, over_network=False))
-
-
-def stream_corpus(corpus: schema.Corpus, *, folder: str | None = None, over_network: bool = True) -> Iterator[Example]:
-    """Read a corpus as `build_corpus` does, without holding it in memory.
-
-    Args:
-        corpus: The corpus; the pronouncing dictionary is read whole all the same.
-        folder: Where relative paths start.
-        over_network: Fetch a data set of the hub row by row; otherwise download all of it first.
-
-    Yields:
-        One example after the other.
-
-    Raises:
-        UserError: As for `build_corpus`, when the iterator reaches the fault.
-    """
-    try:
-        yield from _read_corpus(corpus, folder=folder, over_network=over_network)
-    except (ImportError, ValueError) as error:
-        raise UserError(str(error)) from error
-
-
-def _read_corpus(corpus: schema.Corpus, *, folder: str | None, over_network: bool) -> Iterable[Example]:
-    def located(path: str) -> str:
-        return str(Path(folder or "") / path)
-
-    match corpus:
-        case schema.ParallelText():
-            references = [located(path) for path in corpus.references] if corpus.references else None
-            return data.stream_parallel_text(located(corpus.source), located(corpus.target), references=references)
-        case schema.Tsv():
-            return data.stream_tsv(
-                located(corpus.path), source_column=corpus.source_column, target_column=corpus.target_column
-            )
-        case schema.Jsonl():
-            return data.stream_jsonl(
-                located(corpus.path), source=corpus.source, target=corpus.target, references=corpus.references
-            )
-        case schema.HuggingFaceDataset():
-            name = located(corpus.name) if Path(located(corpus.name)).exists() else corpus.name
-            return data.stream_hugging_face_dataset(
-                name,
-                split=corpus.split,
-                source=corpus.source,
-                target=corpus.target,
-                references=corpus.references,
-                configuration=corpus.configuration,
-                streaming=over_network,
-            )
-        case schema.PronouncingDictionary():
-            return data.pronouncing_dictionary(corpus.split, stress=corpus.stress, subset=corpus.subset)
-
-
-def build_filter(recipe: Recipe, *, max_tokens: int | None = None) -> LengthFilter:
+def build_filter(recipe: Recipe, shape: ModelShape, *, max_tokens: int | None = None) -> LengthFilter:
     """Build the filter of training examples: limits of the recipe, of the model, and of a batch where one is given."""
     limits, model = recipe.data.limits, recipe.model
-    ceiling = math.inf if max_tokens is None else max_tokens
+
+    def least(*bounds: int | None) -> int | None:
+        return min((bound for bound in bounds if bound is not None), default=None)
+
     bounds: dict[str, Any] = {
-        "max_source_length": min(limits.max_source_length, model.max_source_positions, ceiling),
-        "max_target_length": min(limits.max_target_length, model.max_target_positions, ceiling),
+        "max_source_length": least(limits.max_source_length, shape.max_source_length, max_tokens),
+        "max_target_length": least(limits.max_target_length, shape.max_target_length, max_tokens),
+        "max_row_length": least(shape.max_row_length, max_tokens) if shape.in_one_row else None,
         "max_length_ratio": limits.max_length_ratio,
         "min_source_length": 2,
-        "min_target_length": 2 if model.type == "autoregressive" else 1,
+        "min_target_length": 2 if shape.is_autoregressive else 1,
     }
-    if model.type == "ctc":
+    if isinstance(model, schema.Ctc):
         return CtcFilter(**bounds, upsampling_factor=model.upsampling_factor)
     return LengthFilter(**bounds)
 
 
 def build_stream(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, arguments: SequenceTrainingArguments
+    recipe: Recipe, shape: ModelShape, tokenizer: PreTrainedTokenizerBase, arguments: SequenceTrainingArguments
 ) -> StreamingBatches:
     """Build the stream of training batches of a recipe with ``data.stream``.
 
@@ -115,9 +61,10 @@ def build_stream(
     return StreamingBatches(
         partial(stream_corpus, recipe.data.train, folder=recipe.data.folder),
         tokenizer,
-        append_eos_to_target=recipe.model.type == "autoregressive",
+        append_eos_to_target=shape.is_autoregressive,
         max_tokens=max_tokens,
-        length_filter=build_filter(recipe, max_tokens=max_tokens),
+        in_one_row=shape.in_one_row,
+        length_filter=build_filter(recipe, shape, max_tokens=max_tokens),
         seed=arguments.data_seed if arguments.data_seed is not None else arguments.seed,
     )
 
@@ -147,7 +94,7 @@ def _cased(source: str, spec: schema.Tokenizer) -> str:
     return source.lower() if spec.source_lowercase else source
 
 
-def build_model(spec: schema.Model, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+def build_model(spec: schema.TrainedFamily, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Build a model with fresh weights that fits a tokenizer.
 
     Raises:
@@ -219,7 +166,7 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         "disable_tqdm": False,
         "optim": "adamw_torch_fused",
         "lr_scheduler_type": "inverse_sqrt",
-        "reduction": "per_token" if recipe.model.type == "autoregressive" else "per_sequence",
+        "reduction": "per_token" if family_name(recipe.model) == "autoregressive" else "per_sequence",
         "metric_for_best_model": "eval_nll" if metric is None else f"eval_{metric}",
         "greater_is_better": metric is not None and METRICS[metric].higher_is_better is not False,
     }
@@ -245,30 +192,44 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
     return arguments
 
 
-def check_model(recipe: Recipe) -> None:
+def check_model(recipe: Recipe) -> ModelShape:
     """Check the sizes of a recipe's model and try its decodings on a stand-in of no size, before there are data.
 
+    Returns:
+        What data and decoding must know of the model.
+
     Raises:
-        UserError: If the model cannot be built, or a decoder or one of its options does not fit it.
+        UserError: If the model cannot be built, there is no such pretrained model, or a decoder or one of its options
+            does not fit it.
     """
-    family = MODELS[recipe.model.type]
-    sizes = recipe.model.model_dump(exclude={"type"})
-    try:
-        with torch.device("meta"):
-            family.model(family.config(vocab_size=8, **sizes))
-    except ValueError as error:
-        raise UserError(f"{recipe.place_of('model')}: `model`: {error}") from error
-    smallest = {"d_model": 4, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 1, "ffn_dim": 4}
-    stand_in = family.model(family.config(vocab_size=8, **{**sizes, **smallest}))
+    model = recipe.model
+    if isinstance(model, schema.Pretrained):
+        config = pretrained_config(recipe, model)
+        check_fit(recipe, model, config)
+        shape = shape_of_pretrained(config)
+    else:
+        _check_sizes(recipe, model)
+        shape = shape_of_family(model)
+    stand_in = shape.stand_in()
     batch = {"input_ids": torch.tensor([[5, 0]]), "attention_mask": torch.ones(1, 2, dtype=torch.long)}
     for name, decoding in recipe.evaluation.decodings.items():
         options = dict(decoding)
-        decoder = options.pop("decoder", None) or family.default_decoder
+        decoder = options.pop("decoder", None) or MODELS[shape.family].default_decoder
         try:
-            check_decoder(recipe.model.type, decoder, options)
+            check_decoder(shape.family, decoder, options)
             DECODERS[decoder].decode(stand_in, batch, **options)
         except ValueError as error:
             raise UserError(f"{recipe.place_of('evaluation', 'decodings', name)}: {error}") from error
+    return shape
+
+
+def _check_sizes(recipe: Recipe, model: schema.TrainedFamily) -> None:
+    family = MODELS[model.type]
+    try:
+        with torch.device("meta"):
+            family.model(family.config(vocab_size=8, **model.model_dump(exclude={"type"})))
+    except ValueError as error:
+        raise UserError(f"{recipe.place_of('model')}: `model`: {error}") from error
 
 
 def check_metrics(recipe: Recipe) -> None:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sharpseq.models import MODELS
-from sharpseq.recipe import Recipe, dump_recipe
+from sharpseq.recipe import Recipe, dump_recipe, schema
 
 
 def model_card(recipe: Recipe) -> str:
     """Return a model card in Markdown, with the recipe in full."""
-    family = MODELS[recipe.model.type]
     stages = "\n".join(
-        f"{number}. `{stage.name}`: {_objective(stage.objective)}"
+        f"{number}. `{stage.name}`, from {_start(recipe, stage)}: {_objective(stage.objective)}"
         for number, stage in enumerate(recipe.stages, start=1)
     )
     return f"""---
-library_name: sharpseq
-tags: [sharpseq, {recipe.model.type}]
+{_metadata(recipe.model)}
 ---
 
 # {recipe.name}
 
 {recipe.description or "A model trained with sharpseq."}
 
-Family: {recipe.model.type} — {family.description} ({family.reference}).
+{_origin(recipe.model)}
 
 Stages of training; these are the weights of `{recipe.final_stage}`:
 
@@ -37,6 +37,37 @@ The whole recipe:
 ```yaml
 {dump_recipe(recipe)}```
 """
+
+
+def _metadata(model: schema.Model) -> str:
+    if not isinstance(model, schema.Pretrained):
+        return f"library_name: sharpseq\ntags: [sharpseq, {model.type}]"
+    library = "peft" if model.lora else "transformers"
+    lines = [f"library_name: {library}", f"tags: [sharpseq{', lora' if model.lora else ''}]"]
+    # The hub takes names of its own models only.
+    if not Path(model.pretrained).exists() and not model.pretrained.endswith(".gguf"):
+        lines.append(f"base_model: {model.pretrained}")
+    return "\n".join(lines)
+
+
+def _origin(model: schema.Model) -> str:
+    if not isinstance(model, schema.Pretrained):
+        family = MODELS[model.type]
+        return f"Family: {model.type} — {family.description} ({family.reference})."
+    if model.lora is None:
+        return f"All weights of {model.pretrained} were trained; `from_pretrained` of transformers loads this folder."
+    return (
+        f"This folder holds an adapter (LoRA) of {model.pretrained}: `AutoModelForCausalLM.from_pretrained` or "
+        "`AutoModelForSeq2SeqLM.from_pretrained` of transformers loads both where PEFT is installed, and "
+        "`sharpseq export FOLDER PLAIN_FOLDER --to hugging_face` merges them."
+    )
+
+
+def _start(recipe: Recipe, stage: schema.Stage) -> str:
+    start = recipe.start_of(stage)
+    if start is not None:
+        return f"`{start}`"
+    return "the pretrained weights" if isinstance(recipe.model, schema.Pretrained) else "fresh weights"
 
 
 def _objective(objective: object) -> str:

@@ -25,14 +25,24 @@ class Window:
     mean_weight: float = 1.0
 
 
-def count_tokens(labels: Tensor, *, shifted: bool) -> Tensor:
-    """Return the number of scored tokens of each sequence, shape (B,).
+def count_tokens(labels: Tensor, *, shifted: bool, sequence_ids: Tensor | None = None) -> Tensor:
+    """Return the number of scored tokens of each sequence, shape (B,), or (S,) for S sequences in packed rows.
 
     Args:
         labels: Target ids, shape (B, T), −100 where nothing is scored.
         shifted: Whether the model predicts label t at position t − 1, so that the first is never scored.
+        sequence_ids: Of packed rows, whose labels are always shifted: the number of the sequence that each label
+            belongs to, from 0 over the whole batch, shape (B, T).
+
+    Example:
+        >>> labels = torch.tensor([[5, 6, 7, 5, 6]])
+        >>> count_tokens(labels, shifted=True, sequence_ids=torch.tensor([[0, 0, 0, 1, 1]]))
+        tensor([2, 1])
     """
-    return (labels[:, 1:] if shifted else labels).ne(IGNORED).sum(1)
+    if sequence_ids is None:
+        return (labels[:, 1:] if shifted else labels).ne(IGNORED).sum(1)
+    is_scored = labels[:, 1:].ne(IGNORED) & (sequence_ids[:, 1:] == sequence_ids[:, :-1])
+    return torch.bincount(sequence_ids[:, 1:][is_scored], minlength=int(sequence_ids.max()) + 1)
 
 
 def reduce_losses(losses: Tensor, num_tokens: Tensor, *, reduction: str, window: Window) -> Tensor:

@@ -9,32 +9,33 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from sharpseq.data import EncodedExample, Example, LengthFilter, StreamingBatches, encode, load_tokenizer
+from sharpseq.data.batches import example_sizes, side_lengths
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult, compare_systems, evaluate_system
-from sharpseq.generation import SequenceGenerator, default_decoder, load_model
-from sharpseq.models import MODELS
+from sharpseq.generation import SequenceGenerator, default_decoder, sources_of
+from sharpseq.models.adapters import without_wrapper
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.building import (
     build_arguments,
-    build_corpus,
     build_filter,
-    build_model,
     build_objective,
     build_stream,
-    build_tokenizer,
     check_metrics,
     check_model,
-    stream_corpus,
 )
 from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
+from sharpseq.training.corpora import build_corpus, stream_corpus
 from sharpseq.training.model_card import model_card
+from sharpseq.training.model_shape import ModelShape
+from sharpseq.training.model_source import ModelSource, source_of
 from sharpseq.training.progress import MetricsFile, ProgressBar, read_metrics
 from sharpseq.training.run_folder import RunFolder, whole_folder, write_whole
 from sharpseq.training.run_report import write_run_report
@@ -103,6 +104,11 @@ class _Run:
     processes: PartialState
     speak: Say
     test_corpora: dict[str, list[Example]] = field(default_factory=dict)
+    shape: ModelShape = field(init=False)
+    source: ModelSource = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.source = source_of(self.recipe, base=self.folder.base)
 
     def say(self, line: str) -> None:
         if self.processes.is_main_process:
@@ -138,7 +144,7 @@ class _Run:
     def check_before_work(self) -> None:
         """Find what can be known to be wrong before an hour of training, and before anything is written."""
         check_metrics(self.recipe)
-        check_model(self.recipe)
+        self.shape = check_model(self.recipe)
         for stage in self.recipe.stages:
             build_arguments(self.recipe, stage, self.folder.stage(stage.name))
         data = self.recipe.data
@@ -170,7 +176,7 @@ class _Run:
         with self.processes.main_process_first():
             if self.folder.tokenizer.exists():
                 return
-            tokenizer = build_tokenizer(self.recipe.tokenizer, self._tokenizer_examples())
+            tokenizer = self.source.tokenizer(self._tokenizer_examples)
             with whole_folder(self.folder.tokenizer) as folder:
                 tokenizer.save_pretrained(folder)
             self.say(f"tokenizer: {len(tokenizer)} entries")
@@ -185,14 +191,10 @@ class _Run:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return load_tokenizer(self.folder.tokenizer)
 
-    @property
-    def _is_autoregressive(self) -> bool:
-        return MODELS[self.recipe.model.type].kind == "autoregressive"
-
     @cached_property
     def _train_examples(self) -> list[EncodedExample]:
-        encoded = encode(self._train_corpus, self.tokenizer, append_eos_to_target=self._is_autoregressive)
-        kept, report = build_filter(self.recipe).apply(encoded)
+        encoded = encode(self._train_corpus, self.tokenizer, append_eos_to_target=self.shape.is_autoregressive)
+        kept, report = build_filter(self.recipe, self.shape).apply(encoded)
         self.say(f"training data: {report}")
         if not kept:
             raise UserError("no training example is left; loosen `data.limits`")
@@ -200,15 +202,16 @@ class _Run:
 
     @cached_property
     def _validation_examples(self) -> list[EncodedExample]:
-        encoded = encode(self._validation_corpus, self.tokenizer, append_eos_to_target=self._is_autoregressive)
-        model = self.recipe.model
+        encoded = encode(self._validation_corpus, self.tokenizer, append_eos_to_target=self.shape.is_autoregressive)
         kept, report = LengthFilter(
-            max_source_length=model.max_source_positions, max_target_length=model.max_target_positions
+            max_source_length=self.shape.max_source_length,
+            max_target_length=self.shape.max_target_length,
+            max_row_length=self.shape.max_row_length,
         ).apply(encoded)
         if report.num_dropped:
             self.say(f"validation loss: {report}")
         if not kept:
-            raise UserError("no validation example fits the model; raise `model.max_source_positions`")
+            raise UserError("no validation example fits the model: all are longer than its positions")
         return kept
 
     # Training
@@ -225,7 +228,7 @@ class _Run:
         if checkpoint is not None:
             self.say(f"stage {stage.name}: resuming at step {checkpoint.name.split('-')[-1]}")
         else:
-            self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or 'fresh weights'}")
+            self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or self.source.first_weights}")
         self._check_budgets(stage, arguments)
         set_seed(self.recipe.seed)
         trainer = SequenceTrainer(
@@ -251,7 +254,7 @@ class _Run:
 
     def _training_data(self, arguments: SequenceTrainingArguments) -> list[EncodedExample] | StreamingBatches:
         if self.recipe.data.stream:
-            return build_stream(self.recipe, self.tokenizer, arguments)
+            return build_stream(self.recipe, self.shape, self.tokenizer, arguments)
         return self._train_examples
 
     def _check_budgets(self, stage: Stage, arguments: SequenceTrainingArguments) -> None:
@@ -261,7 +264,7 @@ class _Run:
         if arguments.max_tokens is not None and not self.recipe.data.stream:
             budgets.insert(0, ("max_tokens", arguments.max_tokens, self._train_examples))
         for name, budget, examples in budgets:
-            longest = max(max(len(example.input_ids), len(example.labels)) for example in examples)
+            longest = int(example_sizes(*side_lengths(examples, in_one_row=self.shape.in_one_row)).max())
             if longest > budget:
                 place = self.recipe.place_of("stages", position, "training", name)
                 raise UserError(
@@ -269,11 +272,11 @@ class _Run:
                     "raise it, or lower `data.limits`"
                 )
 
-    def _starting_model(self, stage: Stage) -> PreTrainedModel:
+    def _starting_model(self, stage: Stage) -> Any:
         start = self.recipe.start_of(stage)
         if start is None:
-            return build_model(self.recipe.model, self.tokenizer)
-        return load_model(self.folder.stage_model(start))
+            return self.source.first(self.tokenizer)
+        return self.source.further(self.folder.stage_model(start), self.tokenizer)
 
     def _save_stage(self, stage: Stage, trainer: SequenceTrainer) -> None:
         # The checkpoints go away below: nobody may still be reading the best of them.
@@ -298,10 +301,12 @@ class _Run:
         if metric is None:
             return {}
         examples = self._validation_corpus[: self.recipe.validation.num_examples]
-        generator = SequenceGenerator(model, self.tokenizer, max_tokens=self.recipe.evaluation.max_tokens)
+        generator = SequenceGenerator(
+            without_wrapper(model), self.tokenizer, max_tokens=self.recipe.evaluation.max_tokens
+        )
         result, _ = evaluate_system(
             generator,
-            [example.source for example in examples],
+            sources_of(examples),
             [example.references for example in examples],
             metrics=[metric],
             num_resamples=0,
@@ -333,7 +338,7 @@ class _Run:
         if file.exists() and file.with_suffix(".scores.jsonl").exists():
             return EvaluationResult.from_json(file.read_text(encoding="utf-8"), source=str(file))
         options = dict(self.recipe.evaluation.decodings[decoding])
-        model = load_model(self.folder.stage_model(stage))
+        model = self.source.trained(self.folder.stage_model(stage), self.tokenizer)
         decoder = options.pop("decoder", None) or default_decoder(model)
         generator = SequenceGenerator(
             model, self.tokenizer, decoder=decoder, options=options, max_tokens=self.recipe.evaluation.max_tokens
@@ -343,7 +348,7 @@ class _Run:
         self.say(f"evaluating {name} on {data} ({len(corpus)} examples)")
         result, outputs = evaluate_system(
             generator,
-            [example.source for example in corpus],
+            sources_of(corpus),
             [example.references for example in corpus],
             metrics=self.recipe.evaluation.metrics,
             name=name,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sharpseq.errors import UserError
+from sharpseq.models.adapters import CONVERTED
 from sharpseq.recipe import Recipe, dump_recipe
 from sharpseq.recipe.yaml_text import read_yaml
 
@@ -20,6 +21,7 @@ class RunFolder:
         self.path = path
         self.recipe_file = path / "recipe.yaml"
         self.tokenizer = path / "tokenizer"
+        self.base = path / CONVERTED
         self.model = path / "model"
         self.metrics = path / "metrics.jsonl"
         self.report = path / "report.html"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +14,34 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback, TrainerState
+from transformers import PreTrainedModel, ProgressCallback, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from sharpseq.data import (
+    CausalCollator,
     EncodedExample,
     FilterReport,
     SequenceCollator,
     StreamingBatches,
     TokenBudgetBatchSampler,
 )
-from sharpseq.errors import UserError
-from sharpseq.objectives import Annealed, Objective, sequence_weights
-from sharpseq.scoring import SequenceScores, score_model
+from sharpseq.models.pretrained import is_causal
+from sharpseq.objectives import Objective
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.batches import evaluation_batches, training_batches
 from sharpseq.training.checkpoints import seal_checkpoint
-from sharpseq.training.progress import ProgressBar, StepStatistics
-from sharpseq.training.reduction import Window, count_tokens, reduce_losses, sequence_shares
+from sharpseq.training.progress import ProgressBar
+from sharpseq.training.reduction import sequence_shares
+from sharpseq.training.sequence_loss import SequenceLossTrainer
 from sharpseq.training.streaming import EndlessStream
+from sharpseq.training.validation_sums import ValidationSums
 
 Evaluator = Callable[[PreTrainedModel], Mapping[str, float]]
 """Turns a model into named validation metrics, higher or lower is better as the arguments say."""
 
 
-class SequenceTrainer(Trainer):
+class SequenceTrainer(SequenceLossTrainer):
     """`transformers.Trainer` with a sequence-level objective in place of the model's own loss.
 
     The loss is reduced once, over the whole accumulation window and all processes, so that batch × accumulation of
@@ -63,8 +65,6 @@ class SequenceTrainer(Trainer):
     """
 
     args: SequenceTrainingArguments
-    model: PreTrainedModel
-    objective: Objective
     train_dataset: Any
     eval_dataset: Any
 
@@ -82,23 +82,19 @@ class SequenceTrainer(Trainer):
         callbacks: Sequence[TrainerCallback] = (),
         **kwargs: Any,
     ) -> None:
-        self.objective = objective
         self.evaluators = tuple(evaluators)
-        self.statistics = StepStatistics()
-        self.window = Window(0, 0)
         self._train_batches: TokenBudgetBatchSampler | None = None
         self._stream: EndlessStream | None = None
         super().__init__(
             model,
             args,
+            objective=objective,
             data_collator=data_collator or collator_for(model),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             callbacks=[*callbacks, _Bookkeeping(self)],
             **kwargs,
         )
-        self.loss_is_scaled_for_ga = True
-        self.model_accepts_loss_kwargs = False
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ProgressBar(description))
 
@@ -140,7 +136,7 @@ class SequenceTrainer(Trainer):
         if not is_list or (self.args.max_tokens is None and self.args.world_size == 1):
             loader: DataLoader[Any] = super().get_train_dataloader()
             return loader
-        self._train_batches = training_batches(self.train_dataset, self.args)
+        self._train_batches = training_batches(self.train_dataset, self.args, in_one_row=self._in_one_row)
         return self._loader(self.train_dataset, self._train_batches)
 
     def _stream_loader(self, batches: StreamingBatches) -> DataLoader[Any]:
@@ -155,6 +151,10 @@ class SequenceTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
 
+    @property
+    def _in_one_row(self) -> bool:
+        return is_causal(self.model.config)
+
     def _loader(self, dataset: Any, batches: TokenBudgetBatchSampler) -> DataLoader[Any]:
         loader = DataLoader(
             dataset,
@@ -165,51 +165,6 @@ class SequenceTrainer(Trainer):
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], None]:
-        """Collect the micro-batches of an update and count what the loss is divided by."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.window = self._window(batches)
-        return batches, None
-
-    def _window(self, batches: Sequence[dict[str, Any]]) -> Window:
-        totals = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        for batch in batches:
-            num_tokens = self._count_tokens(batch)
-            totals += torch.tensor([len(num_tokens), int(num_tokens.sum())], device=totals.device)
-        num_sequences, num_tokens_in_window = self._sum_over_processes(totals).tolist()
-        window = Window(num_sequences, num_tokens_in_window)
-        if self.args.normalize_weights and batches:
-            window = Window(num_sequences, num_tokens_in_window, self._mean_weight(batches))
-        return window
-
-    def _mean_weight(self, batches: Sequence[dict[str, Any]]) -> float:
-        """Return the mean weight f'(g) over the window, from one extra forward pass with the same dropout."""
-        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        with torch.random.fork_rng(enabled=True), torch.no_grad():
-            self.model_wrapped.train()
-            for batch in batches:
-                prepared = self._prepare_inputs(batch)
-                weights = sequence_weights(self._objective_now(), self._score(self.model_wrapped, prepared))
-                shares = sequence_shares(self._count_tokens(prepared), reduction=self.args.reduction)
-                sums += torch.stack([(shares * weights).sum(), shares.sum()])
-        weighted, total = self._sum_over_processes(sums).tolist()
-        return float(weighted / total)
-
-    def _count_tokens(self, batch: Mapping[str, Any]) -> Tensor:
-        return count_tokens(batch["labels"], shifted=not self.model.config.is_encoder_decoder)
-
-    def _sum_over_processes(self, values: Tensor) -> Tensor:
-        return self._gather(values[None]).sum(0)
-
-    def _gather(self, row: Tensor) -> Tensor:
-        """Stack the rows (1, N) of all processes into (P, N)."""
-        if self.args.world_size == 1:
-            return row
-        rows: Tensor = self.accelerator.gather(row)
-        return rows
 
     # Loss
 
@@ -223,56 +178,6 @@ class SequenceTrainer(Trainer):
         if self.args.device.type == "cpu":
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         return stack
-
-    def _objective_now(self) -> Objective:
-        if isinstance(self.objective, Annealed):
-            return self.objective.at(self.state.global_step / max(self.state.max_steps, 1))
-        return self.objective
-
-    def _score(self, model: nn.Module, inputs: Mapping[str, Any]) -> SequenceScores:
-        batch = {name: value for name, value in inputs.items() if name != "example_ids"}
-        return score_model(model, batch, uniform=bool(getattr(self.objective, "needs_uniform", False)))
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """Return this micro-batch's share of the loss of the update."""
-        scores = self._score(model, inputs)
-        objective = self._objective_now()
-        losses = objective(scores)
-        num_tokens = self._count_tokens(inputs)
-        loss = reduce_losses(losses, num_tokens, reduction=self.args.reduction, window=self.window)
-        loss = loss / self.window.mean_weight
-        for name, values in (scores.regularizers or {}).items():
-            share = values.sum() / max(self.window.num_sequences, 1)
-            loss = loss + self._regularizer_weight(name) * share
-        if not torch.isfinite(loss):
-            raise UserError(self._describe_non_finite(losses, inputs))
-        self.statistics.add(weights=sequence_weights(objective, scores), num_tokens=int(num_tokens.sum()))
-        # Data parallelism averages gradients over processes; the window already counts them all.
-        loss = loss * self.args.world_size
-        return (loss, scores) if return_outputs else loss
-
-    def _regularizer_weight(self, name: str) -> float:
-        if name != "length":
-            raise ValueError(f"`regularizers` has {name!r}, for which there is no weight among the arguments")
-        return float(self.args.length_weight)
-
-    def _describe_non_finite(self, losses: Tensor, inputs: Mapping[str, Any]) -> str:
-        where = f"step {self.state.global_step + 1}"
-        if "example_ids" not in inputs:
-            return f"the loss is not finite at {where}; lower the learning rate or check the data"
-        ids = inputs["example_ids"]
-        bad = ids[~torch.isfinite(losses)].tolist()
-        which = f"training examples {bad[:10]}" if bad else f"the batch of training examples {ids.tolist()[:10]}"
-        return (
-            f"the loss is not finite at {where}, in {which} (counted from 0); check these lines, or lower "
-            "the learning rate. Nothing of this step was applied; the last checkpoint is whole"
-        )
 
     # Evaluation
 
@@ -309,31 +214,15 @@ class SequenceTrainer(Trainer):
         return found
 
     def _evaluate_scores(self, dataset: Sequence[EncodedExample]) -> dict[str, float]:
-        batches = evaluation_batches(dataset, self.args)
-        names = ("loss", "shares", "nll", "tokens", "infeasible")
-        totals = torch.zeros(len(names), dtype=torch.float64, device=self.args.device)
-        objective = self._objective_now()
-        for batch in self._loader(dataset, batches):
+        sums, objective = ValidationSums(self.args.device), self._objective_now()
+        for batch in self._loader(dataset, evaluation_batches(dataset, self.args, in_one_row=self._in_one_row)):
             inputs = self._prepare_inputs(batch)
             scores = self._score(self.model_wrapped, inputs)
-            feasible = scores.log_prob != -torch.inf
-            shares = sequence_shares(self._count_tokens(inputs), reduction=self.args.reduction)[feasible]
-            losses = objective(scores)[feasible]
-            nll, tokens = -scores.log_prob[feasible].sum(), scores.num_tokens[feasible].sum()
-            totals += torch.stack([(shares * losses).sum(), shares.sum(), nll, tokens, (~feasible).sum()])
-        sums = dict(zip(names, self._sum_over_processes(totals).tolist(), strict=True))
-        metrics = {"loss": sums["loss"] / max(sums["shares"], 1), "nll": sums["nll"] / max(sums["tokens"], 1)}
-        if sums["infeasible"]:
-            metrics["infeasible"] = sums["infeasible"]
-        return metrics
+            shares = sequence_shares(self._count_tokens(inputs), reduction=self.args.reduction)
+            sums.add(scores, losses=objective(scores), shares=shares)
+        return sums.metrics(self._sum_over_processes)
 
-    # Logs and checkpoints
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the statistics of the steps since the last log beside the loss."""
-        if "loss" in logs:
-            logs = {**logs, **self.statistics.pop(self._gather)}
-        super().log(logs, start_time)
+    # Checkpoints
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Older checkpoints go only after the new one is sealed, so that a kill at any moment leaves a whole one.
@@ -358,7 +247,7 @@ class SequenceTrainer(Trainer):
 
 
 class _Bookkeeping(TrainerCallback):
-    """Tells the trainer's own parts when training, epochs and steps begin."""
+    """Tells the trainer's own parts when training and epochs begin."""
 
     def __init__(self, trainer: SequenceTrainer) -> None:
         self.trainer = trainer
@@ -374,15 +263,12 @@ class _Bookkeeping(TrainerCallback):
             # A resumed epoch is a fraction past its beginning; a finished one is whole up to rounding.
             self.trainer._train_batches.set_epoch(int((state.epoch or 0.0) + 1e-6))
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.statistics.step_begins()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.statistics.step_ends()
-
-
-def collator_for(model: PreTrainedModel) -> SequenceCollator:
-    """Return a collator with a model's padding and, where it is autoregressive, its decoder start."""
-    is_autoregressive_seq2seq = model.config.is_encoder_decoder and not hasattr(model, "scores_labels")
-    start = model.config.decoder_start_token_id if is_autoregressive_seq2seq else None
+def collator_for(model: PreTrainedModel) -> SequenceCollator | CausalCollator:
+    """Return a collator with a model's padding: prompt and target in one row, or decoder inputs where it has them."""
+    if is_causal(model.config):
+        # Many causal models name no padding. What fills a row is neither attended to nor scored.
+        return CausalCollator(model.config.pad_token_id or 0)
+    is_autoregressive = model.config.is_encoder_decoder and not hasattr(model, "scores_labels")
+    start = model.config.decoder_start_token_id if is_autoregressive else None
     return SequenceCollator(model.config.pad_token_id, decoder_start_token_id=start)

@@ -72,3 +72,12 @@ def test_reports_of_parts_add_up() -> None:
 def test_impossible_bounds(bounds: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LengthFilter(**bounds)  # type: ignore[arg-type]
+
+
+def test_source_and_target_together_have_a_limit_of_their_own() -> None:
+    examples = [EncodedExample(0, [5] * 6, [5] * 4), EncodedExample(1, [5] * 6, [5] * 5), EncodedExample(2, [5], [5])]
+    kept, report = LengthFilter(max_row_length=10).apply(examples)
+    assert [example.index for example in kept] == [0, 2]
+    assert report.counts == {"source and target over 10 tokens": 1}
+    with pytest.raises(ValueError, match="`max_row_length` must be at least 1; got 0"):
+        LengthFilter(max_row_length=0)

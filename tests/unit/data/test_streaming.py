@@ -142,3 +142,26 @@ def test_too_long_example_is_named() -> None:
 def test_bad_arguments(options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         streaming(5, **options)
+
+
+def test_in_one_row_both_sides_count_together() -> None:
+    examples = [Example("ab" * (n % 4), "b" * (n % 6)) for n in range(40)]
+    settings = {"append_eos_to_target": True, "in_one_row": True}
+    stream = StreamingBatches(lambda: examples, TOKENIZER, max_tokens=30, **settings)
+    batches = list(stream)
+    for batch in batches:
+        assert len(batch) * max(len(row.input_ids) + len(row.labels) for row in batch) <= 30
+    assert sorted(row.index for batch in batches for row in batch) == list(range(40))
+    # 7 + 4 tokens: either side alone would fit.
+    with pytest.raises(ValueError, match=r"got 10, but line 4 has 11 tokens"):
+        list(StreamingBatches(lambda: examples, TOKENIZER, max_tokens=10, **settings))
+
+
+def test_sides_in_one_row_share_the_budget() -> None:
+    tokenizer = train_tokenizer(["ab"], kind="characters")
+    corpus = [Example("a" * 3, "b" * 3)] * 6  # four tokens a side, with the end
+    settings: dict[str, Any] = {"append_eos_to_target": True, "max_tokens": 16, "shuffle": False}
+    apart = StreamingBatches(lambda: corpus, tokenizer, **settings)
+    joined = StreamingBatches(lambda: corpus, tokenizer, in_one_row=True, **settings)
+    assert [len(batch) for batch in apart] == [4, 2]
+    assert [len(batch) for batch in joined] == [2, 2, 2]

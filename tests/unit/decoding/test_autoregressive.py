@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from sharpseq.decoding import DecodeOutput, autoregressive_decode
 
@@ -182,3 +183,34 @@ def test_a_model_without_end_mark_is_refused(m2m100: Callable[..., Any], batch: 
     model.config.eos_token_id = model.generation_config.eos_token_id = None
     with pytest.raises(ValueError, match=r"`model.config.eos_token_id` must be one id; got None"):
         autoregressive_decode(model, batch)
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_other_encoder_decoder_models(family: str, batch: dict[str, Tensor]) -> None:
+    """T5 has no positions and starts with its padding; BART forces tokens by its generation configuration."""
+    torch.manual_seed(4)
+    ids = {"vocab_size": 20, "pad_token_id": PAD, "eos_token_id": EOS, "bos_token_id": BOS, "d_model": 16}
+    if family == "t5":
+        sizes = {"d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "initializer_factor": 3.0}
+        model: Any = T5ForConditionalGeneration(T5Config(**ids, **sizes, decoder_start_token_id=PAD))
+    else:
+        sizes = {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+        sizes |= {"encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 32}
+        model = BartForConditionalGeneration(BartConfig(**ids, **sizes, init_std=0.6, decoder_start_token_id=EOS))
+    model = model.double().eval()
+    start = model.config.decoder_start_token_id
+
+    def next_scores(source: Tensor, written: list[int]) -> Tensor:
+        with torch.no_grad():
+            logits = model(input_ids=source[None], decoder_input_ids=torch.tensor([[start, *written]])).logits
+        return logits[0, -1].log_softmax(-1)
+
+    output = autoregressive_decode(model, batch, max_length=8)
+    for row, source in enumerate(sources(batch)):
+        written, log_prob = outputs(output)[row], output.log_prob[row].item()
+        for position in range(len(written) + (len(written) < 8)):
+            scores = next_scores(source, written[:position])
+            scores[[PAD, BOS]] = -torch.inf
+            assert int(scores.argmax()) == [*written, EOS][position]
+        by_hand = sum(next_scores(source, written[:t])[token].item() for t, token in enumerate([*written, EOS]))
+        assert log_prob == pytest.approx(by_hand, rel=1e-5)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from sharpseq.decoding import argmax_decode, autoregressive_decode, autoregressive_rescorer
 
@@ -64,3 +65,9 @@ def test_leaves_the_model_in_training_mode_and_ignores_dropout(
 def test_candidates_must_divide_among_the_sources(m2m100: Callable[..., Any], batch: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match=r"`sequences` must have a multiple of 4 rows; got 6"):
         autoregressive_rescorer(m2m100(3))(batch, torch.full((6, 2), 7), torch.full((6,), 2))
+
+
+def test_a_causal_model_cannot_rescore() -> None:
+    config = LlamaConfig(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    with pytest.raises(ValueError, match=r"`model` must be an encoder-decoder model; got LlamaForCausalLM, a causal"):
+        autoregressive_rescorer(LlamaForCausalLM(config))

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_pretrained import write_llama
 
 from sharpseq import UserError
-from sharpseq.recipe import Recipe, dump_recipe, find_recipe, load_recipe, parse_recipe, shipped_recipes
+from sharpseq.recipe import Recipe, dump_recipe, find_recipe, load_recipe, parse_recipe, schema, shipped_recipes
 
 TEXT = """\
 name: example
@@ -78,6 +79,10 @@ def test_a_shipped_recipe_can_be_trained(name: str, tmp_path: Path) -> None:
     from sharpseq.training.building import build_arguments, build_objective, check_metrics, check_model
 
     recipe = load_recipe(name)
+    if isinstance(recipe.model, schema.Pretrained):
+        recipe = load_recipe(
+            name, overrides=[f"model.pretrained={write_llama(tmp_path / 'llama', max_position_embeddings=256)}"]
+        )
     check_model(recipe)
     check_metrics(recipe)
     for stage in recipe.stages:

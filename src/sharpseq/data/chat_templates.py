@@ -1,0 +1,104 @@
+"""A tokenizer's chat template: what a conversation looks like to a model, and how a turn ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from sharpseq.data.examples import Message
+from sharpseq.errors import UserError
+
+_QUESTION, _ANSWER = "question", "answer"
+
+# Templates that write today's date get this one: a model must read the same prompt in training and years later. The day
+# is the one that Llama's templates fall back to.
+_TODAY = {
+    "d": "26",
+    "m": "07",
+    "b": "Jul",
+    "B": "July",
+    "y": "24",
+    "Y": "2024",
+    "a": "Fri",
+    "A": "Friday",
+    "H": "00",
+    "M": "00",
+    "S": "00",
+}
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], *, where: str) -> str:
+    """Return a conversation up to where the assistant's next turn begins.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+        turns: What was said so far.
+        where: What an error message calls the conversation.
+
+    Raises:
+        UserError: If the template refuses the conversation, as some do whose roles do not alternate.
+    """
+    text: str = _applied(tokenizer, turns, where=where, add_generation_prompt=True, tokenize=False)
+    return text
+
+
+def sanitized_chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], *, where: str) -> list[int]:
+    """Return the token ids of :func:`chat_text`, with special tokens that are spelt in a turn as ordinary characters.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+        turns: What was said so far.
+        where: What an error message calls the conversation.
+
+    Raises:
+        UserError: If the template refuses the conversation.
+    """
+    options = {"add_generation_prompt": True, "return_dict": False, "sanitize_control_tokens": True}
+    ids: list[int] = _applied(tokenizer, turns, where=where, **options)
+    return ids
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids that end a turn of the assistant.
+
+    Args:
+        tokenizer: A tokenizer with a chat template and an end token.
+
+    Returns:
+        What the template writes behind a turn up to its first special token; the end token alone if that is the one,
+        or if there is none.
+
+    Raises:
+        UserError: If the template refuses a question and its answer.
+        ValueError: If there is no end token.
+    """
+    turns = [Message("user", _QUESTION), Message("assistant", _ANSWER)]
+    text: str = _applied(tokenizer, turns, where="a question and its answer", tokenize=False)
+    _, found, behind = text.rpartition(_ANSWER)
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise ValueError("`tokenizer` must have an `eos_token`")
+    special = {id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special} - {end}
+    ids: list[int] = tokenizer.encode(behind if found else "", add_special_tokens=False, split_special_tokens=False)
+    for position, id_ in enumerate(ids):
+        if id_ in special:
+            return ids[: position + 1]
+        if id_ == end:
+            break
+    return [int(end)]
+
+
+def _applied(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], *, where: str, **options: Any) -> Any:
+    template = tokenizer.get_chat_template()
+    if "strftime_now" in template:
+        date = "".join(f" | replace('%{code}', '{value}')" for code, value in _TODAY.items())
+        template = f"{{% macro strftime_now(format) %}}{{{{ format{date} }}}}{{% endmacro %}}{template}"
+    conversation = [{"role": turn.role, "content": turn.content} for turn in turns]
+    try:
+        return tokenizer.apply_chat_template(conversation, chat_template=template, **options)
+    except TemplateError as error:
+        roles = ", ".join(turn.role for turn in turns)
+        raise UserError(f"{where}: the model's chat template refuses the roles {roles}: {error}") from None

@@ -1,0 +1,118 @@
+"""Corpora for instruction tuning: Alpaca's instructions, and conversations as lists of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sharpseq.data.examples import Example, Message
+from sharpseq.data.json_records import json_list_or_records, json_records
+from sharpseq.data.text_files import StrPath
+from sharpseq.errors import UserError
+
+_INPUT_HEADING = "\n\n### Input:\n"
+
+
+def alpaca(path: StrPath) -> list[Example]:
+    r"""Read instructions in the shape of Stanford Alpaca: ``instruction``, ``input`` and ``output``.
+
+    The source is the instruction; an input that is not empty follows it behind ``\n\n### Input:\n``.
+
+    Args:
+        path: JSON lines or one JSON list, plain or ``.gz``.
+
+    Returns:
+        One example a record.
+
+    Raises:
+        UserError: If the file cannot be read, or a record lacks a field or has no text in it (with the line).
+    """
+    return list(stream_alpaca(path))
+
+
+def stream_alpaca(path: StrPath) -> Iterator[Example]:
+    """Read instructions as :func:`alpaca` does; JSON lines without holding them in memory.
+
+    Args:
+        path: JSON lines or one JSON list, plain or ``.gz``.
+
+    Yields:
+        One example a record.
+
+    Raises:
+        UserError: When the iterator reaches a record that lacks a field or has no text in it.
+    """
+    for where, record in json_list_or_records(path):
+        instruction, output = (_text(record, field, where=where) for field in ("instruction", "output"))
+        # Files without any input leave the field out or hold null.
+        more = _text(record, "input", where=where) if record.get("input") is not None else ""
+        yield Example(instruction + (_INPUT_HEADING + more if more else ""), output)
+
+
+def messages(path: StrPath) -> list[Example]:
+    """Read conversations, each a list ``messages`` of objects with a ``role`` and a ``content``.
+
+    The last message of the assistant is the target, the user's message before it the source, and all earlier ones are
+    the history; what follows the last message of the assistant is left out.
+
+    Args:
+        path: JSON lines, plain or ``.gz``.
+
+    Returns:
+        One example a conversation.
+
+    Raises:
+        UserError: If the file cannot be read, or a conversation has another shape (with the line).
+    """
+    return list(stream_messages(path))
+
+
+def stream_messages(path: StrPath) -> Iterator[Example]:
+    """Read conversations as :func:`messages` does, without holding them in memory.
+
+    Args:
+        path: JSON lines, plain or ``.gz``.
+
+    Yields:
+        One example a conversation.
+
+    Raises:
+        UserError: When the iterator reaches a conversation of another shape.
+    """
+    for where, record in json_records(path):
+        turns = _turns(record, where=where)
+        answers = [number for number, turn in enumerate(turns) if turn.role == "assistant"]
+        if not answers:
+            raise UserError(f"{where}: no message of the role `assistant`, so there is nothing to learn; drop the line")
+        last = answers[-1]
+        before = f"`{turns[last - 1].role}`" if last else "nothing"
+        if before != "`user`":
+            raise UserError(
+                f"{where}: before the last message of the assistant stands {before}; a message of the role `user` must"
+            )
+        yield Example(turns[last - 1].content, turns[last].content, history=tuple(turns[: last - 1]))
+
+
+def _turns(record: dict[str, Any], *, where: str) -> list[Message]:
+    listed = record.get("messages")
+    if not isinstance(listed, list):
+        there = ", ".join(f"`{name}`" for name in record) or "none"
+        raise UserError(f"{where}: no list `messages`; the fields there are: {there}")
+    turns = []
+    for number, turn in enumerate(listed, start=1):
+        place = f"{where}, message {number}"
+        if not isinstance(turn, dict):
+            raise UserError(f"{place}: a JSON {type(turn).__name__}; it must be an object with `role` and `content`")
+        turns.append(Message(_text(turn, "role", where=place), _text(turn, "content", where=place)))
+    return turns
+
+
+def _text(record: dict[str, Any], field: str, *, where: str) -> str:
+    if field not in record:
+        there = ", ".join(f"`{name}`" for name in record) or "none"
+        raise UserError(f"{where}: no field `{field}`; the fields there are: {there}")
+    value = record[field]
+    if not isinstance(value, str):
+        kind = "nothing" if value is None else f"a {type(value).__name__}"
+        raise UserError(f"{where}: field `{field}` holds {kind}; it must hold text")
+    return value

@@ -1,0 +1,186 @@
+"""Greedy and beam search of a causal language model behind its prompts."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import LogitsProcessorList
+
+from sharpseq.decoding.inference import inference
+from sharpseq.decoding.lengths import is_real
+from sharpseq.decoding.library_search import LengthLimiter, NoRepeatedOutput, search_config, without_defaults
+from sharpseq.decoding.output import DecodeOutput
+from sharpseq.decoding.protocols import AutoregressiveModel, Batch
+from sharpseq.decoding.teacher_forcing import end_token_ids
+from sharpseq.scoring import IGNORED, score_model
+
+
+def causal_decode(
+    model: AutoregressiveModel,
+    batch: Batch,
+    *,
+    min_length: int,
+    max_length: int | None,
+    **options: Any,
+) -> DecodeOutput:
+    """Continue prompts; :func:`sharpseq.decoding.autoregressive_decode` says how, and checks its own options.
+
+    Args:
+        model: A Hugging Face causal language model.
+        batch: Prompts ``input_ids`` (B, S) and ``attention_mask`` (B, S), padded on either side.
+        min_length: Least number of new tokens, without the end mark.
+        max_length: Largest number of new tokens, without the end mark.
+        options: Further options of the search.
+
+    Raises:
+        ValueError: If a prompt is empty, or a length exceeds the model's positions.
+    """
+    prompts, mask = pad_left(batch["input_ids"], batch["attention_mask"])
+    limits = _new_token_limits(model, mask, min_length=min_length, max_length=max_length)
+    ends = end_token_ids(model)
+    pad = model.config.pad_token_id if model.config.pad_token_id is not None else ends[0]
+    parts = []
+    groups = _groups_within_positions(mask.sum(1), limits, positions=_positions(model))
+    for rows in groups:
+        width = int(mask[rows].sum(1).max())
+        parts.append(
+            _decode_group(
+                model,
+                prompts[rows, -width:],
+                mask[rows, -width:],
+                limits=limits[rows],
+                end_token_ids=ends,
+                pad_token_id=pad,
+                min_length=min_length,
+                **options,
+            )
+        )
+    return parts[0] if len(parts) == 1 else _joined(parts, groups, pad_token_id=pad)
+
+
+def _decode_group(
+    model: AutoregressiveModel,
+    prompts: Tensor,
+    mask: Tensor,
+    *,
+    limits: Tensor,
+    end_token_ids: tuple[int, ...],
+    pad_token_id: int,
+    num_beams: int,
+    no_repeat_ngram_size: int,
+    **options: Any,
+) -> DecodeOutput:
+    num_given = prompts.shape[1]
+    config = search_config(
+        model,
+        end_token_ids=end_token_ids,
+        max_length=int(limits.max()),
+        num_beams=num_beams,
+        pad_token_id=pad_token_id,
+        **options,
+    )
+    limiter = LengthLimiter(limits.repeat_interleave(num_beams), end_token_ids=end_token_ids, num_given=num_given)
+    processors = LogitsProcessorList([limiter])
+    if no_repeat_ngram_size:
+        # The library's own option would forbid the n-grams of the prompt too, which a summary may well repeat.
+        processors.insert(0, NoRepeatedOutput(no_repeat_ngram_size, num_given=num_given))
+    with inference(model):
+        generated = without_defaults(model).generate(
+            input_ids=prompts, attention_mask=mask, generation_config=config, logits_processor=processors
+        )[:, num_given:]
+        is_end = torch.isin(generated, torch.tensor(end_token_ids, device=generated.device))
+        num_tokens = (is_end.cumsum(1) == 0).sum(1)
+        longest = int(num_tokens.max())
+        log_prob = _log_prob(model, prompts, mask, written=generated[:, : longest + 1], num_written=num_tokens + 1)
+    sequences = generated[:, :longest].masked_fill(~is_real(num_tokens, width=longest), pad_token_id)
+    return DecodeOutput(sequences=sequences, log_prob=log_prob, num_tokens=num_tokens, num_passes=limiter.num_steps)
+
+
+def pad_left(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the padding of every row, wherever it is, to the left, shape (B, S) each.
+
+    Raises:
+        ValueError: If a row is nothing but padding.
+
+    Example:
+        >>> pad_left(torch.tensor([[5, 6, 1]]), torch.tensor([[1, 1, 0]]))
+        (tensor([[1, 5, 6]]), tensor([[0, 1, 1]]))
+    """
+    mask = attention_mask.long()
+    empty = mask.sum(1) == 0
+    if empty.any():
+        raise ValueError(f"`batch` must have a prompt in every row; row {int(empty.nonzero()[0])} has no token")
+    order = mask.argsort(dim=1, stable=True)
+    return input_ids.gather(1, order), mask.gather(1, order)
+
+
+def _log_prob(
+    model: AutoregressiveModel, prompts: Tensor, mask: Tensor, *, written: Tensor, num_written: Tensor
+) -> Tensor:
+    """Return log p(y, eos|x) in nats, shape (B,), of what was written, end mark included, (B, T)."""
+    kept = is_real(num_written, width=written.shape[1])
+    row = torch.cat([prompts, written], dim=1)
+    row_mask = torch.cat([mask, kept.long()], dim=1)
+    labels = torch.cat([torch.full_like(prompts, IGNORED), written.masked_fill(~kept, IGNORED)], dim=1)
+    # Padding to the right, as in training: then every model counts positions from the first token of the prompt.
+    order = row_mask.argsort(dim=1, descending=True, stable=True)
+    scored = {"input_ids": row, "attention_mask": row_mask, "labels": labels}
+    batch = {name: tensor.gather(1, order) for name, tensor in scored.items()}
+    return score_model(cast(nn.Module, model), batch).log_prob
+
+
+def _new_token_limits(model: AutoregressiveModel, mask: Tensor, *, min_length: int, max_length: int | None) -> Tensor:
+    """Return the largest number of new tokens of each output, without the end mark, shape (B,)."""
+    lengths = mask.sum(1)
+    limits = 2 * lengths + 10 if max_length is None else torch.full_like(lengths, max_length)
+    limits = limits.clamp(min=min_length)
+    positions = _positions(model)
+    if positions is None:
+        return limits
+    # The end mark takes a position too, in training and when the output is scored.
+    room = positions - 1 - lengths
+    if int(room.min()) < min_length:
+        raise ValueError(
+            f"`batch` must leave room for `min_length` {min_length} and the end mark in the model's {positions} "
+            f"positions; got a prompt of {int(lengths.max())} tokens"
+        )
+    return limits.minimum(room)
+
+
+def _positions(model: AutoregressiveModel) -> int | None:
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
+    return positions
+
+
+def _groups_within_positions(lengths: Tensor, limits: Tensor, *, positions: int | None) -> list[list[int]]:
+    """Split a batch into rows that can be decoded together: one group unless prompts nearly fill the positions.
+
+    The search goes on until its last row ends, and counts positions of the finished ones on: a row with a long prompt
+    would run out of learned positions beside one with much to write.
+    """
+    order = lengths.argsort(descending=True, stable=True).tolist()
+    if positions is None or int(lengths.max() + limits.max()) < positions:
+        return [list(range(len(order)))]
+    groups: list[list[int]] = []
+    for row in order:
+        # The first row of a group has its longest prompt.
+        if groups and int(lengths[groups[-1][0]] + limits[row]) < positions:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+def _joined(parts: list[DecodeOutput], groups: list[list[int]], *, pad_token_id: int) -> DecodeOutput:
+    place = torch.tensor([row for group in groups for row in group]).argsort()
+    longest = max(part.sequences.shape[1] for part in parts)
+    sequences = [F.pad(part.sequences, (0, longest - part.sequences.shape[1]), value=pad_token_id) for part in parts]
+    return DecodeOutput(
+        sequences=torch.cat(sequences)[place],
+        log_prob=torch.cat([part.log_prob for part in parts])[place],
+        num_tokens=torch.cat([part.num_tokens for part in parts])[place],
+        num_passes=sum(part.num_passes for part in parts),
+    )

@@ -1,0 +1,108 @@
+"""The search of transformers, `generate`, made repeatable: what every use of it shares."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, NoRepeatNGramLogitsProcessor
+
+from sharpseq.decoding.protocols import AutoregressiveModel
+
+
+class LengthLimiter(LogitsProcessor):
+    """Leaves only the end mark, with the score that it has, to a hypothesis that has reached its limit.
+
+    Args:
+        limits: Largest number of tokens of each hypothesis, without the end mark, shape (R,).
+        end_token_ids: Ids that end a hypothesis.
+        num_given: Tokens in front of what is written: the decoder start, or a prompt with its padding.
+    """
+
+    def __init__(self, limits: Tensor, *, end_token_ids: tuple[int, ...], num_given: int = 1) -> None:
+        self.limits = limits
+        self.end_token_ids = list(end_token_ids)
+        self.num_given = num_given
+        self.shortest = int(limits.min())
+        self.num_steps = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores (R, V) of the next token after ``input_ids`` (R, t); called once in a step."""
+        self.num_steps += 1
+        num_written = input_ids.shape[1] - self.num_given
+        if num_written < self.shortest:
+            return scores
+        only_end = torch.full_like(scores, -torch.inf)
+        only_end[:, self.end_token_ids] = scores[:, self.end_token_ids]
+        return torch.where((num_written >= self.limits)[:, None], only_end, scores)
+
+
+class NoRepeatedOutput(LogitsProcessor):
+    """Forbids what would repeat an n-gram of the output; a prompt in front of it may be repeated.
+
+    Args:
+        ngram_size: Length n, at least 2.
+        num_given: Tokens of the prompt, with padding.
+    """
+
+    def __init__(self, ngram_size: int, *, num_given: int) -> None:
+        self.num_given = num_given
+        self.of_library = NoRepeatNGramLogitsProcessor(ngram_size)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the scores (R, V) of the next token after ``input_ids`` (R, t)."""
+        limited: Tensor = self.of_library(input_ids[:, self.num_given :], scores)
+        return limited
+
+
+def search_config(
+    model: AutoregressiveModel,
+    *,
+    end_token_ids: tuple[int, ...],
+    max_length: int,
+    min_length: int,
+    num_beams: int,
+    length_penalty: float,
+    **options: Any,
+) -> GenerationConfig:
+    """Return the configuration of a search that never writes padding, begin, mask or decoder start.
+
+    Args:
+        model: The model, whose special tokens count.
+        end_token_ids: Ids that end an output.
+        max_length: Largest number of tokens of an output, without the end mark.
+        min_length: Least number of tokens of an output, without the end mark.
+        num_beams: Hypotheses kept at each step.
+        length_penalty: Exponent of the length; without effect for one beam.
+        options: Further options of ``GenerationConfig``.
+    """
+    names = ("pad_token_id", "bos_token_id", "mask_token_id", "decoder_start_token_id")
+    special = {getattr(model.config, name, None) for name in names} - {None, *end_token_ids}
+    if num_beams > 1:
+        options["length_penalty"] = length_penalty
+    return GenerationConfig(
+        **options,
+        num_beams=num_beams,
+        # The library's own compromise: stop when the best open hypothesis, at its present length, is behind.
+        early_stopping=False,
+        do_sample=False,
+        use_cache=True,
+        max_new_tokens=max_length + 1,
+        min_new_tokens=min_length or None,
+        suppress_tokens=sorted(special) or None,
+        eos_token_id=list(end_token_ids),
+    )
+
+
+def without_defaults(model: AutoregressiveModel) -> AutoregressiveModel:
+    """Return the same model, weights shared, with an empty generation configuration.
+
+    `generate` fills every option that is None from ``model.generation_config``, and for options such as forced tokens
+    None is the only way to say "off". A shallow copy leaves the caller's object alone, also while another thread uses
+    it.
+    """
+    twin = copy.copy(model)
+    twin.generation_config = GenerationConfig()
+    return twin

@@ -1,0 +1,44 @@
+"""Plain folders of transformers: what was trained here, for anything that loads models of Hugging Face."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sharpseq.data import load_tokenizer
+from sharpseq.errors import UserError
+from sharpseq.generation import load_model, model_folder
+from sharpseq.models.pretrained import is_causal
+
+
+def export_hugging_face(model: str | Path, output_folder: str | Path) -> Path:
+    """Write a model as a plain folder that ``from_pretrained`` loads, with an adapter added to its weights.
+
+    Args:
+        model: A model or adapter folder, a run folder with a finished model in it, or a name of the hub.
+        output_folder: The folder to make; it must not exist, or be empty. It is there whole or not at all.
+
+    Returns:
+        The output folder.
+
+    Raises:
+        UserError: If there is no model, or the output folder is not empty.
+
+    Example:
+        >>> export_hugging_face("runs/language-model-translation", "merged")  # doctest: +SKIP
+        PosixPath('merged')
+    """
+    output = Path(output_folder)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} is not empty; choose another folder or delete it")
+    source = model_folder(model)
+    loaded = load_model(source, merge=True)
+    tokenizer = load_tokenizer(source, pad_with_end=is_causal(loaded.config))
+    partial = output.with_name(output.name + ".partial")
+    try:
+        loaded.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        partial.replace(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return output

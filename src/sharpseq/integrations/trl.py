@@ -1,0 +1,368 @@
+"""TRL: supervised fine-tuning of causal language models under a sequence-level objective.
+
+`SharpSFTConfig` and `SharpSFTTrainer` stand in for TRL's `SFTConfig` and `SFTTrainer`; data, chat templates, packing
+and adapters stay TRL's. Importing this module imports TRL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from packaging.version import Version
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+from transformers.trainer_utils import EvalLoopOutput
+
+from sharpseq.objectives import Objective
+from sharpseq.recipe import schema
+from sharpseq.training.arguments import REDUCTIONS
+from sharpseq.training.building import build_objective
+from sharpseq.training.sequence_loss import SequenceLossTrainer
+from sharpseq.training.validation_sums import ValidationSums
+
+OLDEST, FIRST_UNKNOWN = "1.7", "2"
+"""The versions of TRL that this works with: from the first, and before the second."""
+
+try:
+    import trl
+    from trl.trainer import sft_trainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+except ImportError as error:
+    raise ImportError("`sharpseq.integrations.trl` needs TRL: pip install 'sharpseq[trl]'") from error
+if not Version(OLDEST) <= Version(trl.__version__) < Version(FIRST_UNKNOWN):
+    raise ImportError(
+        f"`sharpseq.integrations.trl` works with trl>={OLDEST},<{FIRST_UNKNOWN}; trl {trl.__version__} is installed: "
+        "pip install 'sharpseq[trl]'"
+    )
+
+
+@dataclass
+class SharpSFTConfig(SFTConfig):
+    """`trl.SFTConfig` with the objective and its reduction.
+
+    Raises:
+        ValueError: If a value is impossible, or an option of TRL would not do what it says under a sequence-level loss.
+    """
+
+    objective: str = field(
+        default="convex_composition",
+        metadata={
+            "help": "Loss of a sequence: `convex_composition`, -f(log p / T), or `maximum_likelihood`.",
+            "choices": ["convex_composition", "maximum_likelihood"],
+        },
+    )
+    transform: str = field(
+        default="exponential",
+        metadata={
+            "help": "The function f of `convex_composition`: `exponential`, exp(k g), or `power`, -(-g)^k.",
+            "choices": ["exponential", "power"],
+        },
+    )
+    k: float = field(
+        default=1.0,
+        metadata={"help": "Sharpness of f: above 0 for `exponential`, where larger is sharper; in (0, 1] for `power`."},
+    )
+    normalized: bool = field(
+        default=False,
+        metadata={
+            "help": "Use (exp(k g) - 1) / k for `exponential`, which tends to maximum likelihood as k does to 0."
+        },
+    )
+    anneal_until: float | None = field(
+        default=None,
+        metadata={"help": "Move k from 0 to its value over this share of the updates, in (0, 1]; needs `normalized`."},
+    )
+    label_smoothing: float = field(
+        default=0.0,
+        metadata={"help": "Weight of the uniform distribution in the loss, in [0, 1); not `label_smoothing_factor`."},
+    )
+    reduction: str = field(
+        default="per_token",
+        metadata={
+            "help": "`per_token` (sequences counted by their scored tokens) or `per_sequence` (mean over sequences); "
+            "over the whole accumulation window and all processes.",
+            "choices": list(REDUCTIONS),
+        },
+    )
+    normalize_weights: bool = field(
+        default=False,
+        metadata={
+            "help": "Divide the loss by the mean of its weights f'(g) over the accumulation window, so that gradients "
+            "have the size that they have under maximum likelihood; costs one more forward pass an update."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        self.build_objective()
+        if self.reduction not in REDUCTIONS:
+            raise ValueError(f"`reduction` must be one of {', '.join(REDUCTIONS)}; got {self.reduction!r}")
+        self._check_options_of_trl()
+        # transformers refuses bf16, TRL's default, on a machine without accelerator unless it is told to use the CPU.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        # The newer name of the same option, so that nobody is warned about a default that TRL has chosen.
+        if getattr(self, "activation_checkpointing", False) is None:
+            self.activation_checkpointing = self.gradient_checkpointing
+        super().__post_init__()  # type: ignore[no-untyped-call]
+
+    def build_objective(self) -> Objective:
+        """Return the objective that the fields describe.
+
+        Raises:
+            ValueError: If a field is impossible, or does not go with the others.
+        """
+        settings: dict[str, Any] = {"name": self.objective, "label_smoothing": self.label_smoothing}
+        if self.objective != "maximum_likelihood":
+            settings |= {name: getattr(self, name) for name in ("transform", "k", "normalized", "anneal_until")}
+        try:
+            return build_objective(_OBJECTIVE.validate_python(settings))
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = first["msg"].removeprefix("Value error, ")
+            if first["type"].startswith("union_tag"):
+                raise ValueError(f"`objective`: {what}; got {self.objective!r}") from error
+            fields = [str(part) for part in first["loc"] if part in settings]
+            raise ValueError(f"`{fields[-1]}`: {what}; got {settings[fields[-1]]!r}" if fields else what) from error
+
+    def _check_options_of_trl(self) -> None:
+        # Before TRL 1.15 the default is to choose between the two, of which only the first takes any adapter.
+        self.loss_type = "nll" if self.loss_type in (None, "chunked_nll") else self.loss_type
+        if self.loss_type != "nll":
+            raise ValueError(
+                f"`loss_type` must be 'nll', TRL's default; got {self.loss_type!r}: the loss is chosen by `objective`"
+            )
+        if self.label_smoothing_factor:
+            raise ValueError(
+                f"`label_smoothing_factor` must be 0; got {self.label_smoothing_factor}: use `label_smoothing`, which "
+                "smooths the loss of the objective without ever holding the logits"
+            )
+        packs = self.packing or bool(self.eval_packing)
+        if packs and self.packing_strategy == "wrapped":
+            raise ValueError(
+                "`packing_strategy` must be 'bfd'; got 'wrapped', which cuts sequences where a row ends and loses the "
+                "boundaries between them: a loss of whole sequences has nothing whole to score there"
+            )
+        if self.eval_packing and not (self.packing or self.padding_free):
+            raise ValueError(
+                "`eval_packing` needs `packing` or `padding_free`; got `eval_packing=True` alone: TRL would then "
+                "evaluate packed rows as if each were one sequence"
+            )
+        if packs and self.packing_strategy in ("bfd_split", "bfd-requeue"):
+            warnings.warn(
+                f"`packing_strategy={self.packing_strategy!r}` splits sequences longer than `max_length` into pieces, "
+                "and each piece is scored as a sequence of its own; 'bfd' truncates them instead",
+                stacklevel=4,
+            )
+        _check_parallelism(self.parallelism_config)
+
+
+_OBJECTIVE: TypeAdapter[schema.Objective] = TypeAdapter(schema.Objective)
+
+
+class SharpSFTTrainer(SequenceLossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL declares attributes as None
+    """`trl.SFTTrainer` with a sequence-level objective.
+
+    The loss of each sequence is taken from its log-probability, wherever its row begins and ends: padded, packed and
+    padding-free batches give the same update, and so do batch × accumulation of 8×1, 2×4 and 1×8, on one process or
+    more. Logits are never held; an adapter on ``lm_head`` is trained like any other. The auxiliary loss of a mixture of
+    experts (``router_aux_loss_coef``) is added as TRL adds it, and not weighted by the objective.
+
+    Logged beside TRL's ``loss``, ``entropy`` and ``num_tokens``: mean and spread of the weights f'(g)
+    (``weight_mean``, ``weight_min``, ``weight_max``) and ``tokens_per_second``. Evaluation gives ``eval_loss`` under
+    the objective, ``eval_nll`` and ``eval_entropy`` in nats per token, over the whole data set. TRL's
+    ``mean_token_accuracy`` is left out.
+
+    Args:
+        model: As for `trl.SFTTrainer`: a name or folder, a causal language model, or a `peft.PeftModel`.
+        args: Training arguments; default ones when not given.
+        objective: Any objective; wins over the one that ``args`` describes.
+        kwargs: Passed to `trl.SFTTrainer`: ``train_dataset``, ``eval_dataset``, ``processing_class``, ``peft_config`` …
+
+    Raises:
+        TypeError: If ``args`` is not a `SharpSFTConfig`.
+        ValueError: If something asked for cannot be right under a sequence-level loss; the message says what to do.
+        UserError: During training, when a loss is not finite.
+
+    Example:
+        >>> trainer = SharpSFTTrainer("SmolLM2", SharpSFTConfig(k=1.0), train_dataset=data)  # doctest: +SKIP
+        >>> trainer.train()  # doctest: +SKIP
+    """
+
+    skips_empty_sequences = True
+    measures_entropy = True
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | nn.Module,
+        args: SharpSFTConfig | None = None,
+        *,
+        objective: Objective | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = SharpSFTConfig() if args is None else args
+        if not isinstance(args, SharpSFTConfig):
+            raise TypeError(
+                f"`args` must be a SharpSFTConfig; got {type(args).__name__}: SharpSFTConfig takes the same arguments"
+            )
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError("`compute_loss_func` must be None: pass the loss as `objective`")
+        self._num_tokens_seen = 0
+        self._num_new_tokens = 0
+        self._validation: ValidationSums | None = None
+        with _adapter_on_the_head():
+            super().__init__(model, args, objective=objective or args.build_objective(), **kwargs)
+        self._check_what_was_built()
+
+    def _check_what_was_built(self) -> None:
+        _check_parallelism(getattr(self.accelerator, "parallelism_config", None))
+        if self.args.n_gpu > 1:
+            raise ValueError("`nn.DataParallel` is not supported: use `accelerate launch`, or make one GPU visible")
+        if self._is_vision_dataset:
+            raise ValueError("`train_dataset` has images, which are not supported: SharpSFTTrainer trains on text")
+        peft_config = getattr(self.model, "active_peft_config", None)
+        if getattr(peft_config, "is_prompt_learning", False):
+            raise ValueError(
+                f"`peft_config` {type(peft_config).__name__} puts virtual tokens before the text, which is not "
+                "supported: use an adapter such as LoRA"
+            )
+
+    # What TRL's batches are like
+
+    def sequence_ids(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """Return the number of the sequence that each label belongs to, shape (B, T), in flattened batches.
+
+        TRL marks boundaries by ``seq_idx``; a batch without an attention mask that lacks it restarts its positions.
+        """
+        if batch.get("seq_idx") is not None:
+            previous = batch["seq_idx"].roll(1, 1)
+            starts = batch["seq_idx"] != previous
+        elif "attention_mask" not in batch and batch.get("position_ids") is not None:
+            starts = batch["position_ids"] == 0
+        else:
+            return None
+        starts = starts.clone()
+        starts[:, 0] = True
+        ids: Tensor = (starts.flatten().cumsum(0) - 1).view_as(starts)
+        return ids
+
+    def forward_arguments(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the model is called with: TRL's batch, without a cache of keys and values."""
+        return {**super().forward_arguments(batch), "use_cache": False}
+
+    # Loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return this micro-batch's share of the loss of the update, or, in evaluation, the mean over the batch.
+
+        With ``return_outputs``, which TRL asks for only if there are metrics of logits, the model is called again.
+        """
+        if self.model.training:
+            mask = inputs.get("attention_mask")
+            self._num_new_tokens += int(inputs["input_ids"].numel() if mask is None else mask.sum())
+            loss = super().compute_loss(model, inputs)
+        else:
+            loss = self._validation_loss(model, inputs)
+        if not return_outputs:
+            return loss
+        with torch.no_grad():
+            arguments = self.forward_arguments(inputs)
+            del arguments["labels"]
+            return loss, model(**arguments)
+
+    def _validation_loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
+        scores = self._score(model, inputs, entropy=True)
+        losses, num_tokens = self._objective_now()(scores), self._count_tokens(inputs)
+        shares, counted = self._shares(num_tokens), self._counted(num_tokens) & self._is_first_time(num_tokens)
+        if self._validation is not None:
+            self._validation.add(scores, losses=losses, shares=shares, counted=counted)
+        return (shares * losses).sum() / shares.sum().clamp(min=1)
+
+    def _is_first_time(self, num_tokens: Tensor) -> Tensor:
+        """Return which sequences are new; several processes get the first examples again in their last batch.
+
+        How many examples a batch of packed rows holds is not known here: the last such batch is counted whole.
+        """
+        state = self.accelerator.gradient_state
+        if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return torch.ones_like(num_tokens, dtype=torch.bool)
+        per_process = self.args.eval_batch_size
+        if len(num_tokens) > per_process:
+            return torch.ones_like(num_tokens, dtype=torch.bool)
+        first, remainder = self.args.process_index * per_process, int(state.remainder)
+        return torch.arange(first, first + len(num_tokens), device=num_tokens.device) < remainder
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Run TRL's loop, with the loss over the whole data set in place of the mean over batches."""
+        self._validation = ValidationSums(self.args.device)
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+            found = self._validation.metrics(self._sum_over_processes)
+        finally:
+            self._validation = None
+        named = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        return output._replace(metrics={**(output.metrics or {}), **named})
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the tokens seen since training began beside the loss."""
+        if "loss" in logs:
+            new = torch.tensor([float(self._num_new_tokens)], device=self.args.device)
+            self._num_tokens_seen += int(self._sum_over_processes(new).item())
+            self._num_new_tokens = 0
+            logs = {**logs, "num_tokens": self._num_tokens_seen}
+        super().log(logs, start_time)
+
+
+def _check_parallelism(config: Any) -> None:
+    for name, words in (("tp_size", "tensor"), ("cp_size", "context"), ("sp_size", "sequence")):
+        size = getattr(config, name, 1) or 1
+        if size > 1:
+            raise ValueError(
+                f"`parallelism_config` has {name}={size}, but {words} parallelism is not supported: it splits "
+                "sequences or the vocabulary between processes; use data parallelism or FSDP"
+            )
+
+
+@contextlib.contextmanager
+def _adapter_on_the_head() -> Iterator[None]:
+    """Let TRL accept an adapter on the output head.
+
+    It refuses one because its own loss multiplies by ``lm_head.weight`` and would pass the adapter by. Ours calls the
+    head, adapter included.
+    """
+
+    class NoLayer:
+        pass
+
+    # What TRL's check asks for by name; before 1.15, the check was of another loss.
+    module: Any = sft_trainer
+    known = getattr(module, "BaseTunerLayer", None)
+    if known is None:
+        yield
+        return
+    module.BaseTunerLayer = NoLayer
+    try:
+        yield
+    finally:
+        module.BaseTunerLayer = known

@@ -1,0 +1,139 @@
+"""Low-rank adapters of pretrained models, through PEFT."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from sharpseq.errors import UserError
+from sharpseq.models.pretrained import first_sentence, is_seq2seq, load_config, load_weights
+
+ADAPTER_CONFIG = "adapter_config.json"
+CONVERTED = "base"
+"""Name of the folder in a run folder that holds a model converted from a GGUF file."""
+
+
+def is_adapter_folder(folder: Path) -> bool:
+    """Tell whether a folder holds an adapter that PEFT saved."""
+    return (folder / ADAPTER_CONFIG).is_file()
+
+
+def add_lora(
+    model: PreTrainedModel,
+    *,
+    r: int = 16,
+    alpha: float = 32.0,
+    dropout: float = 0.0,
+    target_modules: str | Sequence[str] = "all-linear",
+) -> Any:
+    """Freeze a model and put trainable low-rank adapters into it, which change nothing until they are trained.
+
+    Args:
+        model: The pretrained model; it is changed in place.
+        r: Rank.
+        alpha: The adapter's output is scaled by ``alpha / r``.
+        dropout: Dropout of the adapter's input.
+        target_modules: Names of the modules that get one, or ``"all-linear"`` for all linear ones but the output head.
+
+    Returns:
+        A `peft.PeftModel`.
+
+    Raises:
+        ValueError: If ``target_modules`` does not fit the model.
+        ImportError: If PEFT is not installed.
+    """
+    peft = _peft()
+    names = target_modules if isinstance(target_modules, str) else list(target_modules)
+    config = peft.LoraConfig(
+        task_type="SEQ_2_SEQ_LM" if is_seq2seq(model.config) else "CAUSAL_LM",
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=names,
+    )
+    with _without_deprecations():
+        return peft.get_peft_model(model, config)
+
+
+def load_adapter(folder: Path, *, trainable: bool = False, dtype: torch.dtype | None = torch.float32) -> Any:
+    """Load a pretrained model with a saved adapter in it.
+
+    Args:
+        folder: What ``save_pretrained`` of a `peft.PeftModel` wrote.
+        trainable: Whether training goes on.
+        dtype: Type of the pretrained weights; None for that in which they were saved.
+
+    Returns:
+        A `peft.PeftModel`.
+
+    Raises:
+        UserError: If PEFT is not installed, the pretrained model is not where the adapter says, or either is broken.
+    """
+    try:
+        peft = _peft()
+    except ImportError as error:
+        raise UserError(f"{folder}: {error}") from error
+    base = _base_of(folder)
+    model = load_weights(base, load_config(base), dtype=dtype)
+    try:
+        with _without_deprecations():
+            adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    except Exception as error:
+        raise UserError(
+            f"{folder}: the adapter does not fit {base} ({first_sentence(error)}); copy both again"
+        ) from error
+    return adapted.train(trainable)
+
+
+def _base_of(folder: Path) -> str:
+    file = folder / ADAPTER_CONFIG
+    try:
+        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is broken or does not say `base_model_name_or_path`; copy the folder again") from error
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        # A run folder that was moved takes along what it converted from a GGUF file.
+        moved = [parent / Path(base).name for parent in folder.absolute().parents[:4]]
+        for candidate in moved if Path(base).name == CONVERTED else []:
+            if (candidate / "config.json").is_file():
+                return str(candidate)
+        raise UserError(
+            f"{folder} is an adapter of {base}, where there is no model; put it there, or change "
+            f"`base_model_name_or_path` in {file}"
+        )
+    return str(base)
+
+
+def without_wrapper(model: Any) -> PreTrainedModel:
+    """Return the model inside PEFT's wrapper, adapters active; any other model as it is."""
+    inner: PreTrainedModel = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner
+
+
+def merged(model: Any) -> PreTrainedModel:
+    """Add a PEFT model's adapters to its weights and return the plain model."""
+    plain: PreTrainedModel = model.merge_and_unload()
+    return plain
+
+
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    # PEFT asks a model for what transformers has given another name; the user can do nothing about it.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise ImportError("adapters need the package `peft`: pip install 'sharpseq[peft]'") from None
+    return peft

@@ -1,0 +1,78 @@
+"""What data and decoding must know of a recipe's model before there are weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from sharpseq.models import MODELS
+from sharpseq.models.pretrained import is_causal, num_positions
+from sharpseq.recipe import schema
+
+_SMALLEST = {"d_model": 4, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 1, "ffn_dim": 4}
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """How a model takes sources and targets, and how long they may be, in tokens; None is no limit.
+
+    Args:
+        family: Row of `sharpseq.models.MODELS`; language models of Hugging Face are autoregressive.
+        max_source_length: Longest source.
+        max_target_length: Longest target.
+        in_one_row: Whether source and target make one row, as for causal language models.
+        max_row_length: Longest such row.
+        sizes: Sizes of the family that a stand-in must share.
+    """
+
+    family: str
+    max_source_length: int | None
+    max_target_length: int | None
+    in_one_row: bool = False
+    max_row_length: int | None = None
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_autoregressive(self) -> bool:
+        """Whether targets end with an end mark."""
+        return MODELS[self.family].kind == "autoregressive"
+
+    def stand_in(self) -> PreTrainedModel:
+        """Build a model of next to no size, with random weights, that takes the same decoders and lengths."""
+        if self.in_one_row:
+            sizes: dict[str, Any] = {"vocab_size": 8, "hidden_size": 4, "intermediate_size": 4}
+            sizes |= {"num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1}
+            if self.max_row_length is not None:
+                sizes["max_position_embeddings"] = self.max_row_length
+            return LlamaForCausalLM(LlamaConfig(**sizes, pad_token_id=1, bos_token_id=3, eos_token_id=0))
+        spec = MODELS[self.family]
+        return spec.model(spec.config(vocab_size=8, **{**self.sizes, **_SMALLEST}))
+
+
+def family_name(model: schema.Model) -> str:
+    """Return the row of `sharpseq.models.MODELS` that a recipe's model belongs to."""
+    return "autoregressive" if isinstance(model, schema.Pretrained) else model.type
+
+
+def shape_of_family(model: schema.TrainedFamily) -> ModelShape:
+    """Return the shape of a model that is trained from fresh weights."""
+    return ModelShape(
+        model.type,
+        model.max_source_positions,
+        model.max_target_positions,
+        sizes=model.model_dump(exclude={"type"}),
+    )
+
+
+def shape_of_pretrained(config: PreTrainedConfig) -> ModelShape:
+    """Return the shape of a language model of Hugging Face."""
+    positions = num_positions(config)
+    if is_causal(config):
+        return ModelShape("autoregressive", None, None, in_one_row=True, max_row_length=positions)
+    # Decoders without a table of positions, such as T5's, write as much as one asks for.
+    target = getattr(config, "max_position_embeddings", None)
+    sizes = {"max_source_positions": positions, "max_target_positions": target} if target else {}
+    return ModelShape("autoregressive", positions, target, sizes=sizes)
