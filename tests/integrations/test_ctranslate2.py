@@ -23,7 +23,6 @@ from sharpseq.cli import app
 from sharpseq.data import (
     Example,
     encode,
-    encode_sources,
     parallel_text,
     pronouncing_dictionary,
     train_tokenizer,
@@ -117,40 +116,23 @@ def outputs_of_both(model: Path, exported: Path, lines: list[str], **options: An
     return pairs
 
 
-def num_identical(model: Path, lines: list[str], pairs: list[Pair]) -> int:
-    """Count equal outputs; a coin toss at the first difference, where rounding decides, is no difference."""
-    return sum(
-        one.text == other.text or is_tie(model, line, one.text, other.text)
-        for line, (one, other) in zip(lines, pairs, strict=True)
-    )
-
-
-@torch.no_grad()
-def is_tie(model: Path, line: str, one: str, other: str) -> bool:
-    generator = SequenceGenerator.from_pretrained(model)
-    source = torch.tensor(encode_sources(generator.tokenizer, [line]))
-    first, second = (generator.tokenizer(text_target=text).input_ids for text in (one, other))
-    place = next(place for place, ids in enumerate(zip(first, second, strict=False)) if len(set(ids)) > 1)
-    prefix = torch.tensor([[generator.model.config.decoder_start_token_id, *first[:place]]])
-    logits = generator.model(input_ids=source, attention_mask=torch.ones_like(source), decoder_input_ids=prefix).logits[
-        0, -1
-    ]
-    return abs(float(logits[first[place]] - logits[second[place]])) < 1e-5
+def num_identical(pairs: list[Pair]) -> int:
+    return sum(one.text == other.text for one, other in pairs)
 
 
 # With a length penalty, transformers and CTranslate2 end a beam search by different rules: one output in several
-# hundred differs. Without one, both end it when nothing better can come.
+# hundred differs. Without one, both end it when nothing better can come. This model, of some dozens of updates, is
+# undecided between two phonemes of one word to seven digits, and there rounding decides.
 @pytest.mark.parametrize(
     ("options", "least"),
-    [({}, 200), ({"num_beams": 4}, 198), ({"num_beams": 4, "length_penalty": 0.0}, 200)],
+    [({}, 199), ({"num_beams": 4}, 198), ({"num_beams": 4, "length_penalty": 0.0}, 199)],
     ids=["greedy", "beam 4", "beam 4 without penalty"],
 )
 def test_dictionary_words_are_spelt_the_same(
     speller: Path, exported: Path, dictionary: list[Example], options: dict[str, Any], least: int
 ) -> None:
     words = list(dict.fromkeys(example.source for example in dictionary))[:200]
-    pairs = outputs_of_both(speller, exported, words, **options)
-    assert num_identical(speller, words, pairs) >= least
+    assert num_identical(outputs_of_both(speller, exported, words, **options)) >= least
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +151,11 @@ def test_real_sentences_are_translated_the_same(translator: Path, shared_data: P
     with gzip.open(shared_data / "multi30k" / "val.en.gz", "rt", encoding="utf-8") as file:
         lines = [line.rstrip("\n") for line in file][:200]
     exported = export_ctranslate2(translator, tmp_path / "exported")
-    assert num_identical(translator, lines, outputs_of_both(translator, exported, lines)) == 200
+    assert num_identical(outputs_of_both(translator, exported, lines)) == 200
     # Young as it is, the model does not always find an end, and a beam is cut at the limit in different ways.
     pairs = outputs_of_both(translator, exported, lines, num_beams=4, length_penalty=0.0, max_length=40)
-    ended = [row for row, pair in enumerate(pairs) if max(output.num_tokens for output in pair) < 40]
-    found = num_identical(translator, [lines[row] for row in ended], [pairs[row] for row in ended])
-    assert found == len(ended) > 50
+    ended = [pair for pair in pairs if max(output.num_tokens for output in pair) < 40]
+    assert num_identical(ended) == len(ended) > 50
 
 
 def test_outputs_that_never_end_stop_at_the_same_length(phonemes: PreTrainedTokenizerBase, tmp_path: Path) -> None:
@@ -193,7 +174,7 @@ def test_options_mean_the_same(
     speller: Path, exported: Path, dictionary: list[Example], options: dict[str, Any]
 ) -> None:
     words = [example.source for example in dictionary if len(example.source) < 10][:40]
-    assert num_identical(speller, words, outputs_of_both(speller, exported, words, **options)) == 40
+    assert num_identical(outputs_of_both(speller, exported, words, **options)) == 40
 
 
 def test_empty_and_too_long_lines(exported: Path, speller: Path) -> None:

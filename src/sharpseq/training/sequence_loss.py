@@ -45,6 +45,9 @@ class SequenceLossTrainer(Trainer):
         self.window = Window(0, 0)
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False
+        if not hasattr(Trainer, "loss_is_scaled_for_ga"):
+            # transformers before 5.19 must see a loss function to believe that the loss is not to be divided again.
+            self.compute_loss_func = self.compute_loss
         self.add_callback(StepClock(self.statistics))
 
     # What a subclass knows of its batches
