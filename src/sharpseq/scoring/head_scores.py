@@ -143,7 +143,8 @@ class _HeadScores(torch.autograd.Function):
         grad_chosen, grad_mean, _ = grads
         if expectation is not None:
             slope = ctx.logit_map.scale / ctx.temperature
-            mean_weight = weight.mean(0, dtype=normalizer.dtype)
+            sums = [weight[tile].sum(0, dtype=normalizer.dtype) for tile in _tiles(hidden, weight)]
+            mean_weight = torch.stack(sums).sum(0) / len(weight)
             toward = grad_chosen[:, None] * weight[labels] + grad_mean[:, None] * mean_weight
             grad_hidden = slope * (toward - (grad_chosen + grad_mean)[:, None] * expectation)
             return grad_hidden.to(hidden.dtype), *[None] * 6

@@ -281,6 +281,8 @@ class _Run:
     def _save_stage(self, stage: Stage, trainer: SequenceTrainer) -> None:
         # The checkpoints go away below: nobody may still be reading the best of them.
         trainer.accelerator.wait_for_everyone()
+        is_split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_split else None
         if not trainer.is_world_process_zero():
             trainer.accelerator.wait_for_everyone()
             return
@@ -290,7 +292,7 @@ class _Run:
             model.load_state_dict(average_weights(folders), strict=False)
             self.say(f"stage {stage.name}: mean of the last {len(folders)} checkpoints")
         with whole_folder(self.folder.stage_model(stage.name)) as folder:
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=weights)
             self.tokenizer.save_pretrained(folder)
         for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
