@@ -3,6 +3,8 @@ import logging
 import pytest
 import torch
 import transformers
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn import functional as F
 
 from sharpseq.scoring import output_heads, score_model
@@ -216,3 +218,17 @@ def test_bf16_autocast_is_followed():
         scores = score_model(model, batch)
     assert scores.log_prob.dtype == torch.float32
     torch.testing.assert_close(scores.log_prob, score_model(model, batch).log_prob, rtol=0.02, atol=0.05)
+
+
+def test_an_output_embedding_that_is_split_over_devices_is_refused():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = build("llama")
+        mesh = init_device_mesh("cpu", (1,))
+        model.lm_head.weight = torch.nn.Parameter(distribute_tensor(model.lm_head.weight.detach(), mesh, [Shard(0)]))
+        with pytest.raises(
+            ValueError, match=r"split over devices \(tensor parallelism\).*use data parallelism or FSDP"
+        ):
+            score_model(model, make_batch(model))
+    finally:
+        torch.distributed.destroy_process_group()
