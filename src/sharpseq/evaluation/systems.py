@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sharpseq.data import Example
 from sharpseq.evaluation.metrics import MetricSpec
 from sharpseq.evaluation.results import EvaluationResult, evaluate_outputs
 from sharpseq.evaluation.speed import SpeedResult, measure_latency
+
+if TYPE_CHECKING:
+    from sharpseq.data import Example
 
 TIMED_BATCH_SIZES = (1, 32)
 
