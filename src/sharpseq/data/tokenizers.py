@@ -124,7 +124,8 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, pad_with_end: bool =
     if is_missing_path(os.fspath(name_or_path)):
         raise UserError(f"{name_or_path}: no such folder; check the path of the tokenizer")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(os.fspath(name_or_path))
+        # Without the explicit False, transformers would ask on standard input, where the source lines come from.
+        tokenizer = AutoTokenizer.from_pretrained(os.fspath(name_or_path), trust_remote_code=False)
     except Exception as error:
         # A broken folder fails with whatever the parser of the day raises: KeyError, JSONDecodeError, bare Exception.
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -133,8 +134,6 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, pad_with_end: bool =
             "check the name, or save it again with `tokenizer.save_pretrained`"
         ) from error
     if tokenizer.pad_token_id is None and pad_with_end:
-        tokenizer.pad_token = tokenizer.eos_token
-    if pad_with_end and tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise UserError(
