@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import load_file
 from tiny_recipe import write_recipe
 
-from sharpseq import SequenceGenerator, load_recipe, run_recipe
+from sharpseq import SequenceGenerator, UserError, load_recipe, run_recipe
 from sharpseq.evaluation import EvaluationResult
 from sharpseq.models import MODELS
+from sharpseq.training.run_folder import RunFolder
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -63,3 +64,14 @@ def test_averaging_ends_a_stage_with_the_mean_of_its_last_checkpoints(
     recipe = load_recipe(write_recipe(tmp_path), overrides=["stages.0.average_checkpoints=3"])
     run_recipe(recipe, tmp_path / "run", say=lambda line: None)
     assert averaged == [["checkpoint-4", "checkpoint-8", "checkpoint-12"]]
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path), overrides=["stages.0.training.max_steps=1"])
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(recipe)
+    with folder.held(), pytest.raises(UserError, match="is being worked on by another"):
+        run_recipe(recipe, folder.path, say=lambda line: None)
+    assert not folder.tokenizer.exists()
+    with folder.held():
+        pass

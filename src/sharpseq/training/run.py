@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -91,8 +92,10 @@ def run_recipe(recipe: Recipe, folder: str | Path | None = None, *, say: Say = p
     processes = PartialState(cpu=not torch.accelerator.is_available())
     run = _Run(recipe, RunFolder(Path(folder) if folder else Path("runs") / recipe.name), processes, say)
     run.check_before_work()
-    run.train()
-    return run.conclude() if processes.is_main_process else None
+    run.claim()
+    with run.folder.held() if processes.is_main_process else nullcontext():
+        run.train()
+        return run.conclude() if processes.is_main_process else None
 
 
 @dataclass
@@ -114,12 +117,15 @@ class _Run:
         if self.processes.is_main_process:
             self.speak(line)
 
-    def train(self) -> None:
-        """Train the stages that are not done."""
+    def claim(self) -> None:
+        """Make the folder this run's."""
         with self.processes.main_process_first():
             if self.folder.claim(self.recipe):
                 is_trained = self.folder.model.exists()
                 self.say(f"{self.folder.path} is trained already" if is_trained else f"resuming {self.folder.path}")
+
+    def train(self) -> None:
+        """Train the stages that are not done."""
         self._make_tokenizer()
         for stage in self.recipe.stages:
             self._train(stage)

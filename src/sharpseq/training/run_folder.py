@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,9 @@ from sharpseq.errors import UserError
 from sharpseq.models.adapters import CONVERTED
 from sharpseq.recipe import Recipe, dump_recipe
 from sharpseq.recipe.yaml_text import read_yaml
+
+if sys.platform != "win32":
+    import fcntl
 
 
 class RunFolder:
@@ -66,6 +71,36 @@ class RunFolder:
                 f"{self.path} cannot be written: {error.strerror}; choose another folder with --run"
             ) from error
         return False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of the folder, which exists by now, for as long as this one works in it.
+
+        The system lets go of it when the process ends, however it ends. Where it cannot lock, nothing is kept out.
+
+        Raises:
+            UserError: If another process works in it.
+        """
+        if sys.platform == "win32":
+            yield
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            self._lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{self.path} is being worked on by another `sharpseq train`; wait for it, or choose another folder "
+                "with --run"
+            ) from None
+        except OSError:
+            pass  # some network file systems cannot lock
 
     def _files(self) -> set[str]:
         # A recipe that a kill left half-written is nothing.
