@@ -75,3 +75,6 @@ if __name__ == "__main__":
         rank = run.args.process_index
         (output / f"{number}.{rank}.json").write_text(json.dumps(record(run)))
         torch.save(run.model.state_dict(), output / f"{number}.{rank}.pt")
+    # Threads that still talk when Python ends bring the process down.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

@@ -113,3 +113,6 @@ def checkpoints(output: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     one_process_each(Path(sys.argv[1]))
+    # Threads that still talk when Python ends bring the process down.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

@@ -47,6 +47,7 @@ def train(
     from sharpseq.training import run_recipe
 
     result = run_recipe(loaded, folder, say=_say)
+    _leave_the_others()
     if result is None:  # a worker process of a distributed run
         return
 
@@ -60,6 +61,14 @@ def train(
     typer.echo(f"report: {result.report}")
     typer.echo(f"model:  {result.model}")
     typer.echo(f"try:    echo {shlex.quote(result.example)} | sharpseq generate {shlex.quote(str(result.folder))}")
+
+
+def _leave_the_others() -> None:
+    """End the connections to other processes: threads that still talk when Python ends bring the process down."""
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _say(line: str) -> None:
