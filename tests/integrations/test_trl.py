@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_language_model import dataset, loss_by_definition, rows, tiny_llama, tiny_tokenizer
+from tiny_language_model import SETTINGS, dataset, loss_by_definition, rows, tiny_llama, tiny_tokenizer
 
 from sharpseq import UserError, convex_composition, exponential, maximum_likelihood, power
 from sharpseq.objectives import Annealed, annealed
@@ -38,21 +38,12 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 def config(folder: Path, **settings: Any) -> SharpSFTConfig:
     return SharpSFTConfig(
         **{
+            **SETTINGS,
             "output_dir": str(folder),
             "k": K,
             "max_steps": 1,
-            "learning_rate": 0.1,
-            "lr_scheduler_type": "constant",
-            "optim": "sgd",
             "max_grad_norm": 0.0,
             "per_device_train_batch_size": 8,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": "none",
-            "disable_tqdm": True,
-            "bf16": False,
-            "gradient_checkpointing": False,
-            "use_cpu": True,
             **settings,
         }
     )

@@ -21,6 +21,19 @@ CHAT_TEMPLATE = (
     "{{ message['content'] }} <eos>{% endgeneration %} {% else %}<user> {{ message['content'] }} {% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"
 )
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 0.1,
+    "lr_scheduler_type": "constant",
+    "optim": "sgd",
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "use_cpu": True,
+}
+"""Arguments of a training whose every update can be computed by hand."""
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

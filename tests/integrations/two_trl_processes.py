@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_language_model import dataset, tiny_llama, tiny_tokenizer
+from tiny_language_model import SETTINGS, dataset, tiny_llama, tiny_tokenizer
 from transformers import set_seed
 
 from sharpseq.integrations.trl import SharpSFTConfig, SharpSFTTrainer
@@ -30,21 +30,12 @@ def case_trainer(folder: Path, name: str, **settings: Any) -> SharpSFTTrainer:
     """Return the trainer of a case: 24 rows, in batches of two."""
     set_seed(0)
     arguments = {
+        **SETTINGS,
         "output_dir": str(folder),
         "k": 0.5,
         "max_steps": 3,
-        "learning_rate": 0.1,
-        "lr_scheduler_type": "constant",
-        "optim": "sgd",
         "per_device_train_batch_size": 2,
         "per_device_eval_batch_size": 2,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "use_cpu": True,
         **CASES[name],
         **settings,
     }

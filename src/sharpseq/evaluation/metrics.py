@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
+from sharpseq.errors import UserError, nearest
 from sharpseq.evaluation.error_rates import phoneme_error_rate, word_error_rate
 from sharpseq.evaluation.exact_match import exact_match
 from sharpseq.evaluation.length_ratio import length_ratio
@@ -144,3 +145,17 @@ def measure(metric: str | MetricSpec, hypotheses: Sequence[str], references: Seq
         higher_is_better=spec.higher_is_better,
     )
     return Measurement(result, statistics, made.aggregate)
+
+
+def check_metric(name: str) -> None:
+    """Check that there is a metric of this name, and that what it needs is installed.
+
+    Raises:
+        UserError: If not; the message names the nearest metric, or the command that installs what is missing.
+    """
+    if name not in METRICS:
+        raise UserError(f"metric `{name}` is unknown; {nearest(name, METRICS)}")
+    try:
+        METRICS[name].factory()
+    except ImportError as error:
+        raise UserError(f"metric `{name}`: {error}") from error

@@ -6,7 +6,6 @@ Whoever claims that a one-pass model is fast compares it with this.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from sharpseq.data import encode_sources, load_tokenizer
 from sharpseq.errors import UserError
 from sharpseq.generation import Generation, load_model, max_source_length
 from sharpseq.generation import model_folder as find_model
+from sharpseq.integrations.new_folder import new_folder
 from sharpseq.models.adapters import is_adapter_folder
 
 QUANTIZATIONS = (
@@ -72,24 +72,18 @@ def export_ctranslate2(model_folder: str | Path, output_folder: str | Path, *, q
         raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)}; got {quantization!r}")
     ctranslate2 = _ctranslate2()
     source, output = find_model(model_folder), Path(output_folder)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} is not empty; choose another folder or delete it")
-    if is_adapter_folder(Path(source)):
-        raise UserError(
-            f"{source} is an adapter; merge it first with `sharpseq export {source} FOLDER --to hugging_face`"
-        )
-    loaded, tokenizer = load_model(source), load_tokenizer(source)
-    _check_convertible(loaded, tokenizer, where=source)
-    partial = output.with_name(output.name + ".partial")
-    try:
+    with new_folder(output) as partial:
+        if is_adapter_folder(Path(source)):
+            raise UserError(
+                f"{source} is an adapter; merge it first with `sharpseq export {source} FOLDER --to hugging_face`"
+            )
+        loaded, tokenizer = load_model(source), load_tokenizer(source)
+        _check_convertible(loaded, tokenizer, where=source)
         ctranslate2.converters.TransformersConverter(source).convert(
             str(partial), quantization=quantization, force=True
         )
         tokenizer.save_pretrained(partial)
         (partial / _MANIFEST).write_text(json.dumps(_manifest(loaded, tokenizer), indent=1), encoding="utf-8")
-        partial.replace(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return output
 
 

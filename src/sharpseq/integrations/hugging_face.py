@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from sharpseq.data import load_tokenizer
-from sharpseq.errors import UserError
 from sharpseq.generation import load_model, model_folder
+from sharpseq.integrations.new_folder import new_folder
 from sharpseq.models.pretrained import is_causal
 
 
@@ -29,16 +28,10 @@ def export_hugging_face(model: str | Path, output_folder: str | Path) -> Path:
         PosixPath('merged')
     """
     output = Path(output_folder)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} is not empty; choose another folder or delete it")
-    source = model_folder(model)
-    loaded = load_model(source, merge=True)
-    tokenizer = load_tokenizer(source, pad_with_end=is_causal(loaded.config))
-    partial = output.with_name(output.name + ".partial")
-    try:
+    with new_folder(output) as partial:
+        source = model_folder(model)
+        loaded = load_model(source, merge=True)
+        tokenizer = load_tokenizer(source, pad_with_end=is_causal(loaded.config))
         loaded.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        partial.replace(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return output

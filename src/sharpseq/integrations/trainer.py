@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
 from sharpseq.errors import UserError
+from sharpseq.models.adapters import without_wrapper
 from sharpseq.objectives import Annealed, Objective
 from sharpseq.scoring import IGNORED, scores_from_logits
 
@@ -61,8 +62,7 @@ def compute_loss_func(objective: Objective, *, model: PreTrainedModel) -> LossFu
             "`objective` changes during training, but `compute_loss_func` is not told the step: use one that does not, "
             "or SequenceTrainer"
         )
-    given: Any = model
-    unwrapped = given.get_base_model() if hasattr(given, "get_base_model") else given
+    unwrapped = without_wrapper(model)
     is_shifted = not unwrapped.config.is_encoder_decoder
     # How `Trainer` decides whether the first label of a row counts among ``num_items_in_batch``.
     counts_first = is_shifted and LOSS_MAPPING.get(str(getattr(unwrapped, "loss_type", None))) is not ForCausalLMLoss

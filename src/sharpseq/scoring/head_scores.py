@@ -54,6 +54,7 @@ def head_scores(
     bias: Tensor | None = None,
     logit_map: LogitMap = _IDENTITY,
     temperature: float = 1.0,
+    uniform: bool = False,
     entropy: bool = False,
 ) -> HeadScores:
     r"""Score one label a row without ever holding the logits (N, V).
@@ -70,11 +71,12 @@ def head_scores(
         bias: Output bias, shape (V,).
         logit_map: Applied to the head's outputs.
         temperature: Divides the logits afterwards.
+        uniform: Also compute the mean over the vocabulary.
         entropy: Also compute the entropy.
 
     Returns:
         In float32 (float64 for float64 inputs): log p(label); the mean over the vocabulary of log p(v); and the
-        entropy, without gradient, zeros unless asked for.
+        entropy, without gradient. What is not asked for is zeros.
 
     Example:
         >>> scores = head_scores(torch.zeros(1, 4), torch.zeros(3, 4), torch.tensor([2]), entropy=True)
@@ -82,7 +84,7 @@ def head_scores(
         (tensor([-1.0986]), tensor([1.0986]))
     """
     hidden, weight, bias = _autocast(hidden, weight, bias)
-    log_prob, mean, spread = _HeadScores.apply(hidden, weight, bias, labels, logit_map, temperature, entropy)
+    log_prob, mean, spread = _HeadScores.apply(hidden, weight, bias, labels, logit_map, temperature, uniform, entropy)
     return HeadScores(log_prob, mean, spread)
 
 
@@ -102,6 +104,7 @@ class _HeadScores(torch.autograd.Function):
         labels: Tensor,
         logit_map: LogitMap,
         temperature: float,
+        uniform: bool,
         entropy: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
@@ -115,7 +118,8 @@ class _HeadScores(torch.autograd.Function):
             logits = _logits(hidden, weight, bias, tile, logit_map, temperature, dtype)
             place, hit = _places(labels, tile)
             chosen += torch.where(hit, logits.gather(1, place[:, None])[:, 0], 0)
-            logit_sum += logits.sum(1)
+            if uniform:
+                logit_sum += logits.sum(1)
             former = largest
             largest = torch.maximum(former, logits.amax(1))
             decay = (former - largest).exp_()
@@ -131,10 +135,11 @@ class _HeadScores(torch.autograd.Function):
         if expectation is not None:
             expectation /= total[:, None]
         ctx.save_for_backward(hidden, weight, bias, labels, normalizer, expectation)
-        ctx.logit_map, ctx.temperature = logit_map, temperature
+        ctx.logit_map, ctx.temperature, ctx.uniform = logit_map, temperature, uniform
         spread = normalizer - weighted_sum / total if entropy else weighted_sum
         ctx.mark_non_differentiable(spread)
-        return chosen - normalizer, logit_sum / len(weight) - normalizer, spread
+        mean = logit_sum / len(weight) - normalizer if uniform else logit_sum
+        return chosen - normalizer, mean, spread
 
     @staticmethod
     @once_differentiable
@@ -143,20 +148,23 @@ class _HeadScores(torch.autograd.Function):
         grad_chosen, grad_mean, _ = grads
         if expectation is not None:
             slope = ctx.logit_map.scale / ctx.temperature
-            sums = [weight[tile].sum(0, dtype=normalizer.dtype) for tile in _tiles(hidden, weight)]
-            mean_weight = torch.stack(sums).sum(0) / len(weight)
-            toward = grad_chosen[:, None] * weight[labels] + grad_mean[:, None] * mean_weight
-            grad_hidden = slope * (toward - (grad_chosen + grad_mean)[:, None] * expectation)
-            return grad_hidden.to(hidden.dtype), *[None] * 6
+            grad_hidden = grad_chosen[:, None] * (weight[labels] - expectation)
+            if ctx.uniform:
+                sums = [weight[tile].sum(0, dtype=normalizer.dtype) for tile in _tiles(hidden, weight)]
+                mean_weight = torch.stack(sums).sum(0) / len(weight)
+                grad_hidden += grad_mean[:, None] * (mean_weight - expectation)
+            return (slope * grad_hidden).to(hidden.dtype), *[None] * 7
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.zeros_like(hidden, dtype=normalizer.dtype) if needs_hidden else None
         grad_weight = torch.empty_like(weight) if needs_weight else None
         grad_bias = torch.empty_like(bias) if needs_bias else None
-        to_all, to_mean = -(grad_chosen + grad_mean)[:, None], grad_mean[:, None] / len(weight)
+        to_all = -(grad_chosen + grad_mean if ctx.uniform else grad_chosen)[:, None]
         for tile in _tiles(hidden, weight):
             logits = _logits(hidden, weight, bias, tile, ctx.logit_map, ctx.temperature, normalizer.dtype)
             slope = ctx.logit_map.slope(logits * ctx.temperature) / ctx.temperature
-            grad = logits.sub_(normalizer[:, None]).exp_().mul_(to_all).add_(to_mean)
+            grad = logits.sub_(normalizer[:, None]).exp_().mul_(to_all)
+            if ctx.uniform:
+                grad += grad_mean[:, None] / len(weight)
             place, hit = _places(labels, tile)
             grad.scatter_add_(1, place[:, None], torch.where(hit, grad_chosen, 0)[:, None])
             grad = grad.mul_(slope).to(weight.dtype)
@@ -166,7 +174,7 @@ class _HeadScores(torch.autograd.Function):
                 torch.mm(grad.T, hidden, out=grad_weight[tile])
             if grad_bias is not None:
                 grad_bias[tile] = grad.sum(0)
-        return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, grad_bias, *[None] * 4
+        return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, grad_bias, *[None] * 5
 
 
 def _tiles(hidden: Tensor, weight: Tensor) -> Iterator[slice]:

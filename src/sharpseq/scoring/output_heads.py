@@ -184,7 +184,15 @@ def _score(
         bias: Tensor | None = head.bias
         if extra_bias is not None:
             bias = extra_bias if bias is None else bias + extra_bias
-        tokens = head_scores(rows, head.weight, targets, bias=bias, logit_map=logit_map, entropy=request.entropy)
+        tokens = head_scores(
+            rows,
+            head.weight,
+            targets,
+            bias=bias,
+            logit_map=logit_map,
+            uniform=request.uniform,
+            entropy=request.entropy,
+        )
     else:
 
         def logits_of(chunk: Tensor) -> Tensor:

@@ -65,6 +65,7 @@ def sequence_scores(
         bias=bias,
         logit_map=LogitMap(scale, softcap),
         temperature=temperature,
+        uniform=uniform,
         entropy=entropy,
     )
     return sum_tokens(

@@ -15,7 +15,7 @@ from sharpseq import data
 from sharpseq.data import Example, LengthFilter, StreamingBatches
 from sharpseq.decoding import DECODERS
 from sharpseq.errors import UserError, nearest
-from sharpseq.evaluation import METRICS
+from sharpseq.evaluation import METRICS, check_metric
 from sharpseq.generation import check_decoder
 from sharpseq.models import MODELS
 from sharpseq.objectives import Objective, annealed, convex_composition, exponential, maximum_likelihood, power
@@ -245,9 +245,7 @@ def check_metrics(recipe: Recipe) -> None:
     if recipe.validation.metric is not None:
         named.append((recipe.validation.metric, ("validation", "metric")))
     for metric, path in named:
-        if metric not in METRICS:
-            raise UserError(f"{recipe.place_of(*path)}: metric `{metric}` is unknown; {nearest(metric, METRICS)}")
         try:
-            METRICS[metric].factory()
-        except ImportError as error:
-            raise UserError(f"{recipe.place_of(*path)}: metric `{metric}`: {error}") from error
+            check_metric(metric)
+        except UserError as error:
+            raise UserError(f"{recipe.place_of(*path)}: {error}") from error

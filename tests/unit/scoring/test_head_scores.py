@@ -51,6 +51,7 @@ def test_values_and_gradients_are_those_of_the_definition(options, frozen):
         second[3],
         bias=second[2],
         temperature=options.get("temperature", 1.0),
+        uniform=True,
         entropy=True,
         **mapped,
     )
