@@ -22,7 +22,7 @@ from sharpseq.decoding import DECODERS
 from sharpseq.evaluation import METRICS
 from sharpseq.models import MODELS
 from sharpseq.objectives import OBJECTIVES
-from sharpseq.recipe import corpora, parse_recipe, schema, shipped_recipes
+from sharpseq.recipe import corpora, parse_recipe, schema, shipped_recipes, stages
 from sharpseq.training import SequenceTrainingArguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -181,13 +181,22 @@ SECTIONS: Mapping[str, tuple[type[schema.Section], ...]] = {
     "`type: pronouncing_dictionary`": (corpora.PronouncingDictionary,),
     "`limits`": (schema.Limits,),
     "`tokenizer`": (schema.Tokenizer,),
-    "`model`": (schema.TransformerSizes, schema.Autoregressive, schema.VanillaNat, schema.Cmlm, schema.Ctc),
+    "`model`": (
+        schema.TransformerSizes,
+        schema.Autoregressive,
+        schema.VanillaNat,
+        schema.Cmlm,
+        schema.Ctc,
+        schema.LatentNat,
+    ),
     "A pretrained model": (schema.Pretrained,),
     "`lora`": (schema.Lora,),
     "`prompt`": (schema.Prompt,),
-    "`stages`": (schema.Stage,),
-    "`objective` with `name: maximum_likelihood`": (schema.MaximumLikelihood,),
-    "`objective` with `name: convex_composition`": (schema.ConvexComposition,),
+    "`stages`": (stages.Stage,),
+    "`objective` with `name: maximum_likelihood`": (stages.MaximumLikelihood,),
+    "`objective` with `name: convex_composition`": (stages.ConvexComposition,),
+    "`objective` with `name: gradient_matching`": (stages.GradientMatching,),
+    "`refiner`": (stages.Refiner,),
     "`validation`": (schema.Validation,),
     "`evaluation`": (schema.Evaluation,),
 }

@@ -23,7 +23,7 @@ from sharpseq.data import (
     prompt_of,
 )
 from sharpseq.data.hub_names import is_missing_path
-from sharpseq.decoding import DECODERS, Rescorer
+from sharpseq.decoding import DECODERS, Rescorer, autoregressive_rescorer
 from sharpseq.errors import UserError, nearest
 from sharpseq.models import MODELS, OnePassModel
 from sharpseq.models.adapters import is_adapter_folder, load_adapter, merged, without_wrapper
@@ -207,6 +207,26 @@ class SequenceGenerator:
         ids = torch.tensor([source + [pad] * (width - len(source)) for source in sources])
         mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in sources])
         return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device)}
+
+
+def load_rescorer(name_or_path: str | Path, *, tokenizer: PreTrainedTokenizerBase) -> Rescorer:
+    """Load an autoregressive model that chooses between the candidates of another one.
+
+    Args:
+        name_or_path: A model folder, a run folder with a finished model in it, or a name of the hub.
+        tokenizer: The tokenizer of the model that writes the candidates.
+
+    Raises:
+        UserError: If there is no model, or it is broken.
+        ValueError: If it is no encoder-decoder that writes token by token, or its vocabulary is another.
+    """
+    teacher = SequenceGenerator.from_pretrained(name_or_path)
+    if family_of(teacher.model) != "autoregressive":
+        raise ValueError("only an autoregressive model can rescore; give one")
+    if teacher.tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise ValueError("it has another vocabulary; give one trained with the same tokenizer")
+    model: Any = teacher.model
+    return autoregressive_rescorer(model)
 
 
 def sources_of(examples: Iterable[Example]) -> list[str | Example]:

@@ -39,7 +39,9 @@ def shrunk(content: dict[str, Any], folder: Path) -> Recipe:
         content["model"]["pretrained"] = str(write_llama(folder / "llama", max_position_embeddings=256))
     else:
         content["model"] |= SIZES
-    if content["tokenizer"] and content["tokenizer"]["vocab_size"]:
+    if content["tokenizer"] and content["tokenizer"]["name"]:
+        content["tokenizer"] = {"kind": "bpe", "vocab_size": 60}
+    elif content["tokenizer"] and content["tokenizer"]["vocab_size"]:
         content["tokenizer"]["vocab_size"] = 60
     first, *others = content["stages"]
     content["stages"] = [first | {"evaluate": False}, others[-1]]
@@ -50,8 +52,12 @@ def shrunk(content: dict[str, Any], folder: Path) -> Recipe:
             stage["training"]["eval_steps"] = 2
     content["validation"]["num_examples"] = 4
     decodings = content["evaluation"]["decodings"]
-    name = list(decodings)[-1]
-    content["evaluation"] |= {"decodings": {name: decodings[name]}, "latency_sentences": 1}
+    # A search needs a teacher, whose recipe is another one.
+    names = [name for name in content["stages"][-1]["decodings"] or decodings if not name.startswith("search")]
+    decoding = {names[-1]: decodings[names[-1]]}
+    content["evaluation"] |= {"decodings": decoding, "latency_sentences": 1, "rescorer": None}
+    for stage in content["stages"]:
+        stage["decodings"] = None
     return Recipe(**content)
 
 

@@ -1,8 +1,9 @@
 """The command line: one small module per command, nothing but argument handling.
 
 A command is a function with typer annotations, named like the command, in a module of this folder. Adding one takes
-its module, one import and one row in ``COMMANDS`` here. At their top, modules here import only the standard library,
-typer, rich and ``sharpseq.errors``; a command's function imports what it needs itself, so that ``--help`` stays fast.
+its module, one import and one row in ``COMMANDS`` here; a group of commands is a ``typer.Typer`` of its own. At their
+top, modules here import only the standard library, typer, rich and ``sharpseq.errors``; a command's function imports
+what it needs itself, so that ``--help`` stays fast.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sharpseq.cli import compare, distill, evaluate, export, generate, info, tables, train
+from sharpseq.cli import compare, distill, evaluate, export, generate, info, latent, tables, train
 from sharpseq.cli.failures import OneLineFailures
 
 __all__ = ["app", "main"]
@@ -62,6 +63,7 @@ def _sharpseq(
 
 for _command in COMMANDS:
     app.command()(_command)
+app.add_typer(latent.app)
 
 
 def main() -> None:

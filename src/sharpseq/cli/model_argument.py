@@ -46,20 +46,17 @@ def load_generator(
 
 
 def _with_rescorer(generator: SequenceGenerator, name: str) -> SequenceGenerator:
-    from sharpseq.decoding import autoregressive_rescorer
-    from sharpseq.generation import SequenceGenerator, family_of
+    from sharpseq.generation import SequenceGenerator, load_rescorer
 
-    teacher = SequenceGenerator.from_pretrained(name)
-    if family_of(teacher.model) != "autoregressive":
-        raise UserError(f"--rescore-with {name}: only an autoregressive model can rescore; give one")
-    if teacher.tokenizer.get_vocab() != generator.tokenizer.get_vocab():
-        raise UserError(f"--rescore-with {name}: it has another vocabulary; give one trained with the same tokenizer")
-    model: Any = teacher.model
+    try:
+        rescorer = load_rescorer(name, tokenizer=generator.tokenizer)
+    except ValueError as error:
+        raise UserError(f"--rescore-with {name}: {error}") from error
     return SequenceGenerator(
         generator.model,
         generator.tokenizer,
         decoder=generator.decoder,
         options=generator.options,
-        rescorer=autoregressive_rescorer(model),
+        rescorer=rescorer,
         max_tokens=generator.max_tokens,
     )

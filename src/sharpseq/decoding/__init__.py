@@ -11,6 +11,9 @@ from sharpseq.decoding.argmax import argmax_decode
 from sharpseq.decoding.autoregressive import autoregressive_decode
 from sharpseq.decoding.ctc_best_path import ctc_best_path_decode
 from sharpseq.decoding.ctc_prefix_beam import ctc_prefix_beam_search_decode
+from sharpseq.decoding.delta_inference import delta_inference_decode
+from sharpseq.decoding.latent_refinement import latent_refinement_decode
+from sharpseq.decoding.latent_search import latent_search_decode
 from sharpseq.decoding.lengths import length_candidates
 from sharpseq.decoding.mask_predict import mask_predict_decode
 from sharpseq.decoding.output import DecodeOutput
@@ -19,6 +22,7 @@ from sharpseq.decoding.protocols import (
     Batch,
     CtcModel,
     EncoderOutput,
+    LatentModel,
     ParallelModel,
     Rescorer,
 )
@@ -32,6 +36,7 @@ __all__ = [
     "DecodeOutput",
     "DecoderSpec",
     "EncoderOutput",
+    "LatentModel",
     "ParallelModel",
     "Rescorer",
     "argmax_decode",
@@ -39,6 +44,9 @@ __all__ = [
     "autoregressive_rescorer",
     "ctc_best_path_decode",
     "ctc_prefix_beam_search_decode",
+    "delta_inference_decode",
+    "latent_refinement_decode",
+    "latent_search_decode",
     "length_candidates",
     "mask_predict_decode",
 ]
@@ -55,7 +63,7 @@ class DecoderSpec:
         decode: The function, called as ``decode(model, batch, **options)``.
         description: What it does, in one line.
         reference: Author and year.
-        model_kinds: The kinds of model it fits: "autoregressive", "parallel" or "ctc".
+        model_kinds: The kinds of model it fits: "autoregressive", "parallel", "ctc" or "latent".
     """
 
     decode: Callable[..., DecodeOutput]
@@ -109,6 +117,24 @@ DECODERS: Mapping[str, DecoderSpec] = MappingProxyType(
             "the output with the highest sum over alignments, in one pass and a beam search",
             "Graves et al. 2006; Hannun et al. 2014",
             ("ctc",),
+        ),
+        "delta_inference": DecoderSpec(
+            delta_inference_decode,
+            "translation and latent in turn, each the best for the other, from the mean of the prior",
+            "Shu et al. 2020",
+            ("latent",),
+        ),
+        "latent_refinement": DecoderSpec(
+            latent_refinement_decode,
+            "steps along a learned gradient of the latent, and one argmax at the end",
+            "Lee et al. 2020",
+            ("latent",),
+        ),
+        "latent_search": DecoderSpec(
+            latent_search_decode,
+            "several lengths and samples of the latent, refined side by side; an autoregressive model chooses",
+            "Lee et al. 2020",
+            ("latent",),
         ),
     }
 )

@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeAlias
 
 from torch import Tensor
 
+from sharpseq.scoring import DiagonalGaussian
+
 Batch: TypeAlias = Mapping[str, Tensor]
 """What every decoder reads of a batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S), 1 = keep."""
 
@@ -112,6 +114,63 @@ class ParallelModel(Protocol):
         self, encoder_output: EncoderOutput, lengths: Tensor, /, *, decoder_input_ids: Tensor | None = None
     ) -> Tensor:
         """Return logits (B, T, V), T the longest of ``lengths`` (B,); None = every target token is masked."""
+        ...
+
+
+class RefinedLatent(Protocol):
+    """What a refinement network says of a latent."""
+
+    @property
+    def gradient(self) -> Tensor:
+        """The estimated gradient of the energy, (B, T, D); a step goes against it."""
+        ...
+
+    @property
+    def energy(self) -> Tensor | None:
+        """The energy, (B,); None for a network that estimates the gradient alone."""
+        ...
+
+
+class LatentConfiguration(OnePassConfiguration, Protocol):
+    """What decoders of latent-variable models ask a configuration for."""
+
+    @property
+    def latent_size(self) -> int:
+        """Numbers of the latent at each target position."""
+        ...
+
+
+class LatentModel(Protocol):
+    """A model that writes all target tokens at once, given a continuous latent at each position."""
+
+    @property
+    def config(self) -> LatentConfiguration:
+        """The model's configuration."""
+        ...
+
+    @property
+    def refiner(self) -> Callable[..., RefinedLatent] | None:
+        """The refinement network, called as (latent (B, T, D), lengths (B,), encoder output); None without one."""
+        ...
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+        """Encode sources (B, S)."""
+        ...
+
+    def predict_length_log_probs(self, encoder_output: EncoderOutput, /) -> tuple[Tensor, Tensor]:
+        """Return the target length that each class stands for, (B, C) int, and its log-probability in nats, (B, C)."""
+        ...
+
+    def prior(self, encoder_output: EncoderOutput, lengths: Tensor, /) -> DiagonalGaussian:
+        """Return p(z|x), (B, T, D), T the longest of ``lengths`` (B,)."""
+        ...
+
+    def posterior(self, encoder_output: EncoderOutput, target_ids: Tensor, lengths: Tensor, /) -> DiagonalGaussian:
+        """Return q(z|x, y), (B, T, D), for targets (B, T)."""
+        ...
+
+    def decode_latent(self, encoder_output: EncoderOutput, latent: Tensor, lengths: Tensor, /) -> Tensor:
+        """Return logits (B, T, V) of p(y|z, x) for a latent (B, T, D)."""
         ...
 
 

@@ -74,26 +74,48 @@ def most_probable_tokens(logits: Tensor, *, forbidden: tuple[int, ...] = ()) -> 
         >>> choice.tokens, choice.log_probs.exp()
         (tensor([[1]]), tensor([[0.3333]]))
     """
-    vocab_size = logits.shape[-1]
-    # Ranges between forbidden ids instead of logits masked with −inf: nothing of size V is copied.
-    edges = [-1, *sorted(forbidden), vocab_size]
-    ranges = [(low + 1, high) for low, high in pairwise(edges) if low + 1 < high]
-    if not ranges:
-        raise ValueError(f"`forbidden` must leave at least one of {vocab_size} tokens; got {forbidden}")
+    ranges = _allowed_ranges(logits.shape[-1], forbidden)
     tokens, values, normalizers = [], [], []
     for block in logits.flatten(0, -2).split(_block_rows(logits)):
-        value, token = block[:, slice(*ranges[0])].max(-1)
-        token = token + ranges[0][0]
-        for low, high in ranges[1:]:
-            other_value, other_token = block[:, low:high].max(-1)
-            better = other_value > value
-            value, token = torch.where(better, other_value, value), torch.where(better, other_token + low, token)
+        value, token = _best(block, ranges)
         tokens.append(token)
         values.append(value)
         normalizers.append(log_normalizers(block))
     shape = logits.shape[:-1]
     normalizer = torch.cat(normalizers).view(shape)
     return TokenChoice(torch.cat(tokens).view(shape), torch.cat(values).view(shape) - normalizer, normalizer)
+
+
+def most_probable_ids(logits: Tensor, *, forbidden: tuple[int, ...] = ()) -> Tensor:
+    """Return the tokens of `most_probable_tokens` alone, (B, T), without the cost of their probabilities.
+
+    Example:
+        >>> most_probable_ids(torch.tensor([[[2.0, 1.0, 0.0]]]), forbidden=(0,))
+        tensor([[1]])
+    """
+    ranges = _allowed_ranges(logits.shape[-1], forbidden)
+    blocks = logits.flatten(0, -2).split(_block_rows(logits))
+    return torch.cat([_best(block, ranges)[1] for block in blocks]).view(logits.shape[:-1])
+
+
+def _allowed_ranges(vocab_size: int, forbidden: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return the ranges between forbidden ids: nothing of size V is copied, as it would be to mask logits with −inf."""
+    edges = [-1, *sorted(forbidden), vocab_size]
+    ranges = [(low + 1, high) for low, high in pairwise(edges) if low + 1 < high]
+    if not ranges:
+        raise ValueError(f"`forbidden` must leave at least one of {vocab_size} tokens; got {forbidden}")
+    return ranges
+
+
+def _best(block: Tensor, ranges: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Return the largest logit and its id, the smallest of equals, of each row."""
+    value, token = block[:, slice(*ranges[0])].max(-1)
+    token = token + ranges[0][0]
+    for low, high in ranges[1:]:
+        other_value, other_token = block[:, low:high].max(-1)
+        better = other_value > value
+        value, token = torch.where(better, other_value, value), torch.where(better, other_token + low, token)
+    return value, token
 
 
 def _block_rows(logits: Tensor) -> int:

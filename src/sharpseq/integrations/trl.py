@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput
 
 from sharpseq.objectives import Objective
-from sharpseq.recipe import schema
+from sharpseq.recipe import stages
 from sharpseq.training.arguments import REDUCTIONS
 from sharpseq.training.building import build_objective
 from sharpseq.training.sequence_loss import SequenceLossTrainer
@@ -163,7 +163,7 @@ class SharpSFTConfig(SFTConfig):
         _check_parallelism(self.parallelism_config)
 
 
-_OBJECTIVE: TypeAdapter[schema.Objective] = TypeAdapter(schema.Objective)
+_OBJECTIVE: TypeAdapter[stages.Objective] = TypeAdapter(stages.Objective)
 
 
 class SharpSFTTrainer(SequenceLossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL declares attributes as None

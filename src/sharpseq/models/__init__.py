@@ -12,6 +12,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from sharpseq.models.autoregressive import autoregressive_config, autoregressive_model
 from sharpseq.models.cmlm import Cmlm, CmlmConfig
 from sharpseq.models.ctc import Ctc, CtcConfig
+from sharpseq.models.latent_nat import LatentNat, LatentNatConfig
+from sharpseq.models.latent_refiner import LatentRefiner, LatentRefinerConfig
 from sharpseq.models.one_pass import OnePassConfig, OnePassModel
 from sharpseq.models.vanilla_nat import VanillaNat, VanillaNatConfig
 
@@ -21,6 +23,10 @@ __all__ = [
     "CmlmConfig",
     "Ctc",
     "CtcConfig",
+    "LatentNat",
+    "LatentNatConfig",
+    "LatentRefiner",
+    "LatentRefinerConfig",
     "ModelSpec",
     "OnePassConfig",
     "OnePassModel",
@@ -37,7 +43,7 @@ class ModelSpec:
 
     config: Callable[..., PreTrainedConfig]
     model: Callable[..., PreTrainedModel]
-    kind: Literal["autoregressive", "parallel", "ctc"]
+    kind: Literal["autoregressive", "parallel", "ctc", "latent"]
     default_decoder: str
     description: str
     reference: str
@@ -77,10 +83,24 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
             "one pass: twice as many frames as source tokens, blanks and repeats collapsed",
             "Saharia et al. 2020",
         ),
+        "latent_nat": ModelSpec(
+            LatentNatConfig,
+            LatentNat,
+            "latent",
+            LatentNat.default_decoder,
+            "a continuous latent at each target position, refined in a few steps, one argmax at the end",
+            "Shu et al. 2020; Lee et al. 2020",
+        ),
     }
 )
 
 # The Auto classes are transformers' own registry: registering here is what lets `from_pretrained` find these families.
-for _config, _model in ((VanillaNatConfig, VanillaNat), (CmlmConfig, Cmlm), (CtcConfig, Ctc)):
+for _config, _model in (
+    (VanillaNatConfig, VanillaNat),
+    (CmlmConfig, Cmlm),
+    (CtcConfig, Ctc),
+    (LatentNatConfig, LatentNat),
+    (LatentRefinerConfig, LatentRefiner),
+):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     AutoModel.register(_config, _model, exist_ok=True)

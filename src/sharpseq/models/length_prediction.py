@@ -68,4 +68,5 @@ class LengthPredictingModel(OnePassModel):
 
     def with_length_loss(self, scores: SequenceScores, encoded: EncoderOutput, lengths: Tensor) -> SequenceScores:
         """Return the scores with the regularizer ``length``, −log p(T|x) in nats, for target lengths (B,)."""
-        return replace(scores, regularizers={"length": self.length_predictor.loss(encoded, lengths)})
+        length_loss = {"length": self.length_predictor.loss(encoded, lengths)}
+        return replace(scores, regularizers=(scores.regularizers or {}) | length_loss)

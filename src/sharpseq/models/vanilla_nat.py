@@ -8,6 +8,7 @@ from torch import Tensor
 from sharpseq.decoding import EncoderOutput
 from sharpseq.models.length_prediction import LengthPredictingModel
 from sharpseq.models.one_pass import OnePassConfig
+from sharpseq.models.uniform_copy import uniform_copy
 from sharpseq.scoring import IGNORED, SequenceScores, sequence_scores
 
 
@@ -15,33 +16,6 @@ class VanillaNatConfig(OnePassConfig):
     """Configuration of `VanillaNat`; see `OnePassConfig`."""
 
     model_type = "sharpseq-vanilla-nat"
-
-
-def uniform_copy(states: Tensor, source_lengths: Tensor, target_lengths: Tensor) -> Tensor:
-    """Spread source states evenly over the target positions.
-
-    Target position t of T copies source position ⌊(t + ½)·S/T⌋.
-
-    Args:
-        states: Source states, shape (B, S, D).
-        source_lengths: Real source lengths, shape (B,).
-        target_lengths: Target lengths, at least 1, shape (B,).
-
-    Returns:
-        Copied states, shape (B, T, D) with T the longest target; what lies behind a target's end is arbitrary.
-
-    Example:
-        >>> uniform_copy(torch.tensor([[[1.0], [2.0]]]), torch.tensor([2]), torch.tensor([4]))[0, :, 0]
-        tensor([1., 1., 2., 2.])
-
-    References:
-        Gu et al. 2018, "Non-autoregressive neural machine translation", section 3.1.
-    """
-    positions = torch.arange(int(target_lengths.max()), device=states.device)
-    # Integer arithmetic, because rounding must not depend on the device.
-    source = (2 * positions[None, :] + 1) * source_lengths[:, None] // (2 * target_lengths[:, None])
-    source = torch.minimum(source, source_lengths[:, None] - 1)
-    return states.gather(1, source[:, :, None].expand(-1, -1, states.shape[2]))
 
 
 class VanillaNat(LengthPredictingModel):

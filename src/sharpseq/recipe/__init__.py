@@ -2,7 +2,8 @@
 
 from sharpseq.recipe.catalogue import RecipeEntry, find_recipe, shipped_recipes
 from sharpseq.recipe.loading import dump_recipe, load_recipe, parse_recipe
-from sharpseq.recipe.schema import Recipe, Stage
+from sharpseq.recipe.schema import Recipe
+from sharpseq.recipe.stages import Stage
 from sharpseq.recipe.yaml_text import read_value
 
 __all__ = [

@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from sharpseq.errors import nearest
 from sharpseq.recipe.corpora import Corpus
 from sharpseq.recipe.sections import MistakeAt, Section, check_name
+from sharpseq.recipe.stages import PRETRAINED, Stage
 from sharpseq.recipe.yaml_text import Places
 
 # Data
@@ -111,6 +112,15 @@ class Ctc(TransformerSizes):
     upsampling_factor: int = Field(2, ge=1)
 
 
+class LatentNat(TransformerSizes):
+    """One pass given a continuous latent at each target position."""
+
+    type: Literal["latent_nat"]
+    latent_size: int = Field(8, ge=1)
+    prior_layers: int | None = Field(None, ge=1)
+    posterior_layers: int | None = Field(None, ge=1)
+
+
 class Lora(Section):
     """Train low-rank adapters and leave the pretrained weights as they are."""
 
@@ -147,63 +157,12 @@ class Pretrained(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
-TrainedFamily = Autoregressive | VanillaNat | Cmlm | Ctc
+TrainedFamily = Autoregressive | VanillaNat | Cmlm | Ctc | LatentNat
 
 Model = Annotated[TrainedFamily | Pretrained, Field(discriminator="type")]
 
 
-# Stages
-
-PRETRAINED = "pretrained"
-"""What ``start_from`` calls the pretrained weights themselves."""
-
-
-class MaximumLikelihood(Section):
-    """−log p / T."""
-
-    name: Literal["maximum_likelihood"]
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-
-
-class ConvexComposition(Section):
-    """−f(log p / T); ``anneal_until`` moves k from 0 to its value over that share of the stage."""
-
-    name: Literal["convex_composition"]
-    transform: Literal["exponential", "power"] = "exponential"
-    k: float = Field(1.0, gt=0)
-    normalized: bool = False
-    anneal_until: float | None = Field(None, gt=0, le=1)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _fits_transform(self) -> ConvexComposition:
-        if self.transform == "power" and (self.k > 1 or self.normalized or self.anneal_until):
-            raise ValueError("`transform: power` needs k in (0, 1], and is neither normalized nor annealed")
-        if self.anneal_until and not self.normalized:
-            raise ValueError("`anneal_until` needs `normalized: true`, whose limit k → 0 is maximum likelihood")
-        return self
-
-
-Objective = Annotated[MaximumLikelihood | ConvexComposition, Field(discriminator="name")]
-
-
-class Stage(Section):
-    """One training: an objective, from the weights of an earlier stage or from fresh ones.
-
-    ``training`` takes any argument of `transformers.TrainingArguments` and of `SequenceTrainingArguments`.
-    """
-
-    name: str
-    start_from: str | None = None
-    objective: Objective
-    training: dict[str, Any] = Field({})
-    average_checkpoints: int = Field(0, ge=0)
-    evaluate: bool = True
-
-    @field_validator("name")
-    @classmethod
-    def _names_a_folder(cls, name: str) -> str:
-        return check_name(name)
+# The run
 
 
 class Validation(Section):
@@ -220,6 +179,7 @@ class Evaluation(Section):
     decodings: dict[str, dict[str, Any]] = Field({"default": {}})
     max_tokens: int = Field(4000, ge=1)
     latency_sentences: int = Field(100, ge=0)
+    rescorer: str | None = Field(None, min_length=1)
 
     @field_validator("decodings")
     @classmethod
@@ -290,6 +250,40 @@ class Recipe(Section):
             raise MistakeAt(f"`final` must name a stage; {nearest(self.final, seen)}", "final")
         return self
 
+    @model_validator(mode="after")
+    def _refiners_have_a_model(self) -> Recipe:
+        translation_model: dict[str, str] = {}
+        for position, stage in enumerate(self.stages):
+            start = self.start_of(stage)
+            if stage.refiner is not None and not isinstance(self.model, LatentNat):
+                message = f"`gradient_matching` needs `model.type: latent_nat`; got {self.model.type}"
+                raise MistakeAt(message, "stages", position, "objective", "name")
+            if stage.refiner is not None and start is None:
+                message = "`gradient_matching` refines a trained model; put the stage that trains it first"
+                raise MistakeAt(message, "stages", position, "objective", "name")
+            if stage.refiner is None and start is not None and translation_model[start] != start:
+                message = (
+                    f"`start_from` leads to {start!r}, whose refinement network fits no other weights; start from "
+                    f"{translation_model[start]!r}, which has the same without it"
+                )
+                raise MistakeAt(message, "stages", position, "start_from")
+            keeps_weights = stage.refiner is not None and start is not None
+            translation_model[stage.name] = translation_model[str(start)] if keeps_weights else stage.name
+        return self
+
+    @model_validator(mode="after")
+    def _stages_name_decodings(self) -> Recipe:
+        known = list(self.evaluation.decodings)
+        for position, stage in enumerate(self.stages):
+            for index, name in enumerate(stage.decodings or ()):
+                path = ("stages", position, "decodings", index)
+                if name not in known:
+                    message = f"`decodings` must name some of `evaluation.decodings`; {nearest(name, known)}"
+                    raise MistakeAt(message, *path)
+                if name in (stage.decodings or ())[:index]:
+                    raise MistakeAt(f"`decodings` has {name!r} twice; leave one out", *path)
+        return self
+
     def place_of(self, *path: str | int) -> str:
         """Return where a key stands, for errors that show only later: ``g2p.yaml:31``, ``--set …``, or the name."""
         return self._places.of(path) or f"recipe {self.name}"
@@ -298,6 +292,11 @@ class Recipe(Section):
     def final_stage(self) -> str:
         """The stage whose model is the run's: ``final``, or the last one."""
         return self.final or self.stages[-1].name
+
+    def decodings_of(self, stage: Stage) -> dict[str, dict[str, Any]]:
+        """Return how the model of a stage is decoded in the end, by name: its ``decodings``, or all there are."""
+        names = self.evaluation.decodings if stage.decodings is None else stage.decodings
+        return {name: self.evaluation.decodings[name] for name in names} if stage.evaluate else {}
 
     def start_of(self, stage: Stage) -> str | None:
         """Return the stage that another one starts from: ``start_from``, or the one before it; None for a first one.

@@ -20,6 +20,8 @@ class SequenceScores(ModelOutput):
         entropy: Sum over the scored tokens of the entropy of their prediction, in nats, shape (B,), without gradient.
         regularizers: Named extra terms in nats, each of shape (B,), unweighted (length prediction, KL of a latent,
             balance of a mixture of experts).
+        latent_kl: KL divergence of the posterior of a latent variable from its prior, of every position and dimension,
+            in nats, shape (B, T, D), 0 behind the end of a sequence; ``regularizers["kl"]`` is its sum.
 
     Example:
         >>> import torch
@@ -33,6 +35,7 @@ class SequenceScores(ModelOutput):
     uniform_log_prob: Tensor | None = None
     entropy: Tensor | None = None
     regularizers: dict[str, Tensor] | None = None
+    latent_kl: Tensor | None = None
 
     def normalized_log_prob(self) -> Tensor:
         r"""Return :math:`g = \log p(y|x) / T` in nats per token, shape (B,); an empty sequence has g = 0."""

@@ -2,10 +2,12 @@
 
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights
+from sharpseq.training.refiner_trainer import RefinerTrainer
 from sharpseq.training.run import RunResult, run_recipe
 from sharpseq.training.trainer import SequenceTrainer, collator_for
 
 __all__ = [
+    "RefinerTrainer",
     "RunResult",
     "SequenceTrainer",
     "SequenceTrainingArguments",

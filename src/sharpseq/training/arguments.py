@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from sharpseq.training.kl_schedule import KlSchedule
+
 REDUCTIONS = ("per_sequence", "per_token")
 
 
@@ -39,6 +41,23 @@ class SequenceTrainingArguments(TrainingArguments):
     length_weight: float = field(
         default=0.1, metadata={"help": "Weight of the length prediction loss, for models that predict a length."}
     )
+    kl_weight: float = field(
+        default=1.0,
+        metadata={"help": "Weight of the KL divergence of a latent variable; 1 is the evidence lower bound."},
+    )
+    kl_warmup: float = field(
+        default=0.0,
+        metadata={"help": "Share of the stage over which the weight of the KL rises linearly from 0, in [0, 1]."},
+    )
+    free_bits: float = field(
+        default=0.0, metadata={"help": "KL in nats that each dimension of the latent has for free at each position."}
+    )
+    kl_budget: float = field(
+        default=0.0, metadata={"help": "KL in nats that each position has for free when the stage begins."}
+    )
+    kl_budget_anneal_from: float = field(
+        default=0.5, metadata={"help": "Share of the stage after which the budget falls linearly to 0, in [0, 1)."}
+    )
     adam_beta2: float = field(default=0.98, metadata={"help": "β₂ of Adam."})
     eval_max_tokens: int = field(default=8000, metadata={"help": "Token budget of an evaluation batch."})
 
@@ -49,6 +68,7 @@ class SequenceTrainingArguments(TrainingArguments):
             raise ValueError(f"`max_tokens` must be at least 1; got {self.max_tokens}")
         if self.length_weight < 0:
             raise ValueError(f"`length_weight` must be at least 0; got {self.length_weight}")
+        KlSchedule.of(self)  # raises where a value is out of range
         # transformers refuses bf16 on a machine without accelerator unless it is told to use the CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         # Every parameter of these models is used in every batch; looking for unused ones costs time and warns.

@@ -8,24 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sharpseq import data
 from sharpseq.data import Example, LengthFilter, StreamingBatches
-from sharpseq.decoding import DECODERS
 from sharpseq.errors import UserError, nearest
-from sharpseq.evaluation import METRICS, check_metric
-from sharpseq.generation import check_decoder
-from sharpseq.models import MODELS
+from sharpseq.evaluation import METRICS
+from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig
 from sharpseq.objectives import Objective, annealed, convex_composition, exponential, maximum_likelihood, power
-from sharpseq.recipe import Recipe, Stage, schema
+from sharpseq.recipe import Recipe, Stage, schema, stages
 from sharpseq.training.argument_values import checked_value, try_arguments
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.corpora import stream_corpus
 from sharpseq.training.feasibility import CtcFilter
-from sharpseq.training.model_shape import ModelShape, family_name, shape_of_family, shape_of_pretrained
-from sharpseq.training.pretrained import check_fit, pretrained_config
+from sharpseq.training.model_shape import ModelShape, family_name
 from sharpseq.training.streaming import streaming_arguments
 
 
@@ -118,14 +114,32 @@ def build_model(spec: schema.TrainedFamily, tokenizer: PreTrainedTokenizerBase) 
         raise UserError(f"`model`: {error}") from error
 
 
-def build_objective(spec: schema.Objective) -> Objective:
+def build_refiner(spec: stages.Refiner, model: schema.LatentNat) -> LatentRefiner:
+    """Build a refinement network with fresh weights for a model.
+
+    Raises:
+        ValueError: If the sizes do not go together.
+    """
+    config = LatentRefinerConfig(
+        parameterization=spec.parameterization,
+        latent_size=model.latent_size,
+        d_model=model.d_model,
+        num_layers=spec.num_layers or model.decoder_layers,
+        num_attention_heads=spec.num_attention_heads or model.num_attention_heads,
+        ffn_dim=spec.ffn_dim or model.ffn_dim,
+        dropout=spec.dropout,
+    )
+    return LatentRefiner(config)
+
+
+def build_objective(spec: stages.Objective) -> Objective:
     """Build an objective."""
     match spec:
-        case schema.MaximumLikelihood():
+        case stages.MaximumLikelihood():
             return maximum_likelihood(label_smoothing=spec.label_smoothing)
-        case schema.ConvexComposition(transform="power"):
+        case stages.ConvexComposition(transform="power"):
             return convex_composition(power(spec.k), label_smoothing=spec.label_smoothing)
-        case schema.ConvexComposition(anneal_until=float() as until):
+        case stages.ConvexComposition(anneal_until=float() as until):
             smoothing = spec.label_smoothing
             return annealed(
                 lambda k: convex_composition(exponential(k, normalized=True), label_smoothing=smoothing),
@@ -133,7 +147,7 @@ def build_objective(spec: schema.Objective) -> Objective:
                 end=spec.k,
                 until=until,
             )
-        case schema.ConvexComposition():
+        case stages.ConvexComposition():
             transform = exponential(spec.k, normalized=spec.normalized)
             return convex_composition(transform, label_smoothing=spec.label_smoothing)
 
@@ -157,7 +171,10 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
             chosen[name] = checked_value(name, value)
         except ValueError as error:
             raise UserError(f"{place}: {error}") from error
-    metric = recipe.validation.metric
+    if stage.refiner is not None and chosen.get("normalize_weights"):
+        place = recipe.place_of(*path, "normalize_weights")
+        raise UserError(f"{place}: `normalize_weights` does not go with `gradient_matching`, which has no weights")
+    metric_name, greater_is_better = _selection(recipe, stage)
     defaults: dict[str, Any] = {
         "seed": recipe.seed,
         "report_to": "none",
@@ -167,8 +184,8 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         "optim": "adamw_torch_fused",
         "lr_scheduler_type": "inverse_sqrt",
         "reduction": "per_token" if family_name(recipe.model) == "autoregressive" else "per_sequence",
-        "metric_for_best_model": "eval_nll" if metric is None else f"eval_{metric}",
-        "greater_is_better": metric is not None and METRICS[metric].higher_is_better is not False,
+        "metric_for_best_model": metric_name,
+        "greater_is_better": greater_is_better,
     }
     if recipe.data.stream:
         chosen = streaming_arguments(chosen, place_of=lambda name: recipe.place_of(*path, name))
@@ -192,60 +209,12 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
     return arguments
 
 
-def check_model(recipe: Recipe) -> ModelShape:
-    """Check the sizes of a recipe's model and try its decodings on a stand-in of no size, before there are data.
-
-    Returns:
-        What data and decoding must know of the model.
-
-    Raises:
-        UserError: If the model cannot be built, there is no such pretrained model, or a decoder or one of its options
-            does not fit it.
-    """
-    model = recipe.model
-    if isinstance(model, schema.Pretrained):
-        config = pretrained_config(recipe, model)
-        check_fit(recipe, model, config)
-        shape = shape_of_pretrained(config)
-    else:
-        _check_sizes(recipe, model)
-        shape = shape_of_family(model)
-    stand_in = shape.stand_in()
-    batch = {"input_ids": torch.tensor([[5, 0]]), "attention_mask": torch.ones(1, 2, dtype=torch.long)}
-    for name, decoding in recipe.evaluation.decodings.items():
-        options = dict(decoding)
-        decoder = options.pop("decoder", None) or MODELS[shape.family].default_decoder
-        try:
-            check_decoder(shape.family, decoder, options)
-            DECODERS[decoder].decode(stand_in, batch, **options)
-        except ValueError as error:
-            raise UserError(f"{recipe.place_of('evaluation', 'decodings', name)}: {error}") from error
-    return shape
-
-
-def _check_sizes(recipe: Recipe, model: schema.TrainedFamily) -> None:
-    family = MODELS[model.type]
-    try:
-        with torch.device("meta"):
-            family.model(family.config(vocab_size=8, **model.model_dump(exclude={"type"})))
-    except ValueError as error:
-        raise UserError(f"{recipe.place_of('model')}: `model`: {error}") from error
-
-
-def check_metrics(recipe: Recipe) -> None:
-    """Check that the metrics of a recipe exist and that what they need is installed.
-
-    Raises:
-        UserError: If not.
-    """
-    places: list[tuple[str | int, ...]] = [
-        ("evaluation", "metrics", position) for position in range(len(recipe.evaluation.metrics))
-    ]
-    named = list(zip(recipe.evaluation.metrics, places, strict=True))
-    if recipe.validation.metric is not None:
-        named.append((recipe.validation.metric, ("validation", "metric")))
-    for metric, path in named:
-        try:
-            check_metric(metric)
-        except UserError as error:
-            raise UserError(f"{recipe.place_of(*path)}: {error}") from error
+def _selection(recipe: Recipe, stage: Stage) -> tuple[str, bool]:
+    """Return the validation figure that selects the best checkpoint, and whether more of it is better."""
+    metric = recipe.validation.metric
+    if metric is not None:
+        return f"eval_{metric}", METRICS[metric].higher_is_better is not False
+    if stage.refiner is not None:
+        return "eval_loss", False
+    # The reconstruction alone would choose the model that puts most into the latent, whatever that costs.
+    return ("eval_elbo", True) if isinstance(recipe.model, schema.LatentNat) else ("eval_nll", False)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from sharpseq.models import MODELS
-from sharpseq.recipe import Recipe, dump_recipe, schema
+from sharpseq.recipe import Recipe, Stage, dump_recipe, schema
 
 
 def model_card(recipe: Recipe) -> str:
     """Return a model card in Markdown, with the recipe in full."""
     stages = "\n".join(
-        f"{number}. `{stage.name}`, from {_start(recipe, stage)}: {_objective(stage.objective)}"
+        f"{number}. `{stage.name}`, from {_start(recipe, stage)}: {_objective(stage.objective)}{_trained(stage)}"
         for number, stage in enumerate(recipe.stages, start=1)
     )
     return f"""---
@@ -63,11 +63,15 @@ def _origin(model: schema.Model) -> str:
     )
 
 
-def _start(recipe: Recipe, stage: schema.Stage) -> str:
+def _start(recipe: Recipe, stage: Stage) -> str:
     start = recipe.start_of(stage)
     if start is not None:
         return f"`{start}`"
     return "the pretrained weights" if isinstance(recipe.model, schema.Pretrained) else "fresh weights"
+
+
+def _trained(stage: Stage) -> str:
+    return "" if stage.refiner is None else f"; a refinement network ({stage.refiner.parameterization}), nothing else"
 
 
 def _objective(objective: object) -> str:

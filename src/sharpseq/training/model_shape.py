@@ -13,6 +13,7 @@ from sharpseq.models.pretrained import is_causal, num_positions
 from sharpseq.recipe import schema
 
 _SMALLEST = {"d_model": 4, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 1, "ffn_dim": 4}
+_SMALLEST_REFINER = {"d_model": 4, "num_layers": 1, "num_attention_heads": 1, "ffn_dim": 4}
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,12 @@ class ModelShape:
         """Whether targets end with an end mark."""
         return MODELS[self.family].kind == "autoregressive"
 
-    def stand_in(self) -> PreTrainedModel:
-        """Build a model of next to no size, with random weights, that takes the same decoders and lengths."""
+    def stand_in(self, *, with_refiner: bool = False) -> PreTrainedModel:
+        """Build a model of next to no size, with random weights, that takes the same decoders and lengths.
+
+        Args:
+            with_refiner: Whether a latent-variable model has a refinement network.
+        """
         if self.in_one_row:
             sizes: dict[str, Any] = {"vocab_size": 8, "hidden_size": 4, "intermediate_size": 4}
             sizes |= {"num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1}
@@ -49,7 +54,10 @@ class ModelShape:
                 sizes["max_position_embeddings"] = self.max_row_length
             return LlamaForCausalLM(LlamaConfig(**sizes, pad_token_id=1, bos_token_id=3, eos_token_id=0))
         spec = MODELS[self.family]
-        return spec.model(spec.config(vocab_size=8, **{**self.sizes, **_SMALLEST}))
+        sizes = {**self.sizes, **_SMALLEST}
+        if with_refiner:
+            sizes["refiner"] = {"latent_size": sizes["latent_size"], **_SMALLEST_REFINER}
+        return spec.model(spec.config(vocab_size=8, **sizes))
 
 
 def family_name(model: schema.Model) -> str:

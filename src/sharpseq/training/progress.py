@@ -52,7 +52,7 @@ class ProgressBar(ProgressCallback):
         """Show the newest numbers behind the bar."""
         if self.training_bar is None or not logs:
             return
-        shown = {"loss": "loss", "tokens_per_second": "tok/s", "weight_mean": "f'"}
+        shown = {"loss": "loss", "tokens_per_second": "tok/s", "weight_mean": "f'", "kl": "kl"}
         values = {label: f"{logs[name]:.4g}" for name, label in shown.items() if name in logs}
         if values:
             self.training_bar.set_postfix(values)

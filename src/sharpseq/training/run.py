@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 
 from sharpseq.data import EncodedExample, Example, LengthFilter, StreamingBatches, encode, load_tokenizer
 from sharpseq.data.batches import example_sizes, side_lengths
 from sharpseq.errors import UserError
-from sharpseq.evaluation import Comparison, EvaluationResult, compare_systems, evaluate_system
-from sharpseq.generation import SequenceGenerator, default_decoder, sources_of
-from sharpseq.models.adapters import without_wrapper
+from sharpseq.evaluation import Comparison, EvaluationResult
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.training.arguments import SequenceTrainingArguments
-from sharpseq.training.building import (
-    build_arguments,
-    build_filter,
-    build_objective,
-    build_stream,
-    check_metrics,
-    check_model,
-)
+from sharpseq.training.building import build_arguments, build_filter, build_stream
 from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
 from sharpseq.training.corpora import build_corpus, stream_corpus
 from sharpseq.training.model_card import model_card
 from sharpseq.training.model_shape import ModelShape
 from sharpseq.training.model_source import ModelSource, source_of
 from sharpseq.training.progress import MetricsFile, ProgressBar, read_metrics
+from sharpseq.training.recipe_checks import check_metrics, check_model
+from sharpseq.training.run_evaluation import RunEvaluator, recipe_rescorer
 from sharpseq.training.run_folder import RunFolder, whole_folder, write_whole
 from sharpseq.training.run_report import write_run_report
+from sharpseq.training.stage_training import build_trainer
 from sharpseq.training.streaming import TOKENIZER_EXAMPLES
 from sharpseq.training.trainer import SequenceTrainer
 
@@ -109,6 +102,7 @@ class _Run:
     test_corpora: dict[str, list[Example]] = field(default_factory=dict)
     shape: ModelShape = field(init=False)
     source: ModelSource = field(init=False)
+    evaluator: RunEvaluator = field(init=False)
 
     def __post_init__(self) -> None:
         self.source = source_of(self.recipe, base=self.folder.base)
@@ -127,14 +121,23 @@ class _Run:
     def train(self) -> None:
         """Train the stages that are not done."""
         self._make_tokenizer()
+        self.evaluator = RunEvaluator(
+            recipe=self.recipe,
+            folder=self.folder,
+            source=self.source,
+            tokenizer=self.tokenizer,
+            corpora=self.test_corpora,
+            rescorer=recipe_rescorer(self.recipe, self.tokenizer),
+            say=self.say,
+        )
         for stage in self.recipe.stages:
             self._train(stage)
 
     def conclude(self) -> RunResult:
         """Save the final model, evaluate and report."""
         self._finish_model()
-        results = self._evaluate()
-        comparisons = {data: self._compare(data, systems) for data, systems in results.items()}
+        results = self.evaluator.evaluate()
+        comparisons = {data: self.evaluator.compare(data, systems) for data, systems in results.items()}
         write_run_report(
             self.folder,
             self.recipe,
@@ -237,14 +240,15 @@ class _Run:
             self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or self.source.first_weights}")
         self._check_budgets(stage, arguments)
         set_seed(self.recipe.seed)
-        trainer = SequenceTrainer(
+        trainer = build_trainer(
+            self.recipe,
+            stage,
             self._starting_model(stage),
             arguments,
-            objective=build_objective(stage.objective),
             train_dataset=self._training_data(arguments),
             eval_dataset=self._validation_examples,
             processing_class=self.tokenizer,
-            evaluators=[self._validation_metric] if self.recipe.validation.metric else [],
+            evaluators=[partial(self.evaluator.validation_metric, stage)] if self.recipe.validation.metric else [],
             callbacks=[MetricsFile(self.folder.metrics, stage=stage.name)],
             description=stage.name,
         )
@@ -297,29 +301,13 @@ class _Run:
             folders = list_checkpoints(self.folder.stage(stage.name))[-stage.average_checkpoints :]
             model.load_state_dict(average_weights(folders), strict=False)
             self.say(f"stage {stage.name}: mean of the last {len(folders)} checkpoints")
+        whole = trainer.accelerator.unwrap_model(trainer.whole_model)
         with whole_folder(self.folder.stage_model(stage.name)) as folder:
-            model.save_pretrained(folder, state_dict=weights)
+            whole.save_pretrained(folder, state_dict=weights)
             self.tokenizer.save_pretrained(folder)
         for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         trainer.accelerator.wait_for_everyone()
-
-    def _validation_metric(self, model: PreTrainedModel) -> dict[str, float]:
-        metric = self.recipe.validation.metric
-        if metric is None:
-            return {}
-        examples = self._validation_corpus[: self.recipe.validation.num_examples]
-        generator = SequenceGenerator(
-            without_wrapper(model), self.tokenizer, max_tokens=self.recipe.evaluation.max_tokens
-        )
-        result, _ = evaluate_system(
-            generator,
-            sources_of(examples),
-            [example.references for example in examples],
-            metrics=[metric],
-            num_resamples=0,
-        )
-        return {metric: result.metrics[metric].score}
 
     # Results
 
@@ -329,49 +317,3 @@ class _Run:
         with whole_folder(self.folder.model) as folder:
             shutil.copytree(self.folder.stage_model(self.recipe.final_stage), folder, dirs_exist_ok=True)
             write_whole(folder / "README.md", model_card(self.recipe))
-
-    def _evaluate(self) -> dict[str, list[EvaluationResult]]:
-        """Evaluate every stage that asks for it, decoded in every way, on validation and test data."""
-        results: dict[str, list[EvaluationResult]] = {data: [] for data in self.test_corpora}
-        for stage in self.recipe.stages:
-            if not stage.evaluate:
-                continue
-            for decoding in self.recipe.evaluation.decodings:
-                for data in self.test_corpora:
-                    results[data].append(self._evaluate_once(stage.name, decoding, data))
-        return results
-
-    def _evaluate_once(self, stage: str, decoding: str, data: str) -> EvaluationResult:
-        file = self.folder.evaluation(stage, decoding, data)
-        if file.exists() and file.with_suffix(".scores.jsonl").exists():
-            return EvaluationResult.from_json(file.read_text(encoding="utf-8"), source=str(file))
-        options = dict(self.recipe.evaluation.decodings[decoding])
-        model = self.source.trained(self.folder.stage_model(stage), self.tokenizer)
-        decoder = options.pop("decoder", None) or default_decoder(model)
-        generator = SequenceGenerator(
-            model, self.tokenizer, decoder=decoder, options=options, max_tokens=self.recipe.evaluation.max_tokens
-        )
-        corpus = self.test_corpora[data]
-        name = stage if len(self.recipe.evaluation.decodings) == 1 else f"{stage} {decoding}"
-        self.say(f"evaluating {name} on {data} ({len(corpus)} examples)")
-        result, outputs = evaluate_system(
-            generator,
-            sources_of(corpus),
-            [example.references for example in corpus],
-            metrics=self.recipe.evaluation.metrics,
-            name=name,
-            data=data,
-            latency_sentences=self.recipe.evaluation.latency_sentences if data != "validation" else 0,
-            decoder_settings={"decoder": decoder, **options},
-        )
-        scores = [{"log_prob": output.log_prob, "num_tokens": output.num_tokens} for output in outputs]
-        write_whole(file.with_suffix(".scores.jsonl"), "".join(json.dumps(score) + "\n" for score in scores))
-        write_whole(file, result.to_json())
-        return result
-
-    def _compare(self, data: str, results: Sequence[EvaluationResult]) -> list[Comparison]:
-        systems = {result.system: result.hypotheses or () for result in results}
-        if len(systems) < 2:
-            return []
-        references = [example.references for example in self.test_corpora[data]]
-        return compare_systems(systems, references, metrics=self.recipe.evaluation.metrics, data=data)

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from sharpseq.errors import UserError
 from sharpseq.models.adapters import CONVERTED
@@ -53,6 +56,7 @@ class RunFolder:
         if self.recipe_file.exists():
             there, _ = read_yaml(self._read_recipe(), where=str(self.recipe_file))
             here, _ = read_yaml(text, where=str(self.recipe_file))
+            there = _with_defaults(there)
             if there == here:
                 return True
             # A recipe alone was never worked on: its mistake was found when its data were read.
@@ -133,6 +137,14 @@ def write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def _with_defaults(recipe: Any) -> Any:
+    """Return a recipe's content with the keys that recipes have had since it was written, at their defaults."""
+    try:
+        return Recipe.model_validate(recipe).model_dump(mode="json")
+    except ValidationError:
+        return recipe
 
 
 def _first_difference(there: object, here: object, path: str = "") -> str:

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, Trainer
 from sharpseq.errors import UserError
 from sharpseq.objectives import Annealed, Objective, sequence_weights
 from sharpseq.scoring import SequenceScores, score_model
+from sharpseq.training.kl_schedule import KlSchedule
+from sharpseq.training.latent_sums import LatentSums
 from sharpseq.training.progress import StepClock, StepStatistics
 from sharpseq.training.reduction import Window, count_tokens, reduce_losses, sequence_shares
 
@@ -42,6 +44,7 @@ class SequenceLossTrainer(Trainer):
     def __init__(self, *args: Any, objective: Objective, **kwargs: Any) -> None:
         self.objective = objective
         self.statistics = StepStatistics()
+        self.latent_sums = LatentSums()
         self.window = Window(0, 0)
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False
@@ -118,7 +121,7 @@ class SequenceLossTrainer(Trainer):
 
     def _objective_now(self) -> Objective:
         if isinstance(self.objective, Annealed):
-            return self.objective.at(self.state.global_step / max(self.state.max_steps, 1))
+            return self.objective.at(self._progress)
         return self.objective
 
     def _score(self, model: nn.Module, batch: Mapping[str, Any], *, entropy: bool = False) -> SequenceScores:
@@ -144,7 +147,12 @@ class SequenceLossTrainer(Trainer):
         counted = self._counted(num_tokens)
         loss = reduce_losses(losses[counted], num_tokens[counted], reduction=self.args.reduction, window=self.window)
         loss = loss / self.window.mean_weight
+        if scores.latent_kl is not None:
+            penalty = self._kl_penalty(scores, progress=self._progress)
+            loss = loss + reduce_losses(penalty, num_tokens, reduction=self.args.reduction, window=self.window)
         for name, values in (scores.regularizers or {}).items():
+            if name == "kl":
+                continue  # paid above, per token
             share = values[counted].sum() / max(self.window.num_sequences, 1)
             loss = loss + self._regularizer_weight(name) * share
         if not torch.isfinite(loss):
@@ -154,9 +162,21 @@ class SequenceLossTrainer(Trainer):
             num_tokens=int(num_tokens.sum()),
             entropy=None if scores.entropy is None else float(scores.entropy.sum()),
         )
+        self.latent_sums.add(scores)
         # Data parallelism averages gradients over processes; the window already counts them all.
         loss = loss * self.args.world_size
         return (loss, scores) if return_outputs else loss
+
+    @property
+    def _progress(self) -> float:
+        """The share of the stage that is done."""
+        return float(self.state.global_step / max(self.state.max_steps, 1))
+
+    def _kl_penalty(self, scores: SequenceScores, *, progress: float) -> Tensor:
+        """Return what each sequence pays for its latent in nats per token, shape (B,); see `KlSchedule`."""
+        if scores.latent_kl is None:
+            return torch.zeros_like(scores.log_prob)
+        return KlSchedule.of(self.args).penalty(scores.latent_kl, scores.num_tokens, progress=progress)
 
     def _regularizer_weight(self, name: str) -> float:
         if name == "length":
@@ -180,5 +200,10 @@ class SequenceLossTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the statistics of the steps since the last log beside the loss."""
         if "loss" in logs:
-            logs = {**logs, **self.statistics.pop(self._gather)}
+            latent = self.latent_sums.pop(self._sum_over_processes)
+            if latent:
+                schedule = KlSchedule.of(self.args)
+                latent["kl_weight"] = schedule.weight_at(self._progress)
+                latent["kl_budget"] = schedule.budget_at(self._progress)
+            logs = {**logs, **self.statistics.pop(self._gather), **latent}
         super().log(logs, start_time)

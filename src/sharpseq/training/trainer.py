@@ -31,6 +31,7 @@ from sharpseq.objectives import Objective
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.batches import evaluation_batches, training_batches
 from sharpseq.training.checkpoints import seal_checkpoint
+from sharpseq.training.latent_sums import LatentSums
 from sharpseq.training.progress import ProgressBar
 from sharpseq.training.reduction import sequence_shares
 from sharpseq.training.sequence_loss import SequenceLossTrainer
@@ -97,6 +98,11 @@ class SequenceTrainer(SequenceLossTrainer):
         )
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ProgressBar(description))
+
+    @property
+    def whole_model(self) -> PreTrainedModel:
+        """What evaluators are given: the model, or that which it is a part of."""
+        return self.model
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train; see `transformers.Trainer.train`. A checkpoint of the last update resumes to nothing more to do.
@@ -206,7 +212,7 @@ class SequenceTrainer(SequenceLossTrainer):
     def _evaluate_model(self) -> dict[str, float]:
         found: dict[str, float] = {}
         for evaluator in self.evaluators:
-            found.update(evaluator(self.model))
+            found.update(evaluator(self.whole_model))
         # Every process decodes for itself, as the others could only wait; but machines may round differently, and all
         # must agree on which checkpoint is the best.
         if self.args.world_size > 1:
@@ -214,13 +220,17 @@ class SequenceTrainer(SequenceLossTrainer):
         return found
 
     def _evaluate_scores(self, dataset: Sequence[EncodedExample]) -> dict[str, float]:
-        sums, objective = ValidationSums(self.args.device), self._objective_now()
+        sums, latent_sums = ValidationSums(self.args.device), LatentSums()
+        objective = self._objective_now()
         for batch in self._loader(dataset, evaluation_batches(dataset, self.args, in_one_row=self._in_one_row)):
             inputs = self._prepare_inputs(batch)
             scores = self._score(self.model_wrapped, inputs)
             shares = sequence_shares(self._count_tokens(inputs), reduction=self.args.reduction)
-            sums.add(scores, losses=objective(scores), shares=shares)
-        return sums.metrics(self._sum_over_processes)
+            # A latent costs what it will at the end of the stage, so that validations can be compared.
+            losses = objective(scores) + self._kl_penalty(scores, progress=1.0)
+            sums.add(scores, losses=losses, shares=shares)
+            latent_sums.add(scores)
+        return sums.metrics(self._sum_over_processes) | latent_sums.pop(self._sum_over_processes)
 
     # Checkpoints
 

@@ -7,7 +7,7 @@ from sharpseq.models import Cmlm, CmlmConfig, Ctc, CtcConfig, VanillaNat, Vanill
 from sharpseq.models.cmlm import random_mask
 from sharpseq.models.length_prediction import MAX_DIFFERENCE
 from sharpseq.models.transformer import sinusoidal_positions
-from sharpseq.models.vanilla_nat import uniform_copy
+from sharpseq.models.uniform_copy import uniform_copy
 
 SIZES = {
     "vocab_size": 12,

@@ -76,20 +76,26 @@ def test_a_shipped_recipe_survives_a_round_trip(name: str) -> None:
 
 @pytest.mark.parametrize("name", [entry.name for entry in shipped_recipes()])
 def test_a_shipped_recipe_can_be_trained(name: str, tmp_path: Path) -> None:
-    from sharpseq.training.building import build_arguments, build_objective, check_metrics, check_model
+    from sharpseq.training.building import build_arguments, build_objective
+    from sharpseq.training.recipe_checks import check_metrics, check_model
 
     recipe = load_recipe(name)
     if isinstance(recipe.model, schema.Pretrained):
         recipe = load_recipe(
             name, overrides=[f"model.pretrained={write_llama(tmp_path / 'llama', max_position_embeddings=256)}"]
         )
+    if recipe.evaluation.rescorer is not None:
+        (tmp_path / "teacher").mkdir()
+        (tmp_path / "teacher" / "config.json").write_text("{}")
+        recipe = load_recipe(name, overrides=[f"evaluation.rescorer={tmp_path / 'teacher'}"])
     check_model(recipe)
     check_metrics(recipe)
     for stage in recipe.stages:
         arguments = build_arguments(recipe, stage, tmp_path)
         for key, value in stage.training.items():
             assert getattr(arguments, key) == value
-        build_objective(stage.objective)
+        if stage.refiner is None:
+            build_objective(stage.objective)
 
 
 def test_texts_that_look_like_numbers_survive_a_round_trip() -> None:

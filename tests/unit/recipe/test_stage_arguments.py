@@ -95,7 +95,7 @@ def test_fp16_needs_a_gpu() -> None:
     ],
 )
 def test_a_decoding_is_tried_before_training(model: str, decoding: dict[str, Any], message: str) -> None:
-    from sharpseq.training.building import check_model
+    from sharpseq.training.recipe_checks import check_model
 
     content = load_recipe("quickstart").model_dump()
     content["model"]["type"] = model

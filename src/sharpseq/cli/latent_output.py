@@ -1,0 +1,157 @@
+"""What the commands of ``sharpseq latent`` share: reading, checking, progress, tables and files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from sharpseq.errors import UserError
+
+if TYPE_CHECKING:
+    from sharpseq.data import Example
+    from sharpseq.evaluation.latent import AnalysisFiles, Row
+    from sharpseq.generation import SequenceGenerator
+
+T = TypeVar("T")
+
+
+def load_inputs(
+    model: str, data: str, *, limit: int | None, output: Path | None
+) -> tuple[SequenceGenerator, list[Example]]:
+    """Load the model and the first lines of the data, after seeing that the output folder can be written.
+
+    Raises:
+        UserError: If something is missing or broken.
+    """
+    from sharpseq.cli.corpus_argument import load_corpus
+    from sharpseq.cli.model_argument import load_generator
+
+    _check_folder(output)
+    examples = load_corpus(data)[:limit]
+    return load_generator(model, decoder=None, settings=[]), examples
+
+
+def _check_folder(folder: Path | None) -> None:
+    """Check that a folder can be written, or made."""
+    from sharpseq.cli.output_files import check_writable
+
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; give a folder")
+    check_writable(folder / "analysis.json" if folder.is_dir() else folder)
+
+
+def check_inputs(
+    generator: SequenceGenerator,
+    examples: Sequence[Example],
+    *,
+    model: str,
+    refinements: Sequence[str] = (),
+    with_targets: bool = True,
+) -> None:
+    """See that model and data fit the analysis before it begins.
+
+    Raises:
+        UserError: If they do not.
+    """
+    from sharpseq.evaluation.latent import check_refinement, latent_model, readable_pairs
+
+    told(model, latent_model, generator)
+    for refinement in refinements:
+        told(model, check_refinement, generator, refinement)
+    told(model, readable_pairs, generator, examples, with_targets=with_targets)
+
+
+def told(where: str, check: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Run a check of the library, and tell what it finds as a mistake of the user; ``where`` is what is wrong."""
+    try:
+        return check(*arguments, **options)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def read_numbers(text: str, *, option: str, least: int) -> list[int]:
+    """Read whole numbers with commas between them.
+
+    Raises:
+        UserError: If they are not.
+
+    Example:
+        >>> read_numbers("0,1, 4", option="--at", least=0)
+        [0, 1, 4]
+    """
+    parts = [part.strip() for part in text.split(",")]
+    # `isdecimal` alone is true for digits of other scripts, too.
+    if not all(part.isascii() and part.isdecimal() and int(part) >= least for part in parts):
+        raise UserError(f"{option} {text}: give whole numbers from {least}, with commas, such as {least},{least + 1}")
+    return [int(part) for part in parts]
+
+
+def check_step_size(step_size: float) -> None:
+    """Check a step size, whose range the option itself cannot say.
+
+    Raises:
+        UserError: If it is not a number above 0.
+    """
+    if not 0 < step_size < math.inf:
+        raise UserError(f"--step-size {step_size:g}: give a number greater than 0")
+
+
+@contextmanager
+def progress_bar(doing: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal; yield what tells it how much is done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(doing, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def tell_left_out(left_out: Sequence[tuple[int, str]]) -> None:
+    """Tell which lines could not be read, on standard error."""
+    if left_out:
+        told = "; ".join(f"line {number}: {reason}" for number, reason in left_out[:5])
+        typer.echo(f"{len(left_out)} left out ({told}{'; …' if len(left_out) > 5 else ''})", err=True)
+
+
+def show_table(files: AnalysisFiles, rows: Sequence[Row], *, title: str, output: Path | None, as_json: bool) -> None:
+    """Print a table or the JSON, and write the files if they are wanted."""
+    if as_json:
+        typer.echo(files.json, nl=False)
+    else:
+        _print_rows(rows, title=title)
+    write_files(files, output)
+
+
+def _print_rows(rows: Sequence[Row], *, title: str) -> None:
+    """Print rows as a table; a pipe or a log has no width of its own, and nothing is wrapped or cut there."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for place, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if place and heading != "text" else "left")
+    for row in rows:
+        # As texts: square brackets in a sentence are no markup.
+        table.add_row(*map(Text, row.values()))
+    console = Console()
+    if not console.is_terminal:
+        needed = table.__rich_measure__(console, console.options.update(max_width=10_000)).maximum
+        console = Console(width=max(needed, console.width))
+    console.print(table)
+
+
+def write_files(files: AnalysisFiles, output: Path | None) -> None:
+    """Write an analysis into a folder, if one is wanted, and tell on standard error what was written."""
+    if output is not None:
+        for path in files.write(output):
+            typer.echo(f"wrote {path}", err=True)

@@ -1,0 +1,103 @@
+"""Latent search: many lengths and many samples of the prior, refined side by side, one chosen by another model."""
+
+from __future__ import annotations
+
+import torch
+
+from sharpseq.decoding.inference import inference
+from sharpseq.decoding.latent_outputs import encode_candidates, prior_samples, write_outputs
+from sharpseq.decoding.latent_steps import check_steps, latent_step, refine
+from sharpseq.decoding.output import DecodeOutput
+from sharpseq.decoding.protocols import Batch, LatentModel, Rescorer
+
+
+def latent_search_decode(
+    model: LatentModel,
+    batch: Batch,
+    *,
+    length_beam: int = 5,
+    num_samples: int = 5,
+    refinement: str = "delta",
+    steps: int = 1,
+    step_size: float = 1.0,
+    seed: int = 0,
+    remove_repetitions: bool = True,
+    keep_steps: bool = False,
+    rescorer: Rescorer | None = None,
+    generator: torch.Generator | None = None,
+) -> DecodeOutput:
+    """Refine samples of the prior for several lengths in parallel, and keep the candidate that the rescorer likes best.
+
+    With one length and one sample it draws a translation, for which no rescorer is needed: other seeds draw others.
+
+    Args:
+        model: A latent-variable model; with a refinement network for ``refinement="learned"``.
+        batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S).
+        length_beam: How many target lengths to try, at least 1.
+        num_samples: How many samples of p(z|x) for each length, at least 1.
+        refinement: "delta" for delta inference, "learned" for the refinement network, "none" for the samples as drawn.
+        steps: How many steps of refinement, at least 0.
+        step_size: α of a learned step, greater than 0.
+        seed: Of the noise, at least 0, which is the same for every sentence, whatever batch it is in.
+        remove_repetitions: Whether equal neighbours in the output become one.
+        keep_steps: Whether the trace holds ``outputs_per_step`` and ``latents_per_step``; see `delta_inference_decode`.
+        rescorer: Scores the candidates, for example `autoregressive_rescorer(teacher)`; needed where there are several.
+        generator: Drawn from instead of one made from ``seed``.
+
+    Returns:
+        The outputs; ``log_prob`` is that of the tokens given the latent, in nats. The trace has ``candidates``
+        (B, l·n, T) and ``candidate_scores`` (B, l·n), ``num_repetitions`` (B,) and ``diverged`` (B,).
+
+    Raises:
+        ValueError: If several candidates have no rescorer, the model has no refinement network where one is needed, or
+            an option is out of its range.
+
+    Example:
+        >>> from sharpseq.models import LatentNat, LatentNatConfig
+        >>> model = LatentNat(LatentNatConfig(vocab_size=9, d_model=16, encoder_layers=1, decoder_layers=1))
+        >>> source = torch.tensor([[5, 6, 7, 0]])
+        >>> batch = {"input_ids": source, "attention_mask": source >= 0}
+        >>> latent_search_decode(model, batch, length_beam=1, num_samples=1, refinement="none").num_passes
+        2
+
+    References:
+        Lee, Shu and Cho 2020, section 4.4.
+    """
+    check_steps(steps)
+    if num_samples < 1:
+        raise ValueError(f"`num_samples` must be at least 1; got {num_samples}")
+    if seed < 0:
+        raise ValueError(f"`seed` must be at least 0; got {seed}")
+    if rescorer is None and length_beam * num_samples > 1:
+        raise ValueError(
+            f"`rescorer` must choose between {length_beam * num_samples} candidates; give an autoregressive model "
+            "(`--rescore-with` on the command line, `evaluation.rescorer` in a recipe)"
+        )
+    with inference(model):
+        encoded, lengths = encode_candidates(model, batch, length_beam=length_beam)
+        latent = prior_samples(
+            model,
+            encoded,
+            lengths,
+            num_samples=num_samples,
+            num_sources=len(batch["input_ids"]),
+            seed=seed,
+            generator=generator,
+        )
+        encoded, lengths = encoded.repeat_interleave(num_samples), lengths.repeat_interleave(num_samples)
+        step, passes_a_step = (
+            (lambda latent: latent, 0)
+            if refinement == "none"
+            else latent_step(refinement, model, encoded, lengths, step_size=step_size)
+        )
+        refined = refine(latent, step, lengths=lengths, steps=0 if refinement == "none" else steps, keep=keep_steps)
+        return write_outputs(
+            model,
+            batch,
+            encoded=encoded,
+            lengths=lengths,
+            refinement=refined,
+            num_passes=1 + passes_a_step * refined.num_steps,
+            remove_repetitions=remove_repetitions,
+            rescorer=rescorer,
+        )
