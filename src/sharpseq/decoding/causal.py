@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LogitsProcessorList
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.lengths import is_real
@@ -89,7 +91,11 @@ def _decode_group(
         processors.insert(0, NoRepeatedOutput(no_repeat_ngram_size, num_given=num_given))
     with inference(model):
         generated = without_defaults(model).generate(
-            input_ids=prompts, attention_mask=mask, generation_config=config, logits_processor=processors
+            input_ids=prompts,
+            attention_mask=mask,
+            generation_config=config,
+            logits_processor=processors,
+            **_read_once(model, prompts, mask, num_beams=num_beams),
         )[:, num_given:]
         is_end = torch.isin(generated, torch.tensor(end_token_ids, device=generated.device))
         num_tokens = (is_end.cumsum(1) == 0).sum(1)
@@ -97,6 +103,29 @@ def _decode_group(
         log_prob = _log_prob(model, prompts, mask, written=generated[:, : longest + 1], num_written=num_tokens + 1)
     sequences = generated[:, :longest].masked_fill(~is_real(num_tokens, width=longest), pad_token_id)
     return DecodeOutput(sequences=sequences, log_prob=log_prob, num_tokens=num_tokens, num_passes=limiter.num_steps)
+
+
+def _read_once(model: AutoregressiveModel, prompts: Tensor, mask: Tensor, *, num_beams: int) -> dict[str, Any]:
+    """Return a cache that holds all of each prompt but its last token, as often as there are beams.
+
+    `generate` on its own reads every prompt once for each beam. Nothing is returned where that cannot be helped: for a
+    single beam, a prompt of one token, and models whose memory is more than keys and values.
+    """
+    parameters = signature(cast(nn.Module, model).forward).parameters
+    if num_beams == 1 or prompts.shape[1] == 1 or "past_key_values" not in parameters:
+        return {}
+    # Without positions of its own a model reads them off the mask. One row of logits is the least that can be had.
+    wanted: dict[str, Any] = {"position_ids": (mask[:, :-1].cumsum(1) - 1).clamp(min=0), "logits_to_keep": 1}
+    cache = model(
+        input_ids=prompts[:, :-1],
+        attention_mask=mask[:, :-1],
+        use_cache=True,
+        **{name: value for name, value in wanted.items() if name in parameters},
+    ).past_key_values
+    if not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
+        return {}
+    cache.batch_repeat_interleave(num_beams)
+    return {"past_key_values": cache}
 
 
 def pad_left(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -145,9 +145,22 @@ def test_a_full_beam_is_exhaustive(seed: int) -> None:
         assert output.log_prob[row].item() == pytest.approx(scores[best])
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "bloom"])
+def test_beams_share_one_reading_of_the_prompt(family: str) -> None:
+    model, read = language_model(family), []
+    model.get_input_embeddings().register_forward_hook(lambda _, args, __: read.append(args[0].shape))
+    output = autoregressive_decode(model, padded([PROMPTS[0], PROMPTS[3]]), num_beams=3, max_length=5)
+    # What scores the outputs reads everything once more.
+    prompt, *steps, _ = read
+    assert prompt == (2, 3)
+    assert set(steps) == {(6, 1)}
+    assert all(map(len, outputs(output)))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "bloom"])
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_an_output_does_not_depend_on_its_neighbours(num_beams: int) -> None:
-    model = language_model(seed=1)
+def test_an_output_does_not_depend_on_its_neighbours(num_beams: int, family: str) -> None:
+    model = language_model(family, seed=1)
     together = autoregressive_decode(model, padded(PROMPTS), num_beams=num_beams)
     for row, prompt in enumerate(PROMPTS):
         alone = autoregressive_decode(model, padded([prompt]), num_beams=num_beams)
