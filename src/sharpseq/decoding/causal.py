@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from inspect import signature
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import LogitsProcessorList
+from transformers import Cache, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from sharpseq.decoding.inference import inference
@@ -90,42 +91,52 @@ def _decode_group(
         # The library's own option would forbid the n-grams of the prompt too, which a summary may well repeat.
         processors.insert(0, NoRepeatedOutput(no_repeat_ngram_size, num_given=num_given))
     with inference(model):
+        read = _read(model, prompts[:, :-1], mask[:, :-1])
         generated = without_defaults(model).generate(
             input_ids=prompts,
             attention_mask=mask,
             generation_config=config,
             logits_processor=processors,
-            **_read_once(model, prompts, mask, num_beams=num_beams),
+            **({} if read is None else {"past_key_values": _copies(read, num_beams)}),
         )[:, num_given:]
         is_end = torch.isin(generated, torch.tensor(end_token_ids, device=generated.device))
         num_tokens = (is_end.cumsum(1) == 0).sum(1)
         longest = int(num_tokens.max())
-        log_prob = _log_prob(model, prompts, mask, written=generated[:, : longest + 1], num_written=num_tokens + 1)
+        log_prob = _log_prob(
+            model, prompts, mask, read, written=generated[:, : longest + 1], num_written=num_tokens + 1
+        )
     sequences = generated[:, :longest].masked_fill(~is_real(num_tokens, width=longest), pad_token_id)
     return DecodeOutput(sequences=sequences, log_prob=log_prob, num_tokens=num_tokens, num_passes=limiter.num_steps)
 
 
-def _read_once(model: AutoregressiveModel, prompts: Tensor, mask: Tensor, *, num_beams: int) -> dict[str, Any]:
-    """Return a cache that holds all of each prompt but its last token, as often as there are beams.
+def _read(model: AutoregressiveModel, prompts: Tensor, mask: Tensor) -> Cache | None:
+    """Return the keys and values of prompts (B, S), so that the search and the scoring need not read them again.
 
-    `generate` on its own reads every prompt once for each beam. Nothing is returned where that cannot be helped: for a
-    single beam, a prompt of one token, and models whose memory is more than keys and values.
+    None where there is nothing to read, and for models that cannot be told positions or remember more than keys and
+    values: these read every prompt for themselves, once for each beam.
     """
     parameters = signature(cast(nn.Module, model).forward).parameters
-    if num_beams == 1 or prompts.shape[1] == 1 or "past_key_values" not in parameters:
-        return {}
-    # Without positions of its own a model reads them off the mask. One row of logits is the least that can be had.
-    wanted: dict[str, Any] = {"position_ids": (mask[:, :-1].cumsum(1) - 1).clamp(min=0), "logits_to_keep": 1}
-    cache = model(
-        input_ids=prompts[:, :-1],
-        attention_mask=mask[:, :-1],
-        use_cache=True,
-        **{name: value for name, value in wanted.items() if name in parameters},
+    if prompts.shape[1] == 0 or not {"past_key_values", "position_ids"} <= parameters.keys():
+        return None
+    fewest_logits = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+    cache: Cache = model(
+        input_ids=prompts, attention_mask=mask, position_ids=_positions_of(mask), use_cache=True, **fewest_logits
     ).past_key_values
-    if not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
-        return {}
-    cache.batch_repeat_interleave(num_beams)
-    return {"past_key_values": cache}
+    is_plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
+    return cache if is_plain else None
+
+
+def _copies(read: Cache, num_beams: int) -> Cache:
+    """Return a cache for each beam, which grows without changing the one it was made from."""
+    twin = copy.copy(read)
+    twin.layers = [copy.copy(layer) for layer in read.layers]
+    if num_beams > 1:
+        twin.batch_repeat_interleave(num_beams)
+    return twin
+
+
+def _positions_of(mask: Tensor) -> Tensor:
+    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def pad_left(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,17 +158,30 @@ def pad_left(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _log_prob(
-    model: AutoregressiveModel, prompts: Tensor, mask: Tensor, *, written: Tensor, num_written: Tensor
+    model: AutoregressiveModel,
+    prompts: Tensor,
+    mask: Tensor,
+    read: Cache | None,
+    *,
+    written: Tensor,
+    num_written: Tensor,
 ) -> Tensor:
     """Return log p(y, eos|x) in nats, shape (B,), of what was written, end mark included, (B, T)."""
     kept = is_real(num_written, width=written.shape[1])
     row = torch.cat([prompts, written], dim=1)
     row_mask = torch.cat([mask, kept.long()], dim=1)
     labels = torch.cat([torch.full_like(prompts, IGNORED), written.masked_fill(~kept, IGNORED)], dim=1)
-    # Padding to the right, as in training: then every model counts positions from the first token of the prompt.
-    order = row_mask.argsort(dim=1, descending=True, stable=True)
-    scored = {"input_ids": row, "attention_mask": row_mask, "labels": labels}
-    batch = {name: tensor.gather(1, order) for name, tensor in scored.items()}
+    scored = {"input_ids": row, "labels": labels}
+    if read is not None:
+        start = prompts.shape[1] - 1
+        scored |= {"position_ids": _positions_of(row_mask)}
+        batch: dict[str, Any] = {name: tensor[:, start:] for name, tensor in scored.items()}
+        batch |= {"attention_mask": row_mask, "past_key_values": read}
+    else:
+        # Padding to the right, as in training: then every model counts positions from the first token of the prompt.
+        order = row_mask.argsort(dim=1, descending=True, stable=True)
+        scored |= {"attention_mask": row_mask}
+        batch = {name: tensor.gather(1, order) for name, tensor in scored.items()}
     return score_model(cast(nn.Module, model), batch).log_prob
 
 

@@ -16,6 +16,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     OPTConfig,
     OPTForCausalLM,
     PreTrainedModel,
@@ -37,6 +39,10 @@ def language_model(family: str = "llama", seed: int = 0, **config: Any) -> PreTr
         sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
         positions = {"max_position_embeddings": 40}
         model = LlamaForCausalLM(LlamaConfig(**{**ids, **sizes, **positions, "initializer_range": 0.6, **config}))
+    elif family == "mistral":  # looks back no further than three tokens
+        sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        positions = {"num_key_value_heads": 1, "max_position_embeddings": 40, "sliding_window": 3}
+        model = MistralForCausalLM(MistralConfig(**{**ids, **sizes, **positions, "initializer_range": 0.6, **config}))
     elif family == "gpt2":
         sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 40}
         model = GPT2LMHeadModel(GPT2Config(**{**ids, **sizes, "initializer_range": 0.6, **config}))
@@ -90,7 +96,7 @@ def greedy_by_hand(
         written.append(token)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "bloom"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "bloom", "mistral"])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("seed", range(3))
 def test_greedy_is_a_loop_of_argmax(family: str, side: str, seed: int) -> None:
@@ -145,19 +151,19 @@ def test_a_full_beam_is_exhaustive(seed: int) -> None:
         assert output.log_prob[row].item() == pytest.approx(scores[best])
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "bloom"])
-def test_beams_share_one_reading_of_the_prompt(family: str) -> None:
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "mistral"])
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_search_and_scoring_share_one_reading_of_the_prompt(num_beams: int, family: str) -> None:
     model, read = language_model(family), []
-    model.get_input_embeddings().register_forward_hook(lambda _, args, __: read.append(args[0].shape))
-    output = autoregressive_decode(model, padded([PROMPTS[0], PROMPTS[3]]), num_beams=3, max_length=5)
-    # What scores the outputs reads everything once more.
-    prompt, *steps, _ = read
+    model.get_input_embeddings().register_forward_hook(lambda _, args, __: read.append(tuple(args[0].shape)))
+    output = autoregressive_decode(model, padded([PROMPTS[0], PROMPTS[3]]), num_beams=num_beams, max_length=5)
+    prompt, *steps, scored = read
     assert prompt == (2, 3)
-    assert set(steps) == {(6, 1)}
-    assert all(map(len, outputs(output)))
+    assert set(steps) == {(2 * num_beams, 1)}
+    assert scored == (2, 2 + int(output.num_tokens.max()))
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "bloom"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "bloom", "mistral"])
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_an_output_does_not_depend_on_its_neighbours(num_beams: int, family: str) -> None:
     model = language_model(family, seed=1)
