@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +13,20 @@ from torch import Tensor, nn
 from transformers import M2M100Config, M2M100ForConditionalGeneration
 
 from sharpseq.decoding import DECODERS, DecodeOutput, EncoderOutput
+from sharpseq.scoring import DiagonalGaussian
 
 VOCAB_SIZE = 20
 EOS, PAD, BOS, MASK = 0, 1, 3, 4
 SPECIALS = (EOS, PAD, BOS, MASK)
 
-CASES = [
+
+def mean_id(batch: Mapping[str, Tensor], sequences: Tensor, num_tokens: Tensor) -> Tensor:
+    """A rescorer that likes large ids."""
+    real = torch.arange(sequences.shape[1]) < num_tokens[:, None]
+    return (sequences * real).sum(1).double() / num_tokens
+
+
+CASES: list[tuple[str, dict[str, Any]]] = [
     ("autoregressive", {}),
     ("autoregressive", {"num_beams": 3, "length_penalty": 0.6}),
     ("autoregressive", {"num_beams": 2, "min_length": 2, "max_length": 5, "no_repeat_ngram_size": 2}),
@@ -27,9 +37,25 @@ CASES = [
     ("ctc_best_path", {}),
     ("ctc_prefix_beam", {}),
     ("ctc_prefix_beam", {"beam_size": 3, "top_k": 2}),
+    ("delta_inference", {}),
+    ("delta_inference", {"steps": 0}),
+    ("delta_inference", {"steps": 2, "length_beam": 3, "remove_repetitions": False}),
+    ("latent_refinement", {}),
+    ("latent_refinement", {"steps": 3, "step_size": 0.5, "length_beam": 2, "rescorer": mean_id}),
+    ("latent_refinement", {"steps": 40, "tolerance": 1e-3}),
+    ("latent_search", {"rescorer": mean_id}),
+    ("latent_search", {"length_beam": 1, "num_samples": 1, "seed": 3}),
+    ("latent_search", {"refinement": "learned", "steps": 2, "length_beam": 2, "num_samples": 3, "rescorer": mean_id}),
+    ("latent_search", {"refinement": "none", "length_beam": 1, "num_samples": 4, "rescorer": mean_id}),
 ]
+
+
+def spelled(name: str, options: dict[str, Any]) -> str:
+    return "-".join([name, *(f"{key}={getattr(value, '__name__', value)}" for key, value in options.items())])
+
+
 every_decoder = pytest.mark.parametrize(
-    ("name", "options"), CASES, ids=["-".join([name, *(f"{k}={v}" for k, v in o.items())]) for name, o in CASES]
+    ("name", "options"), CASES, ids=[spelled(name, options) for name, options in CASES]
 )
 
 
@@ -42,6 +68,7 @@ class FakeConfig:
     blank_token_id: int | None = PAD
     vocab_size: int = VOCAB_SIZE
     max_target_positions: int = 12
+    latent_size: int = 3
 
 
 class FakeModel(nn.Module):
@@ -64,7 +91,7 @@ class FakeModel(nn.Module):
         return EncoderOutput(hidden=self.dropout(hidden), attention_mask=attention_mask, input_ids=input_ids)
 
 
-class FakeParallelModel(FakeModel):
+class FakeLengthModel(FakeModel):
     def __init__(self) -> None:
         super().__init__()
         self.length = nn.Linear(8, 7)
@@ -74,17 +101,58 @@ class FakeParallelModel(FakeModel):
         pooled = masked_mean(encoded.hidden, encoded.attention_mask.bool())
         return lengths.clamp(min=1), self.length(pooled).log_softmax(-1)
 
+    def target_states(self, states: Tensor, lengths: Tensor, encoded: EncoderOutput) -> Tensor:
+        real = torch.arange(states.shape[1]) < lengths[:, None]
+        states = states + self.positions(torch.arange(real.shape[1]))
+        states = states + masked_mean(states, real)[:, None]
+        states = states + masked_mean(encoded.hidden, encoded.attention_mask.bool())[:, None]
+        return self.dropout(torch.tanh(states))
+
+
+class FakeParallelModel(FakeLengthModel):
     def decode_parallel(
         self, encoded: EncoderOutput, lengths: Tensor, *, decoder_input_ids: Tensor | None = None
     ) -> Tensor:
         self.num_passes += 1
         if decoder_input_ids is None:
             decoder_input_ids = torch.full((len(lengths), int(lengths.max())), MASK)
-        real = torch.arange(decoder_input_ids.shape[1]) < lengths[:, None]
-        states = self.embedding(decoder_input_ids) + self.positions(torch.arange(real.shape[1]))
-        states = states + masked_mean(states, real)[:, None]
-        states = states + masked_mean(encoded.hidden, encoded.attention_mask.bool())[:, None]
-        return self.output(self.dropout(torch.tanh(states)))
+        return self.output(self.target_states(self.embedding(decoder_input_ids), lengths, encoded))
+
+
+class FakeLatentModel(FakeLengthModel):
+    """Prior, posterior and refinement network see what the decoder sees, and lead to different tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({"prior": nn.Linear(8, 6), "posterior": nn.Linear(8, 6), "refiner": nn.Linear(8, 3)})
+        self.latent_input = nn.Linear(3, 8)
+        with torch.no_grad():
+            self.latent_input.weight.mul_(6)
+
+    def prior(self, encoded: EncoderOutput, lengths: Tensor) -> DiagonalGaussian:
+        nothing = encoded.hidden.new_zeros(len(lengths), int(lengths.max()), 8)
+        return self.gaussian("prior", self.target_states(nothing, lengths, encoded))
+
+    def posterior(self, encoded: EncoderOutput, target_ids: Tensor, lengths: Tensor) -> DiagonalGaussian:
+        return self.gaussian("posterior", self.target_states(self.embedding(target_ids), lengths, encoded))
+
+    def gaussian(self, head: str, states: Tensor) -> DiagonalGaussian:
+        self.num_passes += 1
+        output = self.heads[head](states)
+        mean, log_std = output.to(torch.promote_types(output.dtype, torch.float32)).chunk(2, dim=-1)
+        return DiagonalGaussian(mean, log_std)
+
+    def decode_latent(self, encoded: EncoderOutput, latent: Tensor, lengths: Tensor) -> Tensor:
+        self.num_passes += 1
+        return self.output(self.latent_states(latent, lengths, encoded))
+
+    def refiner(self, latent: Tensor, lengths: Tensor, encoded: EncoderOutput) -> SimpleNamespace:
+        self.num_passes += 1
+        target = self.heads["refiner"](self.latent_states(latent, lengths, encoded))
+        return SimpleNamespace(gradient=latent - 0.2 * target.to(latent.dtype), energy=None)
+
+    def latent_states(self, latent: Tensor, lengths: Tensor, encoded: EncoderOutput) -> Tensor:
+        return self.target_states(self.latent_input(latent.to(self.latent_input.weight.dtype)), lengths, encoded)
 
 
 class FakeCtcModel(FakeModel):
@@ -125,7 +193,7 @@ def m2m100() -> M2M100ForConditionalGeneration:
     return M2M100ForConditionalGeneration(config)
 
 
-MODELS = {"autoregressive": m2m100, "parallel": FakeParallelModel, "ctc": FakeCtcModel}
+MODELS = {"autoregressive": m2m100, "parallel": FakeParallelModel, "ctc": FakeCtcModel, "latent": FakeLatentModel}
 
 
 def model_for(name: str) -> Any:
@@ -279,9 +347,30 @@ def test_num_passes_counts_what_ran(name: str, options: dict[str, Any]) -> None:
         output = DECODERS[name].decode(model, sources(), **options)
         assert len(passes) == output.num_passes + 1, "the steps, and one pass that scores the result"
         assert output.num_passes > int(output.num_tokens.max())
+    elif options.get("tolerance"):
+        output = DECODERS[name].decode(model, sources(), **options)
+        assert 4 < model.num_passes == output.num_passes < 2 + options["steps"], "none after all have converged"
     else:
         output = DECODERS[name].decode(model, sources(), **options)
-        assert model.num_passes == output.num_passes == options.get("iterations", 1)
+        assert model.num_passes == output.num_passes == expected_passes(name, options)
+
+
+def expected_passes(name: str, options: dict[str, Any]) -> int:
+    """One for each iteration; for a latent one for the prior, one for writing and those of the steps between them."""
+    if DECODERS[name].model_kinds != ("latent",):
+        return int(options.get("iterations", 1))
+    kind = options.get("refinement", "learned" if name == "latent_refinement" else "delta")
+    return 2 + {"delta": 2, "learned": 1, "none": 0}[kind] * int(options.get("steps", 1))
+
+
+def test_the_latent_model_is_no_trivial_case() -> None:
+    model, batch = model_for("delta_inference"), sources()
+    for name in ("delta_inference", "latent_refinement"):
+        written = [outputs(DECODERS[name].decode(model, batch, steps=steps)) for steps in (0, 2)]
+        assert all(before != after for before, after in zip(*written, strict=True))
+    search = DECODERS["latent_search"].decode(model, batch, rescorer=mean_id)
+    assert len(set(search.trace["candidate_scores"].argmax(1).tolist())) > 1
+    assert search.trace["num_repetitions"].any()
 
 
 def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
@@ -296,7 +385,32 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
         "max_length": None,
         "no_repeat_ngram_size": 0,
     }
-    assert [name for name, spec in DECODERS.items() if spec.takes_rescorer] == ["argmax", "mask_predict"]
+    assert dict(DECODERS["delta_inference"].options) == {
+        "steps": 1,
+        "length_beam": 1,
+        "remove_repetitions": True,
+        "keep_steps": False,
+    }
+    assert dict(DECODERS["latent_refinement"].options) == {
+        **DECODERS["delta_inference"].options,
+        "step_size": 1.0,
+        "tolerance": 0.0,
+    }
+    assert dict(DECODERS["latent_search"].options) == {
+        **DECODERS["delta_inference"].options,
+        "length_beam": 5,
+        "num_samples": 5,
+        "refinement": "delta",
+        "step_size": 1.0,
+        "seed": 0,
+    }
+    assert [name for name, spec in DECODERS.items() if spec.takes_rescorer] == [
+        "argmax",
+        "mask_predict",
+        "delta_inference",
+        "latent_refinement",
+        "latent_search",
+    ]
     for spec in DECODERS.values():
         assert spec.description and "\n" not in spec.description
         assert spec.reference and set(spec.model_kinds) <= set(MODELS)

@@ -105,6 +105,14 @@ def test_runs_under_bfloat16_autocast_close_to_float32(spec: ModelSpec) -> None:
     torch.testing.assert_close(scores.log_prob, expected, rtol=0.05, atol=0.1)
 
 
+def test_runs_with_bfloat16_weights_close_to_float32(spec: ModelSpec) -> None:
+    model, batch = build(spec), make_batch(spec)
+    expected = score_model(model, batch).log_prob
+    scores = score_model(model.bfloat16(), batch)
+    assert scores.log_prob.dtype == torch.float32
+    torch.testing.assert_close(scores.log_prob, expected, rtol=0.05, atol=0.1)
+
+
 @pytest.mark.parametrize("layers", [(5, 1), (1, 3)])
 def test_any_depth_of_encoder_and_decoder_works(spec: ModelSpec, layers: tuple[int, int]) -> None:
     model = build(spec, encoder_layers=layers[0], decoder_layers=layers[1])

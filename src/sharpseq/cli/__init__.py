@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sharpseq.cli import compare, distill, evaluate, export, generate, info, latent, tables, train
+from sharpseq.cli import compare, distill, evaluate, export, generate, info, latent, tables, theory, train
 from sharpseq.cli.failures import OneLineFailures
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     compare.compare,
     distill.distill,
     export.export,
+    theory.theory,
     tables.models,
     tables.objectives,
     tables.decoders,

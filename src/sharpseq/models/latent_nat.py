@@ -92,7 +92,11 @@ class LatentNat(LengthPredictingModel):
         self.posterior_layers = ParallelDecoder(posterior_layers, *sizes, dropout=config.dropout)
         self.posterior_head = GaussianHead(config.d_model, config.latent_size)
         self.latent_input = nn.Linear(config.latent_size, config.d_model)
-        self.refiner = LatentRefiner(LatentRefinerConfig(**config.refiner)) if config.refiner else None
+        self.refiner: LatentRefiner | None = None
+        if config.refiner:
+            refiner_config = LatentRefinerConfig(**config.refiner)
+            self._check_sizes(refiner_config)
+            self.refiner = LatentRefiner(refiner_config)
         self.post_init()
 
     def prior(self, encoded: EncoderOutput, lengths: Tensor) -> DiagonalGaussian:
@@ -110,7 +114,9 @@ class LatentNat(LengthPredictingModel):
         return self.project(self._decoder_states(encoded, latent, lengths))
 
     def _decoder_states(self, encoded: EncoderOutput, latent: Tensor, lengths: Tensor) -> Tensor:
-        return self._run(self.decoder, self.latent_input(latent), lengths, encoded)
+        # A latent is at least float32, whatever the weights are.
+        states = self.latent_input(latent.to(self.latent_input.weight.dtype))
+        return self._run(self.decoder, states, lengths, encoded)
 
     def _run(self, layers: nn.Module, states: Tensor, lengths: Tensor, encoded: EncoderOutput) -> Tensor:
         mask = torch.arange(states.shape[1], device=lengths.device) < lengths.clamp(min=1)[:, None]
@@ -171,11 +177,29 @@ class LatentNat(LengthPredictingModel):
         Raises:
             ValueError: If its sizes are others, or it was trained for another model.
         """
-        for name in ("latent_size", "d_model"):
-            own, its = getattr(self.config, name), getattr(refiner.config, name)
-            if own != its:
-                raise ValueError(f"`refiner` must have `{name}` {own}, as the model has; got {its}")
-        if refiner.config.trained_for and refiner.config.trained_for != self.fingerprint():
-            raise ValueError("`refiner` was trained for another model: the weights it was trained with are not these")
+        self._check_sizes(refiner.config)
+        self._check_fingerprint(refiner.config)
         self.refiner = refiner
         self.config.refiner = {name: getattr(refiner.config, name) for name in REFINER_SETTINGS}
+
+    def check_refiner(self) -> None:
+        """See that the refinement network was trained for these weights, as far as they show it.
+
+        Weights that were rounded since have another fingerprint, so only a model in float32, which is what models are
+        trained in, is looked at.
+
+        Raises:
+            ValueError: If the network was trained for another model.
+        """
+        if self.refiner is not None and self.dtype == torch.float32:
+            self._check_fingerprint(self.refiner.config)
+
+    def _check_sizes(self, config: LatentRefinerConfig) -> None:
+        for name in ("latent_size", "d_model"):
+            own, its = getattr(self.config, name), getattr(config, name)
+            if own != its:
+                raise ValueError(f"`refiner` must have `{name}` {own}, as the model has; got {its}")
+
+    def _check_fingerprint(self, config: LatentRefinerConfig) -> None:
+        if config.trained_for and config.trained_for != self.fingerprint():
+            raise ValueError("`refiner` was trained for another model: the weights it was trained with are not these")

@@ -140,14 +140,15 @@ class LatentRefiner(PreTrainedModel):
             mask, hidden, source_mask = mask.clone(), encoded.hidden.clone(), encoded.attention_mask.clone()
             states = _precise(self._states(leaf, mask, hidden, source_mask))
             mean = states.masked_fill(~mask[:, :, None], 0.0).sum(1) / mask.sum(1, keepdim=True)
-            energy = _precise(self.head(mean)[:, 0])
+            energy = _precise(self.head(mean.to(self.head.weight.dtype))[:, 0])
             (gradient,) = torch.autograd.grad(energy.sum(), leaf, create_graph=trains)
         if not trains:
             energy, gradient = energy.detach(), gradient.detach()
         return RefinerOutput(gradient=gradient.masked_fill(~mask[:, :, None], 0.0), energy=energy)
 
     def _states(self, latent: Tensor, mask: Tensor, hidden: Tensor, source_mask: Tensor) -> Tensor:
-        states = self.latent_input(latent)
+        # A latent is at least float32, whatever the weights are.
+        states = self.latent_input(latent.to(self.latent_input.weight.dtype))
         states = states + sinusoidal_positions(states.shape[1], states.shape[2], like=states)
         decoded: Tensor = self.layers(states, mask, hidden, source_mask)
         return decoded

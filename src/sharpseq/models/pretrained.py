@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from sharpseq.errors import UserError
+from sharpseq.models.latent_nat import LatentNat
 
 
 def load_config(name_or_path: str, *, gguf_file: str | None = None) -> PreTrainedConfig:
@@ -73,7 +74,8 @@ def load_weights(name_or_path: str, config: PreTrainedConfig, *, dtype: torch.dt
         dtype: Type of the weights; as they were saved when not given.
 
     Raises:
-        UserError: If the weights are missing, broken or of another model than the configuration.
+        UserError: If the weights are missing, broken or of another model than the configuration, or a refinement
+            network in them is.
     """
     auto: Any = AutoModel
     if not config.model_type.startswith("sharpseq-"):
@@ -100,6 +102,11 @@ def load_weights(name_or_path: str, config: PreTrainedConfig, *, dtype: torch.dt
                 f"{name_or_path}: the weights {problem} `{first}`; they are of another model than config.json"
             )
     loaded: PreTrainedModel = model.eval()
+    if isinstance(loaded, LatentNat) and dtype is None:
+        try:
+            loaded.check_refiner()
+        except ValueError as error:
+            raise UserError(f"{name_or_path}: {error}; train a refinement network for it") from error
     return loaded
 
 

@@ -14,9 +14,9 @@ class KlSchedule:
     r"""The penalty of a latent variable over a stage.
 
     At the share s of the stage a sequence of T tokens pays
-    :math:`w(s)\,\frac1T \sum_t \max\big(b(s), \sum_d \max(\lambda, \mathrm{KL}_{td})\big)` nats per token. With weight 1
-    and neither budget nor free bits that is its KL divergence per token, and maximum likelihood plus the penalty is the
-    negative evidence lower bound.
+    :math:`w(s)\,\frac1T \sum_t \max\big(b(s), \sum_d \max(\lambda, \mathrm{KL}_{td})\big)` nats per token. With
+    weight 1 and neither budget nor free bits that is its KL divergence per token, and maximum likelihood plus the
+    penalty is the negative evidence lower bound.
 
     Args:
         weight: Weight of the KL after the warm-up, at least 0.

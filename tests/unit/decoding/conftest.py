@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from transformers import M2M100Config, M2M100ForConditionalGeneration
 
 from sharpseq.decoding import EncoderOutput
+from sharpseq.scoring import DiagonalGaussian
 
 EOS, PAD, BOS, MASK = 0, 1, 3, 4
 
@@ -24,6 +26,7 @@ class Config:
     mask_token_id: int | None = MASK
     blank_token_id: int | None = PAD
     max_target_positions: int = 50
+    latent_size: int = 1
 
 
 class DictatedParallelModel:
@@ -62,6 +65,64 @@ class DictatedCtcModel:
         return self.logits, self.mask
 
 
+class DictatedLatentModel:
+    """Predicts given lengths; prior, posterior, logits and gradient are functions of the source rows and what is read.
+
+    The prior is called with the source ids (B, S) and the lengths (B,); the posterior with target ids (B, T) before
+    those, logits and the refinement network with a latent (B, T, D). ``calls`` says in which order.
+    """
+
+    def __init__(
+        self,
+        lengths: Tensor,
+        log_probs: Tensor,
+        *,
+        prior: Callable[..., DiagonalGaussian],
+        logits: Callable[..., Tensor],
+        posterior: Callable[..., DiagonalGaussian] | None = None,
+        gradient: Callable[..., Tensor] | None = None,
+        parameterization: str = "score",
+        **config: Any,
+    ) -> None:
+        self.config = replace(Config(), **config)
+        self.lengths, self.log_probs = lengths, log_probs
+        self.functions = {"prior": prior, "posterior": posterior, "logits": logits, "gradient": gradient}
+        self.refiner = None if gradient is None else DictatedRefiner(self, parameterization)
+        self.calls: list[str] = []
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+        return EncoderOutput(hidden=input_ids[:, :, None].double(), attention_mask=attention_mask, input_ids=input_ids)
+
+    def predict_length_log_probs(self, encoder_output: EncoderOutput, /) -> tuple[Tensor, Tensor]:
+        return self.lengths, self.log_probs
+
+    def prior(self, encoder_output: EncoderOutput, lengths: Tensor, /) -> DiagonalGaussian:
+        return self.call("prior", encoder_output.input_ids, lengths)
+
+    def posterior(self, encoder_output: EncoderOutput, target_ids: Tensor, lengths: Tensor, /) -> DiagonalGaussian:
+        return self.call("posterior", target_ids, encoder_output.input_ids, lengths)
+
+    def decode_latent(self, encoder_output: EncoderOutput, latent: Tensor, lengths: Tensor, /) -> Tensor:
+        return self.call("logits", latent, encoder_output.input_ids, lengths)
+
+    def call(self, name: str, *arguments: Tensor) -> Any:
+        self.calls.append(name)
+        function = self.functions[name]
+        assert function is not None, f"no {name} was dictated"
+        return function(*arguments)
+
+
+@dataclass(frozen=True)
+class DictatedRefiner:
+    """The refinement network of a `DictatedLatentModel`."""
+
+    model: DictatedLatentModel
+    parameterization: str
+
+    def __call__(self, latent: Tensor, lengths: Tensor, encoder_output: EncoderOutput) -> Any:
+        return SimpleNamespace(gradient=self.model.call("gradient", latent, encoder_output.input_ids, lengths))
+
+
 def make_m2m100(seed: int, *, vocab_size: int = 20, eos_scale: float = 1.0) -> M2M100ForConditionalGeneration:
     """A random model; with ``eos_scale`` 2 and seed 10, 27 or 30 its outputs end by themselves."""
     torch.manual_seed(seed)
@@ -98,6 +159,11 @@ def parallel_model() -> type[DictatedParallelModel]:
 @pytest.fixture
 def ctc_model() -> type[DictatedCtcModel]:
     return DictatedCtcModel
+
+
+@pytest.fixture
+def latent_model() -> type[DictatedLatentModel]:
+    return DictatedLatentModel
 
 
 @pytest.fixture

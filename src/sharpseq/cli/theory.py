@@ -1,0 +1,103 @@
+"""``sharpseq theory``: what each objective wants of given outcomes, exactly, in numbers and pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sharpseq.errors import UserError
+
+if TYPE_CHECKING:
+    from sharpseq.evaluation.theory import OutcomeCounts
+
+
+def theory(
+    counts: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[COUNTS]",
+            help="File of lines `outcome TAB count`, or `outcome TAB count TAB length`; the length is the number of "
+            "words when left out. Built-in examples when no file is given.",
+            show_default=False,
+        ),
+    ] = None,
+    k: Annotated[
+        str, typer.Option("--k", metavar="NUMBERS", help="Sharpness of the exponential objectives, with commas.")
+    ] = "0.5,1,2,4,8",
+    power: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Exponents of the power objectives, with commas; empty for none.")
+    ] = "0.5",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Also write JSON, a page and pictures into this folder."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")] = False,
+) -> None:
+    """Compute the distribution that each objective wants, exactly, and whether training gets there."""
+    sharpness = _read_numbers(k, option="--k", highest=math.inf)
+    exponents = _read_numbers(power, option="--power", highest=1.0) if power.strip() else []
+    _check_folder(output)
+    given = None if counts is None else _read(counts)
+    from sharpseq.cli.latent_output import progress_bar, show_table
+    from sharpseq.evaluation.latent import AnalysisFiles
+    from sharpseq.evaluation.theory import (
+        NUM_QUESTIONS,
+        VIELEN_DANK,
+        named_objectives,
+        objective_optima,
+        optimum_rows,
+        study_theory,
+        theory_files,
+    )
+
+    shown = given or VIELEN_DANK
+    if output is None and not as_json:
+        # Optima take seconds; everything else is for the page.
+        optima, files = (
+            objective_optima(shown, named_objectives(sharpness, powers=exponents)),
+            AnalysisFiles("", "", ""),
+        )
+    else:
+        with progress_bar("solving", NUM_QUESTIONS) as on_progress:
+            study = study_theory(given, k=sharpness, powers=exponents, on_progress=on_progress)
+        optima, files = study.optima.optima, theory_files(study)
+    rows = optimum_rows(optima, num_outcomes=len(shown.outcomes))
+    show_table(files, rows, title=shown.name, output=output, as_json=as_json)
+
+
+def _read(path: Path) -> OutcomeCounts:
+    from sharpseq.evaluation.theory import read_counts
+
+    return read_counts(path)
+
+
+def _check_folder(folder: Path | None) -> None:
+    from sharpseq.cli.output_files import check_writable
+
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; give a folder")
+    check_writable(folder / "theory.json" if folder.is_dir() else folder)
+
+
+def _read_numbers(text: str, *, option: str, highest: float) -> list[float]:
+    """Read numbers above 0 with commas between them.
+
+    Raises:
+        UserError: If they are not.
+    """
+    numbers = []
+    for part in text.split(","):
+        try:
+            number = float(part)
+        except ValueError:
+            number = math.nan
+        if not 0 < number <= highest or number == math.inf:
+            limit = f" and at most {highest:g}" if highest < math.inf else ""
+            raise UserError(f"{option} {text}: give numbers above 0{limit}, with commas, such as 0.5,1")
+        numbers.append(number)
+    return numbers

@@ -1,0 +1,193 @@
+r"""Whether training gets to the optimum, and how fast: a softmax over outcomes, gradient descent, many random starts.
+
+The model is one logit for each outcome, and the data are the exact expectation, so that nothing stands between the
+objective and its optimum but the way there:
+
+.. math:: \theta_j \leftarrow \theta_j + \eta \Big(c_j - q_j \sum_i c_i\Big), \qquad
+    c_i = \frac{w_i\, p_{data}(i)}{T_i} f'\Big(\frac{\log q_i}{T_i}\Big), \qquad q = \mathrm{softmax}(\theta).
+
+A `Schedule` says which transform is used at which update, and whether the gradient is divided by the mean weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sharpseq.objectives.transforms import Transform, exponential, identity
+from sharpseq.theory.optimum import solve
+from sharpseq.theory.problem import Problem, Weighting, log_derivative, make_problem
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A way to train; `cures` makes the ones of the documents.
+
+    Args:
+        name: What to call it.
+        transform_at: The transform at the share of the updates already made, in [0, 1).
+        divides_by_mean_weight: Divide the gradient by the mean of f'(g) over the data.
+    """
+
+    name: str
+    transform_at: Callable[[float], Transform]
+    divides_by_mean_weight: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingCourse:
+    """What became of all starts under one schedule.
+
+    Args:
+        name: Of the schedule.
+        updates: Updates after which distances were taken, shape (U,).
+        distances: Total variation distance to the optimum at these, shape (U, R).
+        arrival: First update at which each start was within the tolerance and stayed there, shape (R,); −1 for never.
+        seen_mass: Probability of all outcomes of the data together at the end, shape (R,).
+    """
+
+    name: str
+    updates: Tensor
+    distances: Tensor
+    arrival: Tensor
+    seen_mass: Tensor
+
+    @property
+    def share_arrived(self) -> float:
+        """Return the share of the starts that arrived."""
+        return float((self.arrival >= 0).double().mean())
+
+    @property
+    def share_starved(self) -> float:
+        """Return the share of the starts that still give most of their mass to outcomes that never occur."""
+        return float(((self.arrival < 0) & (self.seen_mass < 0.5)).double().mean())
+
+    @property
+    def share_elsewhere(self) -> float:
+        """Return the share of the starts that learned the data but are not at the optimum: late, or in a trap."""
+        return 1.0 - self.share_arrived - self.share_starved
+
+    @property
+    def median_updates(self) -> float | None:
+        """Return the median number of updates of the starts that arrived, or none if none did."""
+        arrived = self.arrival[self.arrival >= 0]
+        return float(arrived.double().median()) if len(arrived) else None
+
+
+def cures(k: float, *, warm_up: float = 0.1, anneal_until: float = 0.5) -> tuple[Schedule, ...]:
+    r"""Return plain training with :math:`e^{kg}` and the ways out of starving, each alone.
+
+    Args:
+        k: Sharpness, greater than 0.
+        warm_up: Share of the updates that are made with maximum likelihood first, in (0, 1).
+        anneal_until: Share of the updates after which an annealed k has its value, in (0, 1].
+
+    Example:
+        >>> [schedule.name for schedule in cures(2.0)]
+        ['plain', 'normalised', 'divided by the mean weight', 'warm start', 'annealed k']
+    """
+    if not 0 < warm_up < 1:
+        raise ValueError(f"`warm_up` must be in (0, 1); got {warm_up}")
+    if not 0 < anneal_until <= 1:
+        raise ValueError(f"`anneal_until` must be in (0, 1]; got {anneal_until}")
+    plain, normalized = exponential(k), exponential(k, normalized=True)
+    return (
+        Schedule("plain", lambda _: plain),
+        Schedule("normalised", lambda _: normalized),
+        Schedule("divided by the mean weight", lambda _: plain, divides_by_mean_weight=True),
+        Schedule("warm start", lambda progress: identity() if progress < warm_up else plain),
+        Schedule(
+            "annealed k",
+            lambda progress: exponential(k * min(progress / anneal_until, 1.0), normalized=True),
+        ),
+    )
+
+
+def train_softmax(
+    p_data: Tensor | Sequence[float],
+    transform: Transform,
+    schedule: Schedule,
+    *,
+    num_updates: int,
+    learning_rate: float,
+    lengths: Tensor | Sequence[float] | None = None,
+    weighting: Weighting = "per_sequence",
+    num_unseen: int = 0,
+    num_starts: int = 64,
+    spread: float = 1.0,
+    tolerance: float = 0.05,
+    num_records: int = 200,
+    seed: int = 0,
+) -> TrainingCourse:
+    """Train a softmax over outcomes from random starts by gradient descent.
+
+    Args:
+        p_data: Probabilities of the outcomes, or counts, shape (n,).
+        transform: f whose optimum is the goal; the schedule ends with it or with a multiple of it.
+        schedule: How to get there.
+        num_updates: Updates in all.
+        learning_rate: η, greater than 0.
+        lengths: T in tokens, shape (n,); 1 when left out.
+        weighting: ``"per_sequence"`` or ``"per_token"``.
+        num_unseen: Outcomes beside them that never occur: what else the model could say.
+        num_starts: Random starts, R.
+        spread: Standard deviation of the logits at the start.
+        tolerance: Total variation distance to the optimum at which a start has arrived.
+        num_records: Points at which distances are kept.
+        seed: Seed of the starts.
+
+    Raises:
+        ValueError: If an argument is not valid for `make_problem`, or a number is out of its range.
+
+    Example:
+        >>> course = train_softmax([0.75, 0.25], identity(), Schedule("likelihood", lambda _: identity()),
+        ...                        num_updates=50, learning_rate=1.0, num_starts=8)
+        >>> course.share_arrived
+        1.0
+
+    Note:
+        Costs R·(n + unseen) operations an update.
+    """
+    for name, value in (("num_updates", num_updates), ("num_starts", num_starts), ("num_records", num_records)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1; got {value}")
+    if num_unseen < 0:
+        raise ValueError(f"`num_unseen` must be at least 0; got {num_unseen}")
+    for name, number in (("learning_rate", learning_rate), ("tolerance", tolerance)):
+        if not number > 0:
+            raise ValueError(f"`{name}` must be greater than 0; got {number}")
+    problem = make_problem(p_data, transform, lengths=lengths, weighting=weighting)
+    goal = torch.cat([solve(problem).probs, torch.zeros(num_unseen, dtype=torch.float64)])
+    generator = torch.Generator().manual_seed(seed)
+    logits = spread * torch.randn(num_starts, len(goal), generator=generator, dtype=torch.float64)
+    recorded = torch.linspace(0, num_updates, min(num_records, num_updates) + 1).round().long().unique().tolist()
+    kept, distances = set(recorded), []
+    arrival = torch.full((num_starts,), -1, dtype=torch.int64)
+    for update in range(num_updates + 1):
+        log_q = torch.log_softmax(logits, dim=-1)
+        distance = (log_q.exp() - goal).abs().sum(-1) / 2
+        near = distance <= tolerance
+        # The last time that a start comes near counts, not a time when it passes by.
+        arrival = torch.where(near, torch.where(arrival < 0, update, arrival), -1)
+        if update in kept:
+            distances.append(distance)
+        if update < num_updates:
+            logits = logits - learning_rate * _gradient(problem, log_q, schedule, progress=update / num_updates)
+    seen_mass = torch.softmax(logits, dim=-1)[:, : len(problem.p_data)].sum(-1)
+    return TrainingCourse(schedule.name, torch.tensor(recorded), torch.stack(distances), arrival, seen_mass)
+
+
+def _gradient(problem: Problem, log_q: Tensor, schedule: Schedule, *, progress: float) -> Tensor:
+    """Return the gradient of the loss with respect to the logits, shape (R, n + unseen)."""
+    n = len(problem.p_data)
+    g = log_q[:, :n] / problem.lengths
+    f_slope = log_derivative(schedule.transform_at(progress), g).exp()
+    pull = problem.stakes / problem.lengths * f_slope
+    if schedule.divides_by_mean_weight:
+        pull = pull / (problem.stakes * f_slope).sum(-1, keepdim=True) * problem.stakes.sum()
+    gradient = log_q.exp() * pull.sum(-1, keepdim=True)
+    gradient[:, :n] -= pull
+    return gradient

@@ -1,0 +1,117 @@
+r"""What lengths do to an optimum: how much of the data a short outcome needs to win against a long one.
+
+With stakes :math:`a = w\,p_{data}`, two outcomes of lengths S < L share the mass evenly, :math:`q = 1/2`, where their
+marginal gains there are equal. For the exponential transform below both lengths that is at the odds
+
+.. math:: \frac{p_S}{p_L} = \frac{w_L}{w_S} \cdot \frac{S}{L} \cdot 2^{k(1/S - 1/L)}.
+
+- Per sequence (w = 1), maximum likelihood is biased to the short: log q/T divides by the length, so that q ∝ p/T. The
+  power of two works against it, and at k ≥ L there is no bias left: what is most probable wins.
+- Per token (w = T), maximum likelihood is unbiased, q = p. The power of two alone is left, so that every k > 0 favours
+  the long one, and at k ≥ L it wins with :math:`p_L > S/(S + L)`.
+
+From k = S on F is convex for the short outcome. Soon above, it has no mass or much of it, and 1/2 is jumped over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sharpseq.objectives.transforms import Transform, exponential
+from sharpseq.theory.optimum import solve
+from sharpseq.theory.problem import Problem, Weighting, log_derivative, make_problem
+from sharpseq.theory.switches import Switch, find_switches
+
+_HALF = 1e-9
+_FIRST_STEP = 0.1
+_TOLERANCE = 1e-10
+
+
+def break_even_share(
+    transform: Transform, *, short: float, long: float, weighting: Weighting = "per_sequence"
+) -> float:
+    """Return the share of the data above which a short outcome gets more than half of the optimum, of two.
+
+    It is 1/2 where lengths do not matter; below 1/2 the objective favours the short outcome, above it the long one.
+    The optimum's share of the short outcome never falls as its share of the data rises, so there is one answer; the
+    optimum may jump over 1/2 there.
+
+    Args:
+        transform: f, as in `optimal_distribution`.
+        short: Length of one outcome in tokens, at least 1.
+        long: Length of the other one.
+        weighting: How the loss of a sequence counts.
+
+    Returns:
+        A share in (0, 1), to ten digits.
+
+    Raises:
+        ValueError: If ``short`` exceeds ``long``, or as `make_problem` does.
+
+    Example:
+        >>> from sharpseq.objectives import identity
+        >>> for transform in (identity(), exponential(8.0)):
+        ...     for weighting in ("per_sequence", "per_token"):
+        ...         print(f"{break_even_share(transform, short=4, long=8, weighting=weighting):.3f}", end=" ")
+        0.333 0.500 0.500 0.667
+    """
+    if not short <= long:
+        raise ValueError(f"`short` must be at most `long`; got {short} and {long}")
+    given = make_problem([0.5, 0.5], transform, lengths=[short, long], weighting=weighting)
+
+    def share_of_short(odds: float) -> float:
+        p = torch.tensor([odds, 0.0], dtype=torch.float64).softmax(0)
+        return float(solve(Problem(p, given.lengths, given.weights, given.transform)).probs[0])
+
+    gains = (given.weights / given.lengths).log() + log_derivative(transform, -math.log(2) / given.lengths)
+    even = float(gains[1] - gains[0])
+    if abs(share_of_short(even) - 0.5) < _HALF:
+        return 1 / (1 + math.exp(-even))
+    low, high = even - _FIRST_STEP, even + _FIRST_STEP
+    while share_of_short(low) >= 0.5:
+        low -= high - low
+    while share_of_short(high) < 0.5:
+        high += high - low
+    while high - low > _TOLERANCE:
+        middle = (low + high) / 2
+        low, high = (middle, high) if share_of_short(middle) < 0.5 else (low, middle)
+    return 1 / (1 + math.exp(-(low + high) / 2))
+
+
+def winner_switches(
+    p_data: Tensor | Sequence[float],
+    *,
+    lengths: Tensor | Sequence[float],
+    weighting: Weighting = "per_sequence",
+    highest_k: float | None = None,
+    num_points: int = 200,
+) -> list[Switch[int]]:
+    """Return where, as k of the exponential transform rises from 0, another outcome becomes the most probable one.
+
+    Args:
+        p_data: Probabilities, or counts, shape (n,).
+        lengths: T in tokens, shape (n,).
+        weighting: How the loss of a sequence counts.
+        highest_k: The end of the scan; just above the longest length, where nothing changes any more, when left out.
+        num_points: Points of the scan; a winner that comes and goes between two of them is not seen.
+
+    Returns:
+        Switches whose ``before`` and ``after`` are indices of outcomes.
+
+    Example:
+        >>> for switch in winner_switches([0.4, 0.6], lengths=[3, 6]):
+        ...     print(f"k = {switch.k:.2f}: {switch.before} -> {switch.after}")
+        k = 2.49: 0 -> 1
+    """
+    given = make_problem(p_data, exponential(1.0), lengths=lengths, weighting=weighting)
+    highest = 1.01 * float(given.lengths.max()) if highest_k is None else highest_k
+
+    def winner(k: float) -> int:
+        problem = Problem(given.p_data, given.lengths, given.weights, exponential(k, normalized=True))
+        return int(solve(problem).log_probs.argmax())
+
+    return find_switches(winner, low=0.0, high=highest, num_points=num_points, tolerance=1e-6)

@@ -1,0 +1,274 @@
+"""The question every optimum answers: data, lengths, weights and a transform, checked once and then trusted."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sharpseq.objectives.transforms import Exponential, Transform, derivative
+
+Weighting = Literal["per_sequence", "per_token"]
+"""How the loss of one sequence counts: once, or once for each of its tokens."""
+
+_EPSILON = torch.finfo(torch.float64).eps
+_SUM_TOLERANCE = 1e-6
+"""Single precision probabilities sum to 1 this well; what is farther off was not meant to sum to 1."""
+_DERIVATIVE_TOLERANCE = 1e-3
+"""Central differences of a smooth transform are far better than this, and a wrong formula is far worse."""
+
+_UNDERFLOW = 1e-290
+"""Differences of numbers near the smallest ones say nothing about a derivative."""
+
+
+class NormalizationWarning(UserWarning):
+    """Counts were given where probabilities are used; they were divided by their sum."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    r"""Minimise :math:`-\sum_i w_i\, p_{data}(i)\, f(\log q_i / T_i)` over distributions q; made by `make_problem`.
+
+    Args:
+        p_data: Probabilities of the outcomes in the data, shape (n,), float64; zeros are allowed.
+        lengths: T in tokens, at least 1, shape (n,).
+        weights: w, 1 or T, shape (n,).
+        transform: f, increasing on g < 0.
+    """
+
+    p_data: Tensor
+    lengths: Tensor
+    weights: Tensor
+    transform: Transform
+
+    @cached_property
+    def stakes(self) -> Tensor:
+        """Return w·p_data, the factor of each outcome's f, shape (n,)."""
+        return self.weights * self.p_data
+
+
+@dataclass(frozen=True)
+class FunctionOfProbability:
+    """The transform g ↦ F(e^g), whose loss on sequences of length 1 is −F(q); made by `function_of_probability`."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, g: Tensor) -> Tensor:
+        """Return F(e^g)."""
+        return self.function(torch.exp(g))
+
+    def derivative(self, g: Tensor) -> Tensor:
+        """Return e^g · F'(e^g), without the loss of digits that a derivative through the logarithm can bring."""
+        q = torch.exp(g)
+        return q * derivative(self.function, q)
+
+
+def function_of_probability(function: Callable[[Tensor], Tensor]) -> FunctionOfProbability:
+    """Return the transform under which a sequence of length 1 has the loss −F(q).
+
+    Args:
+        function: F, elementwise, increasing and differentiable by torch on (0, 1].
+
+    Example:
+        >>> transform = function_of_probability(lambda q: q**2)
+        >>> transform(torch.tensor(0.5).log())
+        tensor(0.2500)
+
+    References:
+        Shao et al. 2023, "Beyond MLE", equation 7, where the loss is a function of the probability.
+    """
+    return FunctionOfProbability(function)
+
+
+def make_problem(
+    p_data: Tensor | Sequence[float],
+    transform: Transform,
+    *,
+    lengths: Tensor | Sequence[float] | None = None,
+    weighting: Weighting = "per_sequence",
+) -> Problem:
+    r"""Check what a user gives and return the problem.
+
+    Args:
+        p_data: Probabilities, or counts that are then normalised with a `NormalizationWarning`, shape (n,).
+        transform: f, elementwise and increasing on g < 0; differentiable by torch or with its own ``derivative(g)``.
+        lengths: T in tokens, at least 1, shape (n,); 1 for every outcome when left out.
+        weighting: ``"per_sequence"`` counts every sequence once, ``"per_token"`` T times, as the trainer's reductions.
+
+    Raises:
+        ValueError: If an argument is not finite, negative, empty, without any mass, of another shape, or if the
+            transform decreases or its derivative disagrees with finite differences.
+        TypeError: If ``transform`` is not callable.
+
+    Example:
+        >>> from sharpseq.objectives import exponential
+        >>> make_problem([0.75, 0.25], exponential(1.0), lengths=[2, 4], weighting="per_token").stakes
+        tensor([1.5000, 1.0000], dtype=torch.float64)
+    """
+    p = _normalized(_vector(p_data, "p_data"))
+    T = torch.ones_like(p) if lengths is None else _vector(lengths, "lengths")
+    if T.shape != p.shape:
+        raise ValueError(f"`lengths` must have one entry for each of the {len(p)} outcomes; got {len(T)}")
+    if (T < 1).any():
+        where = int((T < 1).nonzero()[0])
+        raise ValueError(f"`lengths` must be at least 1; got {T[where]:g} at index {where}")
+    if weighting not in ("per_sequence", "per_token"):
+        raise ValueError(f"`weighting` must be 'per_sequence' or 'per_token'; got {weighting!r}")
+    check_transform(transform)
+    return Problem(p, T, T.clone() if weighting == "per_token" else torch.ones_like(p), transform)
+
+
+def loss(problem: Problem, probs: Tensor) -> float:
+    """Return the loss of a distribution, in units of f; infinite where f is −∞ at probability 0.
+
+    Args:
+        problem: The problem.
+        probs: A distribution over the outcomes, shape (n,).
+
+    Example:
+        >>> from sharpseq.objectives import identity
+        >>> round(loss(make_problem([0.5, 0.5], identity()), torch.tensor([0.5, 0.5])), 4)
+        0.6931
+    """
+    return loss_of_log_probs(problem, torch.as_tensor(probs, dtype=torch.float64).log())
+
+
+def loss_of_log_probs(problem: Problem, log_probs: Tensor) -> float:
+    """Return the loss from log-probabilities, shape (n,): exact where the probabilities themselves underflow."""
+    counted = problem.p_data > 0
+    g = log_probs[counted] / problem.lengths[counted]
+    return -float((problem.stakes[counted] * values(problem.transform, g)).sum())
+
+
+def marginal_gains(problem: Problem, probs: Tensor) -> Tensor:
+    r"""Return :math:`w_i\, p_i\, f'(\log q_i/T_i) / (T_i q_i)`, shape (n,): what more mass on an outcome earns.
+
+    At an optimum these are equal wherever q > 0, and nowhere larger.
+
+    Example:
+        >>> from sharpseq.objectives import identity
+        >>> marginal_gains(make_problem([0.75, 0.25], identity()), torch.tensor([0.5, 0.5]))
+        tensor([1.5000, 0.5000], dtype=torch.float64)
+    """
+    return log_marginal_gains(problem, torch.as_tensor(probs, dtype=torch.float64).log()).exp()
+
+
+def log_marginal_gains(problem: Problem, log_probs: Tensor) -> Tensor:
+    """Return the logarithms of the marginal gains at log-probabilities, shape (n,); −∞ where p_data is 0.
+
+    A probability of 0 stands for e^−700, the smallest that can be divided by.
+    """
+    x = torch.where(log_probs == -torch.inf, SMALLEST_LOG_PROB, log_probs)
+    return (problem.stakes / problem.lengths).log() + log_derivative(problem.transform, x / problem.lengths) - x
+
+
+SMALLEST_LOG_PROB = -700.0
+"""Stands for the logarithm of 0: e^−700 is the smallest round probability that float64 can still divide by."""
+
+
+def log_derivative(transform: Transform, g: Tensor) -> Tensor:
+    """Return log f'(g), shape of ``g``; −∞ where f' is 0."""
+    if isinstance(transform, Exponential):  # its derivative underflows where its logarithm is harmless
+        offset = 0.0 if transform.normalized else float(torch.tensor(transform.k, dtype=torch.float64).log())
+        return transform.k * g + offset
+    return derivative(transform, g).detach().log()
+
+
+def values(transform: Transform, g: Tensor) -> Tensor:
+    """Return f(g) detached, shape of ``g``, with its limit where g is −∞."""
+    with torch.no_grad():
+        found = transform(g)
+        at_zero = g == -torch.inf
+        return torch.where(at_zero, value_at_zero(transform), found) if bool(at_zero.any()) else found
+
+
+def value_at_zero(transform: Transform) -> float:
+    """Return the limit of f(g) as g → −∞, that is f at probability 0; −∞ if it has none.
+
+    Example:
+        >>> from sharpseq.objectives import exponential, power
+        >>> value_at_zero(exponential(2.0)), value_at_zero(power(0.5))
+        (0.0, -inf)
+    """
+    with torch.no_grad():
+        found = transform(torch.tensor([-torch.inf, -1e15, -1e12], dtype=torch.float64))
+    limit, far, near = (float(value) for value in found)
+    if not math.isnan(limit):  # the formula itself knows its limit
+        return limit
+    return far if abs(far - near) <= 1e-9 * (1 + abs(near)) else -torch.inf
+
+
+def check_transform(transform: Transform) -> None:
+    """Raise unless a transform is callable, increasing and differentiated correctly on g from −700 to −1e-4."""
+    if not callable(transform):
+        raise TypeError(f"`transform` must be callable; got {transform!r}")
+    g = -torch.logspace(-4, 2.84, 200, dtype=torch.float64).flip(0)
+    with torch.no_grad():
+        f = transform(g)
+        step = 1e-5 * g.abs()
+        above, below = transform(g + step), transform(g - step)
+    if not isinstance(f, Tensor):
+        raise TypeError(f"`transform` must return a tensor; got {f!r}")
+    if f.shape != g.shape:
+        raise ValueError(f"`transform` must work elementwise; got shape {tuple(f.shape)} from {tuple(g.shape)}")
+    if f.dtype != g.dtype:
+        raise ValueError(f"`transform` must keep float64; got {f.dtype}")
+    if not bool(f.isfinite().all()):
+        where = float(g[~f.isfinite()][-1])
+        raise ValueError(f"`transform` must be finite below 0; got {float(f[~f.isfinite()][-1])} at g = {where:.6g}")
+    # Beside f itself, numbers of order 1 are rounded on the way to it, as in log(q + 1).
+    rounding = 8 * _EPSILON * (f.abs() + f.abs().max().clamp(max=1.0))
+    falls = f[1:] < f[:-1] - rounding[1:]
+    if bool(falls.any()) or not float(f[-1]) > float(f[0]):
+        where = float(g[1:][falls][-1]) if bool(falls.any()) else float(g[-1])
+        raise ValueError(f"`transform` must increase; it does not at g = {where:.6g}")
+    try:
+        slope = derivative(transform, g)
+    except RuntimeError as error:
+        raise ValueError(f"`transform` must be differentiable by torch or carry a `derivative`; {error}") from error
+    difference = (above - below) / (2 * step)
+    allowed = _DERIVATIVE_TOLERANCE * torch.maximum(slope.abs(), difference.abs()) + rounding / step + _UNDERFLOW
+    wrong = ~((slope - difference).abs() <= allowed)
+    if bool(wrong.any()):
+        at = int(wrong.nonzero()[-1])
+        raise ValueError(
+            f"`transform` has a derivative that disagrees with finite differences at g = {float(g[at]):.6g}: "
+            f"{float(slope[at]):.6g} against {float(difference[at]):.6g}"
+        )
+
+
+def _vector(given: Any, name: str) -> Tensor:
+    try:
+        vector = torch.as_tensor(given).detach().to(device="cpu", dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`{name}` must be a sequence of numbers; {error}") from error
+    if vector.dim() != 1:
+        raise ValueError(f"`{name}` must have one dimension; got shape {tuple(vector.shape)}")
+    if not bool(vector.isfinite().all()):
+        where = int((~vector.isfinite()).nonzero()[0])
+        raise ValueError(f"`{name}` must be finite; got {float(vector[where])} at index {where}")
+    return vector
+
+
+def _normalized(p: Tensor) -> Tensor:
+    """Return probabilities that sum to 1, from probabilities or counts."""
+    if len(p) == 0:
+        raise ValueError("`p_data` must have at least one outcome; got none")
+    if bool((p < 0).any()):
+        where = int((p < 0).nonzero()[0])
+        raise ValueError(f"`p_data` must not be negative; got {float(p[where]):g} at index {where}")
+    total = float(p.sum())
+    if total == 0:
+        raise ValueError("`p_data` must have some mass; every entry is 0")
+    if abs(total - 1) > _SUM_TOLERANCE:
+        if not bool((p == p.round()).all()):
+            raise ValueError(f"`p_data` must sum to 1 or hold whole counts; it sums to {total:.9g}")
+        message = f"`p_data` holds counts: they were divided by their sum, {total:g}"
+        warnings.warn(message, NormalizationWarning, stacklevel=4)
+    return p / total
