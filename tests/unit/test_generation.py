@@ -16,7 +16,7 @@ from sharpseq import SequenceGenerator, UserError
 from sharpseq.data import Example, Message, Prompt, encode_sources, prompt_of, train_tokenizer
 from sharpseq.decoding import DECODERS, autoregressive_rescorer
 from sharpseq.generation import default_decoder, family_of, load_model, max_source_length, model_folder, sources_of
-from sharpseq.models import MODELS
+from sharpseq.models import MODELS, LatentNat, LatentRefiner, LatentRefinerConfig
 
 SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}
 LINES = ["abc", "", "hgfedcba", "a", "   ", "cab", "dead", "", "feed", "bag"]
@@ -144,6 +144,8 @@ def test_numbers_may_be_whole_and_limits_may_be_absent(tokenizer: PreTrainedToke
         ("autoregressive", {"min_length": 99}),
         ("cmlm", {"length_beam": 0}),
         ("vanilla_nat", {"length_beam": -1}),
+        ("latent_nat", {"length_beam": 0}),
+        ("latent_nat", {"steps": -1}),
     ],
 )
 def test_ranges_are_found_before_real_work(
@@ -156,10 +158,15 @@ def test_ranges_are_found_before_real_work(
 
 @pytest.mark.parametrize("family", MODELS)
 def test_what_works_can_be_tried_out(family: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    model = build(family, tokenizer)
+    model, teacher = build(family, tokenizer), build("autoregressive", tokenizer)
+    if isinstance(model, LatentNat):
+        sizes = {"latent_size": model.config.latent_size, "d_model": model.config.d_model, "num_attention_heads": 2}
+        model.attach_refiner(LatentRefiner(LatentRefinerConfig(num_layers=1, **sizes)))
     for name, spec in DECODERS.items():
         if MODELS[family].kind in spec.model_kinds:
-            SequenceGenerator(model, tokenizer, decoder=name, options=spec.options).try_out()
+            rescorer = autoregressive_rescorer(teacher) if spec.takes_rescorer else None
+            generator = SequenceGenerator(model, tokenizer, decoder=name, options=spec.options, rescorer=rescorer)
+            generator.try_out()
 
 
 def test_a_rescorer_needs_candidates(tokenizer: PreTrainedTokenizerBase) -> None:

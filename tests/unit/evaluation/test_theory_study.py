@@ -46,7 +46,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 @pytest.fixture(scope="module")
 def small() -> TheoryStudy:
     """A study of three outcomes, one of which is made to break pages and pictures."""
-    rows = [("yes sir", 5.0, 2.0), (f"{TAG} no", 3.0, 4.0), ("oh no", 2.0, 2.0)]
+    rows = [("yes sir", 5.0, 2.0), (f"{TAG} no", 3.0, 4.0), (f"oh {80 * 'n'}", 2.0, 2.0)]
     done: list[int] = []
     study = study_theory(outcome_counts(rows, name=NASTY), k=[1.0], powers=[], on_progress=done.append)
     assert done[-1] == NUM_QUESTIONS

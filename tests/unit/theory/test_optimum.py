@@ -48,6 +48,12 @@ def test_k_at_or_above_the_length_puts_all_mass_on_the_most_probable(k: float) -
     assert sharpened(torch.from_numpy(P), k=k, length=3).tolist() == [1, 0, 0, 0]
 
 
+def test_above_every_length_the_largest_stake_wins_whatever_the_lengths() -> None:
+    by_sequence = optimal_distribution([0.4, 0.35, 0.25], exponential(6.0), lengths=[6, 2, 3])
+    by_token = optimal_distribution([0.35, 0.25, 0.4], exponential(6.0), lengths=[2, 6, 3], weighting="per_token")
+    assert (by_sequence.probs.tolist(), by_token.probs.tolist()) == ([1, 0, 0], [0, 1, 0])
+
+
 @pytest.mark.parametrize("transform", [identity(), power(1.0), exponential(0.0, normalized=True)])
 def test_maximum_likelihood_wants_the_data_divided_by_length_or_the_data_itself(transform: Transform) -> None:
     by_sequence = optimal_distribution(P, transform, lengths=LENGTHS)
@@ -95,13 +101,12 @@ def test_at_most_one_short_outcome_has_mass_and_all_long_ones(
     found = optimal_distribution(p_data, exponential(3.5), lengths=lengths)
     assert found.method == "support search"
     assert found.support.tolist() == [i == winner for i in range(3)] + [True]
-    everyone = [
-        optimal_distribution([p if j in (i, 3) else 0.0 for j, p in enumerate(np.array(p_data) / (p_data[i] + p_data[3]))],
-            exponential(3.5), lengths=lengths).log_probs
-        for i in range(3)
-    ]  # fmt: skip
+    alternatives = []
+    for i in range(3):
+        pair = np.where([j in (i, 3) for j in range(4)], p_data, 0.0)
+        alternatives.append(optimal_distribution(pair / pair.sum(), exponential(3.5), lengths=lengths).probs)
     problem = make_problem(p_data, exponential(3.5), lengths=lengths)
-    assert found.loss == pytest.approx(min(loss(problem, one.exp()) for one in everyone), abs=1e-14)
+    assert found.loss == pytest.approx(min(loss(problem, probs) for probs in alternatives), abs=1e-14)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sharpseq.objectives import exponential, identity, power
+from sharpseq.objectives import derivative, exponential, identity, power
 from sharpseq.theory import (
     NormalizationWarning,
     function_of_probability,
@@ -17,7 +17,7 @@ from sharpseq.theory import (
     marginal_gains,
     optimal_distribution,
 )
-from sharpseq.theory.problem import value_at_zero
+from sharpseq.theory.problem import log_derivative, value_at_zero
 
 
 class WrongDerivative:
@@ -152,3 +152,9 @@ def test_marginal_gains_are_minus_the_gradient_of_the_loss() -> None:
 )
 def test_the_value_at_probability_zero_is_the_limit(transform: Any, limit: float) -> None:
     assert value_at_zero(transform) == pytest.approx(limit, abs=1e-12)
+
+
+@pytest.mark.parametrize("transform", [exponential(3.0), exponential(3.0, normalized=True), power(0.5), torch.sigmoid])
+def test_the_logarithm_of_the_derivative_is_that(transform: Any) -> None:
+    g = torch.tensor([-8.0, -1.0, -0.01], dtype=torch.float64)
+    torch.testing.assert_close(log_derivative(transform, g), derivative(transform, g).log())

@@ -14,8 +14,6 @@ REST = "#dde2e9"
 WEIGHTING_STYLES = {"per_sequence": (BLUE, "per sequence"), "per_token": (VERMILION, "per token")}
 """Colour and name of each weighting, the same in every picture."""
 
-_LONGEST_NAME = 26
-
 
 def optimum_figure(study: OptimumStudy) -> Figure:
     """Draw the data, and the optimal share of each outcome against k, for both weightings."""
@@ -34,7 +32,7 @@ def optimum_figure(study: OptimumStudy) -> Figure:
         _draw_sharpening(axes, sharpening, colours)
     data.set_ylim(0, 1)
     names = [
-        f"{_short(outcome)}  ({length:g} token{'' if length == 1 else 's'})"
+        f"{shortened(outcome)}  ({length:g} token{'' if length == 1 else 's'})"
         for outcome, length in zip(study.outcomes[:shown], study.lengths[:shown], strict=True)
     ]
     if study.num_outcomes > shown:
@@ -90,5 +88,11 @@ def length_figure(bias: LengthBias) -> Figure:
     return figure
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+def shortened(name: str, *, longest: int = 26) -> str:
+    """Return a name with its end cut off where it would crowd out the picture.
+
+    Example:
+        >>> shortened("thank you very much", longest=10)
+        'thank you…'
+    """
+    return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -10,9 +10,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from sharpseq.evaluation.latent.pictures import BLUE, FAINT, INK, SOFT, VERMILION, new_figure, plain
+from sharpseq.evaluation.theory.optimum_pictures import shortened
 from sharpseq.evaluation.theory.product_study import RESOLVED, ProductRow, ProductStudy
 
 _MOST_PANELS = 4
+_LONGEST_NAME = 20
 _SWITCH_GAP = 0.09
 
 
@@ -54,7 +56,9 @@ def comparison_figure(pairs: Sequence[tuple[ProductStudy, ProductStudy | None]])
         if factorised is not None:
             _draw_unseen(axes, factorised, colour=VERMILION, width=5.0, alpha=0.35)
         _draw_unseen(axes, ctc, colour=BLUE)
-        data = "\n".join(f"{p:.0%}  {outcome}" for outcome, p in zip(ctc.outcomes[:4], ctc.p_data[:4], strict=True))
+        data = "\n".join(
+            f"{p:.0%}  {shortened(outcome)}" for outcome, p in zip(ctc.outcomes[:4], ctc.p_data[:4], strict=True)
+        )
         axes.text(
             0.97, 0.95, data, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=SOFT, parse_math=False
         )
@@ -81,7 +85,9 @@ def _draw_outputs(axes: Axes, row: ProductRow) -> None:
     axes.barh(places, [output.prob for output in row.outputs], color=colours, height=0.62)
     for place, output in zip(places, row.outputs, strict=True):
         axes.text(output.prob + 0.02, place, _percent(output.prob), va="center", fontsize=7.5, color=SOFT)
-    axes.set_yticks(places, [output.text or "(empty)" for output in row.outputs], parse_math=False)
+    axes.set_yticks(
+        places, [shortened(output.text, longest=_LONGEST_NAME) or "(empty)" for output in row.outputs], parse_math=False
+    )
     axes.set_ylim(5.5, -0.6)
     axes.set_xlim(0, 1.22)
     plain(axes, title=row.objective)
@@ -112,7 +118,7 @@ def _mark_switches(axes: Axes, study: ProductStudy) -> None:
         axes.text(switch.k, 0.02 * top, f" k = {switch.k:.2f}", fontsize=8, color=SOFT, ha="left")
     for name, low, high in zip(names, edges, edges[1:], strict=False):
         if (high - low) / (edges[-1] - edges[0]) > _SWITCH_GAP:
-            text = f"most probable:\n{name}"
+            text = f"most probable:\n{shortened(name)}"
             axes.text(
                 (low + high) / 2, 0.96 * top, text, fontsize=8.5, color=INK, ha="center", va="top", parse_math=False
             )
