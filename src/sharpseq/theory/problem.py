@@ -245,7 +245,7 @@ def check_transform(transform: Transform) -> None:
 
 def _vector(given: Any, name: str) -> Tensor:
     try:
-        vector = torch.as_tensor(given).detach().to(device="cpu", dtype=torch.float64)
+        vector = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"`{name}` must be a sequence of numbers; {error}") from error
     if vector.dim() != 1:

@@ -90,7 +90,10 @@ def _draw_outputs(axes: Axes, row: ProductRow) -> None:
     )
     axes.set_ylim(5.5, -0.6)
     axes.set_xlim(0, 1.22)
-    plain(axes, title=row.objective)
+    is_cramped = any(len(output.text) > _LONGEST_NAME for output in row.outputs)
+    plain(axes, title="" if is_cramped else row.objective)
+    if is_cramped:  # long outputs leave no room on the right of the axis
+        axes.set_title(row.objective, loc="right", fontsize=10, fontweight="bold", color=INK)
     axes.set_xticks([])
     axes.tick_params(axis="y", length=0)
     axes.spines["bottom"].set_visible(False)
