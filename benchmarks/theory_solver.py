@@ -9,7 +9,7 @@ both weightings, are solved by `sharpseq.theory.optimal_distribution` and by cod
 
 `agreement` holds the largest difference of any probability; a problem that differs by more than 1e-9 is listed in full.
 
-    python benchmarks/theory_solver.py
+    python benchmarks/theory_solver.py --document docs/theory.md --marker theory-solver
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from provenance import provenance
+from run_recipes import insert
 from theory_problems import FAMILIES, RandomProblem, random_problem
 from theory_references import by_enumeration, by_nested_roots
 
@@ -184,11 +185,30 @@ def _sigmoid(g: torch.Tensor) -> torch.Tensor:
     return torch.sigmoid(2 * (g + 2))
 
 
+def table(record: Mapping[str, Any]) -> str:
+    """Return two Markdown tables: agreement with the references, and seconds of computation."""
+    lines = ["| transforms | problems | solved by | largest difference to a reference |", "| --- | ---: | --- | ---: |"]
+    for row in record["agreement"]:
+        methods = ", ".join(f"{method} ({count})" for method, count in row["methods"].items())
+        difference = max(row["largest_difference"].values())
+        lines.append(f"| {row['family']} | {row['problems']} | {methods} | {difference:.0e} |")
+    sizes = list(dict.fromkeys(row["outcomes"] for row in record["timing"]))
+    lines += ["", "| transform | solved by | " + " | ".join(f"{n:,} outcomes" for n in sizes) + " |"]
+    lines.append("| --- | --- |" + " ---: |" * len(sizes))
+    for transform in dict.fromkeys(row["transform"] for row in record["timing"]):
+        own = [row for row in record["timing"] if row["transform"] == transform]
+        seconds = " | ".join(f"{row['cpu_seconds']:.3f} s" for row in own)
+        lines.append(f"| {transform} | {own[-1]['method']} | {seconds} |")
+    return "\n".join(lines)
+
+
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=Sizes.problems, help=f"({Sizes.problems})")
     parser.add_argument("--output", type=Path, default=FOLDER / "results" / "theory_solver.json")
+    parser.add_argument("--document", type=Path)
+    parser.add_argument("--marker", default="")
     return parser.parse_args()
 
 
@@ -197,6 +217,8 @@ if __name__ == "__main__":
     result = main(Sizes(problems=arguments.problems), command=" ".join(["python", *sys.argv]))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if arguments.document is not None:
+        insert(arguments.document, arguments.marker, table(result))
     for row in result["agreement"]:
         print(f"{row['family']:24} {row['problems']:5} problems, largest differences {row['largest_difference']}")
     print(f"{len(result['disagreements'])} problems differ by more than {AGREE}")

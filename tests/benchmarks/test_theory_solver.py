@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 from theory_problems import FAMILIES, random_problem
-from theory_solver import Sizes, closed_form, main
+from theory_solver import Sizes, closed_form, main, table
 
 TINY = Sizes(problems=len(FAMILIES), outcomes=(2,), timed=(10,), longest=3)
 
@@ -24,6 +24,9 @@ def test_it_runs_and_everything_agrees() -> None:
         "branch and bound",
     } - ({"support search"} if TINY.longest < 8 else set())
     assert all(row["seconds"] >= 0 and row["outcomes"] == 10 for row in found["timing"])
+    agreement, timing = table(found).split("\n\n")
+    assert len(agreement.splitlines()) == 2 + len(FAMILIES)
+    assert timing.splitlines()[0] == "| transform | solved by | 10 outcomes |"
 
 
 def test_a_wrong_answer_would_be_listed() -> None:
