@@ -8,18 +8,16 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from sharpseq.cli.analysis_output import progress_bar, show_table, write_files
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
 from sharpseq.cli.corpus_argument import corpus_name
 from sharpseq.cli.latent_output import (
     check_inputs,
     check_step_size,
     load_inputs,
-    progress_bar,
     read_numbers,
-    show_table,
     tell_left_out,
     told,
-    write_files,
 )
 from sharpseq.errors import UserError
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharpseq.cli.analysis_output import check_folder, progress_bar, show_table
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,10 +40,9 @@ def theory(
     """Compute the distribution that each objective wants, exactly, and whether training gets there."""
     sharpness = _read_numbers(k, option="--k", highest=math.inf)
     exponents = _read_numbers(power, option="--power", highest=1.0) if power.strip() else []
-    _check_folder(output)
+    check_folder(output)
     given = None if counts is None else _read(counts)
-    from sharpseq.cli.latent_output import progress_bar, show_table
-    from sharpseq.evaluation.latent import AnalysisFiles
+    from sharpseq.evaluation.analysis import AnalysisFiles
     from sharpseq.evaluation.theory import (
         NUM_QUESTIONS,
         VIELEN_DANK,
@@ -72,16 +72,6 @@ def _read(path: Path) -> OutcomeCounts:
     from sharpseq.evaluation.theory import read_counts
 
     return read_counts(path)
-
-
-def _check_folder(folder: Path | None) -> None:
-    from sharpseq.cli.output_files import check_writable
-
-    if folder is None:
-        return
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; give a folder")
-    check_writable(folder / "theory.json" if folder.is_dir() else folder)
 
 
 def _read_numbers(text: str, *, option: str, highest: float) -> list[float]:

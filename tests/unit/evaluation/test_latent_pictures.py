@@ -17,8 +17,8 @@ from tiny_latent import EXAMPLES, tiny_generator
 
 from sharpseq import UserError
 from sharpseq.data import Example
+from sharpseq.evaluation.analysis import AnalysisFiles
 from sharpseq.evaluation.latent import (
-    AnalysisFiles,
     MarginalOfStep,
     Mean,
     RefinementReport,

@@ -14,7 +14,7 @@ import torch
 from matplotlib import image as matplotlib_image
 
 from sharpseq import UserError
-from sharpseq.evaluation.latent import AnalysisFiles
+from sharpseq.evaluation.analysis import AnalysisFiles
 from sharpseq.evaluation.theory import (
     NUM_QUESTIONS,
     VIELEN_DANK,

@@ -6,14 +6,13 @@ Importing `sharpseq.evaluation` does not import this subpackage, which needs tor
 from __future__ import annotations
 
 from sharpseq.evaluation.latent.analysis_files import (
-    AnalysisFiles,
     diversity_files,
     field_files,
     marginal_files,
     revisions_files,
     steps_files,
 )
-from sharpseq.evaluation.latent.analysis_tables import Row, diversity_rows, marginal_rows, step_rows, text_rows
+from sharpseq.evaluation.latent.analysis_tables import diversity_rows, marginal_rows, step_rows, text_rows
 from sharpseq.evaluation.latent.corpus_marginals import MarginalReport, SentenceMarginal, measure_marginals
 from sharpseq.evaluation.latent.diversity import DiversityReport, Spread, diversity_of, measure_diversity
 from sharpseq.evaluation.latent.gradient_field import GradientField, TokenField, check_plane, gradient_field
@@ -32,7 +31,6 @@ from sharpseq.evaluation.latent.step_statistics import (
 )
 
 __all__ = [
-    "AnalysisFiles",
     "DiversityReport",
     "GradientField",
     "MarginalEstimate",
@@ -42,7 +40,6 @@ __all__ = [
     "RefinementReport",
     "Revision",
     "RevisionReport",
-    "Row",
     "Segment",
     "SentenceMarginal",
     "Spread",

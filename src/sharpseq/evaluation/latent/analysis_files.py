@@ -1,70 +1,22 @@
-"""An analysis as files: numbers as JSON, pictures as PNG, and a page with both."""
+"""The analyses of a latent as files."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from sharpseq.errors import UserError
+from sharpseq.evaluation.analysis import AnalysisFiles, analysis_page, number_table, picture, png, record_json, section
 from sharpseq.evaluation.latent.analysis_tables import diversity_rows, marginal_rows, step_rows, text_rows
 from sharpseq.evaluation.latent.corpus_marginals import MarginalReport
 from sharpseq.evaluation.latent.diversity import DiversityReport
 from sharpseq.evaluation.latent.field_pictures import field_figure
 from sharpseq.evaluation.latent.gradient_field import GradientField
-from sharpseq.evaluation.latent.page import latent_page, number_table, picture, section
-from sharpseq.evaluation.latent.pictures import png
 from sharpseq.evaluation.latent.revision_markup import revisions_section
 from sharpseq.evaluation.latent.revisions import RevisionReport
 from sharpseq.evaluation.latent.step_pictures import diversity_figure, marginal_figure, steps_figure
 from sharpseq.evaluation.latent.step_statistics import RefinementReport
-from sharpseq.evaluation.strict_json import to_plain
-from sharpseq.evaluation.versions import installed_versions
 
 _BARS = "Bars are one standard error: over sentences, and of the sampling where a log-probability itself is shown. "
-
-
-@dataclass(frozen=True)
-class AnalysisFiles:
-    """What an analysis leaves behind.
-
-    Args:
-        name: Stem of all file names.
-        json: The numbers.
-        page: The HTML page, with the pictures in it.
-        pictures: PNG files by the ending of their stem; an empty ending for the only one.
-    """
-
-    name: str
-    json: str
-    page: str
-    pictures: Mapping[str, bytes] = field(default_factory=dict)
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write ``NAME.json``, ``NAME.html`` and the pictures, each in one step; the folder is made if it is missing.
-
-        Raises:
-            UserError: If that is not possible.
-        """
-        contents = {f"{self.name}.json": self.json.encode(), f"{self.name}.html": self.page.encode()}
-        contents |= {f"{self.name}{ending}.png": image for ending, image in self.pictures.items()}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, content in contents.items():
-                unfinished = folder / f".{name}.{os.getpid()}.unfinished"
-                try:
-                    unfinished.write_bytes(content)
-                    unfinished.replace(folder / name)
-                finally:
-                    unfinished.unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"{folder} cannot be written: {error.strerror}; choose another place or free space"
-            ) from error
-        return [folder / name for name in contents]
 
 
 def marginal_files(report: MarginalReport, *, model: str, data: str) -> AnalysisFiles:
@@ -147,6 +99,5 @@ def diversity_files(report: DiversityReport, *, model: str, data: str) -> Analys
 def _files(
     name: str, result: Any, sections: Sequence[Any], pictures: Mapping[str, bytes], *, model: str, data: str
 ) -> AnalysisFiles:
-    record = {"model": model, "data": data, "versions": installed_versions(), "result": result}
-    text = json.dumps(to_plain(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    return AnalysisFiles(name, text, latent_page(f"{model} on {data}", "latent-variable model", sections), pictures)
+    page = analysis_page(f"{model} on {data}", "latent-variable model", sections)
+    return AnalysisFiles(name, record_json(result, model=model, data=data), page, pictures)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from sharpseq.evaluation.analysis import Row
 from sharpseq.evaluation.latent.corpus_marginals import MarginalReport
 from sharpseq.evaluation.latent.diversity import DiversityReport, Spread
 from sharpseq.evaluation.latent.gradient_field import GradientField
-from sharpseq.evaluation.latent.pictures import REFINEMENT_STYLES
+from sharpseq.evaluation.latent.refinement_styles import REFINEMENT_STYLES
 from sharpseq.evaluation.latent.step_statistics import Mean, RefinementReport
-
-Row = dict[str, str]
-"""Cells by the heading of their column."""
 
 
 def marginal_rows(report: MarginalReport) -> list[Row]:

@@ -10,8 +10,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sharpseq.evaluation.analysis import INK, SOFT, VERMILION, new_figure, plain
 from sharpseq.evaluation.latent.gradient_field import GradientField, Point, TokenField
-from sharpseq.evaluation.latent.pictures import INK, REFINEMENT_STYLES, SOFT, VERMILION, new_figure, plain
+from sharpseq.evaluation.latent.refinement_styles import REFINEMENT_STYLES
 
 # Pale enough for arrows and words to stand on; neighbours differ in lightness as well.
 _REGIONS = ("#f3f5f8", "#fdebd2", "#dcecf8", "#e3f3e4", "#f7e1ec", "#fbf7d5", "#e6e0f3", "#e0e4e8")

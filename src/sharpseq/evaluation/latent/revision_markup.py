@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from sharpseq.evaluation.analysis import section
 from sharpseq.evaluation.latent.moved_phrases import Segment
-from sharpseq.evaluation.latent.page import section
 from sharpseq.evaluation.latent.revisions import Revision, RevisionReport
 from sharpseq.evaluation.report.markup import Html, element, join
 

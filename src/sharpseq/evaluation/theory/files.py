@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
-from sharpseq.evaluation.latent import AnalysisFiles
-from sharpseq.evaluation.latent.page import latent_page, number_table, picture, section
-from sharpseq.evaluation.latent.pictures import png
+from sharpseq.evaluation.analysis import AnalysisFiles, analysis_page, number_table, picture, png, record_json, section
 from sharpseq.evaluation.report.markup import Html, element
-from sharpseq.evaluation.strict_json import to_plain
 from sharpseq.evaluation.theory.optimum_pictures import length_figure, optimum_figure
 from sharpseq.evaluation.theory.product_pictures import comparison_figure, product_figure
 from sharpseq.evaluation.theory.study import TheoryStudy
 from sharpseq.evaluation.theory.tables import optimum_rows, product_rows, switch_sentence, training_rows
 from sharpseq.evaluation.theory.training_pictures import gradient_figure, training_figure
-from sharpseq.evaluation.versions import installed_versions
 
 
 def theory_files(study: TheoryStudy) -> AnalysisFiles:
@@ -25,10 +19,8 @@ def theory_files(study: TheoryStudy) -> AnalysisFiles:
         *_product_sections(study, pictures),
         *_training_sections(study, pictures),
     ]
-    record = {"data": study.optima.name, "versions": installed_versions(), "result": study}
-    text = json.dumps(to_plain(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    page = latent_page("What each objective wants", study.optima.name, sections)
-    return AnalysisFiles("theory", text, page, pictures)
+    page = analysis_page("What each objective wants", study.optima.name, sections)
+    return AnalysisFiles("theory", record_json(study, data=study.optima.name), page, pictures)
 
 
 def _optimum_sections(study: TheoryStudy, pictures: dict[str, bytes]) -> list[Html]:

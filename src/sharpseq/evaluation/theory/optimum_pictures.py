@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sharpseq.evaluation.latent.pictures import BLUE, FAINT, GREEN, INK, ORANGE, SOFT, VERMILION, new_figure, plain
+from sharpseq.evaluation.analysis import BLUE, FAINT, GREEN, INK, ORANGE, SOFT, VERMILION, new_figure, plain
 from sharpseq.evaluation.theory.optimum_study import LengthBias, OptimumStudy, Sharpening
 
 PALETTE = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", VERMILION, "#f0e442", "#8a8f98")

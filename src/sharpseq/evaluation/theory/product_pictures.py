@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from sharpseq.evaluation.latent.pictures import BLUE, FAINT, INK, SOFT, VERMILION, new_figure, plain
+from sharpseq.evaluation.analysis import BLUE, FAINT, INK, SOFT, VERMILION, new_figure, plain
 from sharpseq.evaluation.theory.optimum_pictures import shortened
 from sharpseq.evaluation.theory.product_study import RESOLVED, ProductRow, ProductStudy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sharpseq.evaluation.latent import Row
+from sharpseq.evaluation.analysis import Row
 from sharpseq.evaluation.theory.optimum_study import ObjectiveOptimum
 from sharpseq.evaluation.theory.product_study import ProductStudy
 from sharpseq.evaluation.theory.training_study import TrainingStudy

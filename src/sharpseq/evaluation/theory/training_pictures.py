@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from sharpseq.evaluation.latent.pictures import BLUE, FAINT, GREEN, INK, ORANGE, SOFT, VERMILION, new_figure, plain
+from sharpseq.evaluation.analysis import BLUE, FAINT, GREEN, INK, ORANGE, SOFT, VERMILION, new_figure, plain
 from sharpseq.evaluation.theory.training_study import GradientStudy, TrainingStudy
 
 _LINES = (INK, "#9ecae1", "#4292c6", "#2171b5", "#08519c", "#08306b", ORANGE, "#b15928", GREEN, "#cc79a7")

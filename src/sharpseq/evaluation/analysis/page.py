@@ -25,7 +25,7 @@ _STYLE = """
 """
 
 
-def latent_page(title: str, subtitle: str, sections: Sequence[Html]) -> Html:
+def analysis_page(title: str, subtitle: str, sections: Sequence[Html]) -> Html:
     """Return a whole document that needs nothing else: no network, no script, no other file.
 
     Args:

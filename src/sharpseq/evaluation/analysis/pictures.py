@@ -1,4 +1,4 @@
-"""What all pictures of latent models share: colours that everybody can tell apart, plain axes, PNG."""
+"""What the pictures of all analyses share: colours that everybody can tell apart, plain axes, PNG."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from matplotlib.figure import Figure
 INK, SOFT, FAINT = "#1b222c", "#5d6878", "#dde2e9"
 BLUE, GREEN, VERMILION, ORANGE = "#0072b2", "#009e73", "#d55e00", "#e69f00"
 """Hues that stay apart under every common colour blindness (Okabe and Ito 2008)."""
-
-REFINEMENT_STYLES = {"delta": (BLUE, "X", "delta inference"), "learned": (GREEN, "o", "learned gradient")}
-"""Colour, marker and name of each refinement, the same in every picture."""
 
 _DOTS_PER_INCH = 160
 
