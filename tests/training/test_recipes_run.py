@@ -44,8 +44,11 @@ def shrunk(content: dict[str, Any], folder: Path) -> Recipe:
     elif content["tokenizer"] and content["tokenizer"]["vocab_size"]:
         content["tokenizer"]["vocab_size"] = 60
     first, *others = content["stages"]
-    content["stages"] = [first | {"evaluate": False}, others[-1]]
-    content["final"] = others[-1]["name"]
+    if others:
+        left_out = {stage["name"] for stage in others}
+        start = {"start_from": first["name"]} if others[-1]["start_from"] in left_out else {}
+        content["stages"] = [first | {"evaluate": False}, others[-1] | start]
+    content["final"] = content["stages"][-1]["name"]
     for stage in content["stages"]:
         stage["training"] |= UPDATES
         if stage["training"].get("eval_steps"):

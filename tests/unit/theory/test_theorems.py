@@ -206,7 +206,7 @@ def test_theorem_2_fails_for_ties_under_a_straight_function() -> None:
 def test_theorem_3_and_corollary_1_fail_where_f_is_not_convex() -> None:
     """f(g) = −e^{−g/2} is concave: q ∝ p^{2/3} is flatter than the data."""
     found = optimal_distribution([0.6, 0.3, 0.1], lambda g: -torch.exp(-g / 2)).probs
-    p = torch.tensor([0.6, 0.3, 0.1]).double()
+    p = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
     np.testing.assert_allclose(found, p ** (2 / 3) / (p ** (2 / 3)).sum(), rtol=1e-12)
     assert crossing_violation(p, found) > 0.05
     assert entropy_violation(p, found) > 0.05
