@@ -1,6 +1,6 @@
 """Measure one latent-variable model under all its decoders, and the autoregressive model it learned from, in one run.
 
-    python benchmarks/latent_table.py --run runs/multi30k-latent --teacher runs/multi30k-autoregressive \
+    python benchmarks/latent_table.py --run runs/latent-multi30k-distilled --teacher runs/latent-multi30k-teacher \
         --data ../shared/data/multi30k/test_2016_flickr.en.gz,../shared/data/multi30k/test_2016_flickr.de.gz \
         --output benchmarks/results/latent.json --document docs/latent.md --marker latent-results
 
@@ -71,6 +71,7 @@ def main(
     teacher: str,
     data: str,
     output: Path,
+    stages: Sequence[str] = (),
     document: Path | None = None,
     marker: str = "",
     limit: int | None = None,
@@ -86,6 +87,7 @@ def main(
         teacher: Autoregressive model with the same vocabulary; it is measured, and it rescores searches.
         data: Test set, as the command line of sharpseq takes it.
         output: JSON file.
+        stages: Stages to measure; all that are evaluated when none is named.
         document: Markdown file with the marker; None for no table.
         marker: The marker.
         limit: First sentences of the test set; all when None.
@@ -95,7 +97,7 @@ def main(
         command: The command, for the record.
     """
     examples = [example for example in load_corpus(data)[:limit] if example.source.strip()]
-    systems = load_systems(run, teacher)
+    systems = load_systems(run, teacher, stages=stages)
     time_in_turns(systems, [example.source for example in examples[:timed_sentences]])
     outputs = {}
     for system in systems:
@@ -115,8 +117,8 @@ def main(
     return rows
 
 
-def load_systems(run: Path, teacher: str) -> list[System]:
-    """Load the teacher, greedy and with a beam of 4, and every stage of a run with its decodings."""
+def load_systems(run: Path, teacher: str, *, stages: Sequence[str] = ()) -> list[System]:
+    """Load the teacher, greedy and with a beam of 4, and stages of a run with their decodings."""
     loaded = SequenceGenerator.from_pretrained(teacher)
     rescorer = autoregressive_rescorer(loaded.model)
     systems = [
@@ -126,7 +128,7 @@ def load_systems(run: Path, teacher: str) -> list[System]:
     recipe = load_recipe(run / "recipe.yaml")
     for stage in recipe.stages:
         decodings = recipe.decodings_of(stage)
-        if not decodings:
+        if not decodings or (stages and stage.name not in stages):
             continue
         of_stage = SequenceGenerator.from_pretrained(run / "stages" / stage.name)
         if of_stage.tokenizer.get_vocab() != loaded.tokenizer.get_vocab():
@@ -281,6 +283,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path)
+    parser.add_argument("--stages", nargs="+", default=(), help="stages to measure; all unless given")
     parser.add_argument("--teacher")
     parser.add_argument("--data", help="SOURCE,TARGET or RECIPE:NAME, as for `sharpseq evaluate`")
     parser.add_argument("--limit", type=int, help="first sentences of the test set")
@@ -317,6 +320,7 @@ def start(arguments: Sequence[str]) -> None:
         teacher=parsed.teacher,
         data=parsed.data,
         output=parsed.output,
+        stages=parsed.stages,
         document=parsed.document,
         marker=parsed.marker,
         limit=parsed.limit,
