@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from latent_table import write
 from provenance import provenance
-from run_recipes import insert
 
 from sharpseq import SequenceGenerator
 from sharpseq.cli.corpus_argument import corpus_name, load_corpus
@@ -69,10 +69,7 @@ def main(
             }
         )
     record = {"provenance": provenance(command), "data": corpus_name(data), "rows": rows}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if document is not None:
-        insert(document, marker, table(rows))
+    write(record, output, document=document, marker=marker, text=table(rows))
     return rows
 
 

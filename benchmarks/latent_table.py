@@ -41,6 +41,7 @@ from sharpseq.evaluation import measure
 from sharpseq.evaluation.latent import marginal_log_prob
 from sharpseq.evaluation.significance import bootstrap_interval, paired_bootstrap
 from sharpseq.models import LatentNat
+from sharpseq.training.run_evaluation import num_candidates
 
 
 @dataclass
@@ -138,7 +139,7 @@ def load_systems(run: Path, teacher: str, *, stages: Sequence[str] = ()) -> list
         for name, decoding in decodings.items():
             options = dict(decoding)
             decoder = options.pop("decoder", None) or of_stage.decoder
-            chooses = rescorer if decoder == "latent_search" or options.get("length_beam", 1) > 1 else None
+            chooses = rescorer if num_candidates(decoder, options) > 1 else None
             generator = SequenceGenerator(
                 of_stage.model, of_stage.tokenizer, decoder=decoder, options=options, rescorer=chooses
             )
