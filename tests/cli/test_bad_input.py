@@ -268,6 +268,7 @@ def test_a_run_folder_that_was_never_worked_on_takes_the_mended_recipe(
     [
         ("nowhere/at/all", "no such folder; give a run folder, a model folder or a name of the hub"),
         (".", ". holds no model (no config.json in it); give a run folder or a model folder"),
+        ("unfinished/..", ". holds no model (no config.json in it); give a run folder or a model folder"),
         ("unfinished", "unfinished is a run without a finished model; go on with `sharpseq train`"),
     ],
 )
@@ -275,7 +276,7 @@ def test_a_folder_that_is_no_model(name: str, told: str, mistake: Command) -> No
     Path("unfinished").mkdir()
     Path("unfinished/recipe.yaml").write_text("name: tiny\n")
     assert told in mistake("generate", name, stdin="abc\n").stderr
-    assert told in mistake("generate", "unfinished/..", stdin="abc\n").stderr if name == "." else True
+    assert told in mistake("generate", name, stdin="").stderr
 
 
 def test_weights_cut_short(model: Path, mistake: Command) -> None:

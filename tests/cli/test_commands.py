@@ -91,10 +91,10 @@ def test_one_line_out_for_one_line_in(ctc_run: Path, command: Command, monkeypat
     assert command("generate", ctc_run, "in.txt", "--max-tokens", 1).stdout == expected
 
 
-def test_nothing_in_nothing_out(command: Command) -> None:
+def test_nothing_in_nothing_out(ctc_run: Path, command: Command) -> None:
     Path("empty.txt").write_text("")
-    assert command("generate", "a/model/that/is/never/loaded", stdin="").stdout == ""
-    assert command("generate", "a/model/that/is/never/loaded", "empty.txt").stdout == ""
+    assert command("generate", ctc_run, stdin="").stdout == ""
+    assert command("generate", ctc_run, "empty.txt").stdout == ""
 
 
 def test_scores_stand_before_the_outputs(teacher_run: Path, command: Command) -> None:

@@ -45,12 +45,13 @@ def generate(
     from sharpseq.data import iter_lines
 
     lines = iter_lines(_standard_input() if file == "-" else file)
+    # Unreadable input is told before a model takes its time to load, and a wrong model even when there is no input.
     first = next(lines, None)
-    if first is None:
-        return
     generator = load_generator(
         model, decoder=decoder, settings=settings or [], rescore_with=rescore_with, prompt=prompt, max_tokens=max_tokens
     )
+    if first is None:
+        return
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As the input is, whatever the locale.
         sys.stdout.reconfigure(encoding="utf-8")

@@ -97,17 +97,17 @@ def latent_step(
         model: A latent-variable model.
         encoded: The encoded sources.
         lengths: Target lengths in tokens, shape (B,).
-        step_size: α of a learned step, greater than 0.
+        step_size: α of a learned step, greater than 0; a step of delta inference has none.
 
     Raises:
         ValueError: If there is no such kind, the model has no refinement network, or the step size is out of range.
     """
+    if not 0 < step_size < math.inf:
+        raise ValueError(f"`step_size` must be finite and greater than 0; got {step_size}")
     if kind == "delta":
         return lambda latent: delta_step(model, encoded, latent, lengths), 2
     if kind != "learned":
         raise ValueError(f"`refinement` must be one of delta, learned, none; got {kind!r}")
-    if not 0 < step_size < math.inf:
-        raise ValueError(f"`step_size` must be finite and greater than 0; got {step_size}")
     refiner = model.refiner
     if refiner is None:
         raise ValueError(

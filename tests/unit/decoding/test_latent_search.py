@@ -256,6 +256,7 @@ def test_one_sample_of_one_length_needs_no_rescorer(model: Any, batch: dict[str,
         ({**ONE, "steps": -1, "refinement": "none"}, "`steps` must be at least 0; got -1"),
         ({**ONE, "seed": -1}, "`seed` must be at least 0; got -1"),
         ({**ONE, "refinement": "learned", "step_size": 0.0}, "`step_size` must be finite and greater than 0; got 0.0"),
+        ({**ONE, "refinement": "delta", "step_size": 0.0}, "`step_size` must be finite and greater than 0; got 0.0"),
         ({**ONE, "refinement": "energy"}, "`refinement` must be one of delta, learned, none; got 'energy'"),
     ],
 )
