@@ -47,7 +47,7 @@ class RunFolder:
         return self.path / "evaluation" / f"{stage}.{decoding}.{data}.json"
 
     def claim(self, recipe: Recipe) -> bool:
-        """Make the folder this recipe's, and tell whether it was already.
+        """Make the folder this recipe's, and tell whether it was already; recipes may differ in their descriptions.
 
         Raises:
             UserError: If it belongs to another recipe or holds something else.
@@ -57,6 +57,8 @@ class RunFolder:
             there, _ = read_yaml(self._read_recipe(), where=str(self.recipe_file))
             here, _ = read_yaml(text, where=str(self.recipe_file))
             there = _with_defaults(there)
+            if isinstance(there, dict):
+                there["description"] = here["description"]
             if there == here:
                 return True
             # A recipe alone was never worked on: its mistake was found when its data were read.
