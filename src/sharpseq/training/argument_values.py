@@ -21,6 +21,7 @@ _POSITIVE: _Range = (lambda value: value > 0, "more than 0")
 _NOT_NEGATIVE: _Range = (lambda value: value >= 0, "at least 0")
 _COUNT: _Range = (lambda value: value >= 1, "at least 1")
 _DECAY: _Range = (lambda value: 0 <= value < 1, "in [0, 1)")
+_SHARE: _Range = (lambda value: 0 <= value <= 1, "in [0, 1]")
 
 _RANGES: dict[str, _Range] = {
     "learning_rate": _POSITIVE,
@@ -39,10 +40,10 @@ _RANGES: dict[str, _Range] = {
     "max_grad_norm": _NOT_NEGATIVE,
     "length_weight": _NOT_NEGATIVE,
     "kl_weight": _NOT_NEGATIVE,
-    "kl_warmup": (lambda value: 0 <= value <= 1, "in [0, 1]"),
+    "kl_warmup": _SHARE,
     "free_bits": _NOT_NEGATIVE,
     "kl_budget": _NOT_NEGATIVE,
-    "kl_budget_anneal_from": _DECAY,
+    "kl_budget_anneal_from": _SHARE,
     "logging_steps": _POSITIVE,
     "eval_steps": _POSITIVE,
     "save_steps": _POSITIVE,

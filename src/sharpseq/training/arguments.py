@@ -56,7 +56,8 @@ class SequenceTrainingArguments(TrainingArguments):
         default=0.0, metadata={"help": "KL in nats that each position has for free when the stage begins."}
     )
     kl_budget_anneal_from: float = field(
-        default=0.5, metadata={"help": "Share of the stage after which the budget falls linearly to 0, in [0, 1)."}
+        default=0.5,
+        metadata={"help": "Share of the stage after which the budget falls linearly to 0, in [0, 1]; 1 keeps it."},
     )
     adam_beta2: float = field(default=0.98, metadata={"help": "β₂ of Adam."})
     eval_max_tokens: int = field(default=8000, metadata={"help": "Token budget of an evaluation batch."})

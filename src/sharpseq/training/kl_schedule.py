@@ -23,8 +23,8 @@ class KlSchedule:
         warmup: Share of the stage, in [0, 1], over which the weight rises linearly from 0.
         free_bits: λ, in nats: what every dimension at every position may have at no gain from having less.
         budget: b in nats: what every position may have, at the start of the stage.
-        budget_anneal_from: Share of the stage, in [0, 1), up to which the budget stays; then it falls linearly to 0 at
-            the end.
+        budget_anneal_from: Share of the stage, in [0, 1], up to which the budget stays; then it falls linearly to 0 at
+            the end. With 1 it never falls.
 
     Example:
         >>> schedule = KlSchedule(warmup=0.5, budget=1.0)
@@ -47,8 +47,8 @@ class KlSchedule:
                 raise ValueError(f"`{_ARGUMENTS[name]}` must be finite and at least 0; got {value}")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"`{_ARGUMENTS['warmup']}` must be in [0, 1]; got {self.warmup}")
-        if not 0 <= self.budget_anneal_from < 1:
-            raise ValueError(f"`{_ARGUMENTS['budget_anneal_from']}` must be in [0, 1); got {self.budget_anneal_from}")
+        if not 0 <= self.budget_anneal_from <= 1:
+            raise ValueError(f"`{_ARGUMENTS['budget_anneal_from']}` must be in [0, 1]; got {self.budget_anneal_from}")
 
     @classmethod
     def of(cls, arguments: Any) -> KlSchedule:
@@ -61,7 +61,9 @@ class KlSchedule:
 
     def budget_at(self, progress: float) -> float:
         """Return the budget of a position in nats at a share of the stage."""
-        return self.budget * min((1 - progress) / (1 - self.budget_anneal_from), 1.0)
+        if progress <= self.budget_anneal_from:
+            return self.budget
+        return self.budget * (1 - progress) / (1 - self.budget_anneal_from)
 
     def penalty(self, latent_kl: Tensor, num_tokens: Tensor, *, progress: float) -> Tensor:
         """Return what each sequence pays, in nats per token, shape (B,).

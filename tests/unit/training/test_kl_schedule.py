@@ -62,6 +62,7 @@ def test_the_weight_rises_linearly_and_stays(warmup: float, weights: dict[float,
         (0.0, {0.0: 2.0, 0.25: 1.5, 1.0: 0.0}),
         (0.5, {0.0: 2.0, 0.5: 2.0, 0.75: 1.0, 0.875: 0.5, 1.0: 0.0}),
         (0.9, {0.5: 2.0, 0.9: 2.0, 0.95: 1.0, 1.0: 0.0}),
+        (1.0, {0.5: 2.0, 1.0: 2.0}),
     ],
 )
 def test_the_budget_stays_and_falls_linearly_to_nothing(anneal_from: float, budgets: dict[float, float]) -> None:
@@ -96,8 +97,8 @@ def test_an_empty_sequence_costs_nothing_and_stays_attached() -> None:
         ({"warmup": -0.1}, r"`kl_warmup` must be in \[0, 1\]; got -0.1"),
         ({"warmup": 1.1}, r"`kl_warmup` must be in \[0, 1\]; got 1.1"),
         ({"warmup": math.nan}, r"`kl_warmup` must be in \[0, 1\]; got nan"),
-        ({"budget_anneal_from": -0.1}, r"`kl_budget_anneal_from` must be in \[0, 1\); got -0.1"),
-        ({"budget_anneal_from": 1.0}, r"`kl_budget_anneal_from` must be in \[0, 1\); got 1.0"),
+        ({"budget_anneal_from": -0.1}, r"`kl_budget_anneal_from` must be in \[0, 1\]; got -0.1"),
+        ({"budget_anneal_from": 1.1}, r"`kl_budget_anneal_from` must be in \[0, 1\]; got 1.1"),
     ],
 )
 def test_what_is_out_of_range_is_refused(settings: dict[str, float], message: str) -> None:
