@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,22 @@ def test_evaluation_in_the_run_equals_generation_afterwards(adapted: RunResult) 
     generator = SequenceGenerator.from_pretrained(adapted.folder, options={"max_length": 9})
     assert [output.text for output in generator.generate([row.split("\t")[0] for row in rows])] == list(
         result.hypotheses or ()
+    )
+
+
+def test_an_evaluation_in_bf16_is_that_of_rounded_weights_and_says_so(adapted: RunResult, tmp_path: Path) -> None:
+    shutil.copytree(adapted.folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "evaluation")
+    recipe = tmp_path / "run" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("  bf16: false\n  latency", "  bf16: true\n  latency"))
+    result, _ = run(recipe, folder=tmp_path / "run")
+    [evaluation] = [evaluation for evaluation in result.results["test"] if evaluation.system == "second"]
+    assert evaluation.decoder_settings["bf16"] is True
+    generator = SequenceGenerator.from_pretrained(tmp_path / "run", merge=True, options={"max_length": 9})
+    generator.model.to(torch.bfloat16)
+    rows = (adapted.folder.parent / "validation.tsv").read_text().splitlines()
+    assert [output.text for output in generator.generate([row.split("\t")[0] for row in rows])] == list(
+        evaluation.hypotheses or ()
     )
 
 

@@ -115,12 +115,12 @@ def _read(model: AutoregressiveModel, prompts: Tensor, mask: Tensor) -> Cache | 
     None where there is nothing to read, and for models that cannot be told positions or remember more than keys and
     values: these read every prompt for themselves, once for each beam.
     """
-    parameters = signature(cast(nn.Module, model).forward).parameters
-    if prompts.shape[1] == 0 or not {"past_key_values", "position_ids"} <= parameters.keys():
+    # Without the output head, which would copy its weight for each row: nobody asks for logits here.
+    body = cast(nn.Module, getattr(model, "base_model", model))
+    if prompts.shape[1] == 0 or not {"past_key_values", "position_ids"} <= signature(body.forward).parameters.keys():
         return None
-    fewest_logits = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
-    cache: Cache = model(
-        input_ids=prompts, attention_mask=mask, position_ids=_positions_of(mask), use_cache=True, **fewest_logits
+    cache: Cache = body(
+        input_ids=prompts, attention_mask=mask, position_ids=_positions_of(mask), use_cache=True
     ).past_key_values
     is_plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
     return cache if is_plain else None

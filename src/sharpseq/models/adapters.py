@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from sharpseq.errors import UserError
@@ -118,7 +119,16 @@ def without_wrapper(model: Any) -> PreTrainedModel:
 
 
 def merged(model: Any) -> PreTrainedModel:
-    """Add a PEFT model's adapters to its weights and return the plain model."""
+    """Add a PEFT model's adapters to its weights and return the plain model, which computes the same.
+
+    Where an adapter of the output head or of the embeddings would change the weight that both share, each gets its own.
+    """
+    inner: Any = model.get_base_model()
+    layers = inner.get_input_embeddings(), inner.get_output_embeddings()
+    embedding, head = (getattr(layer, "base_layer", layer) for layer in layers)
+    if layers != (embedding, head) and head.weight is embedding.weight:
+        head.weight = nn.Parameter(head.weight.detach().clone())
+        inner.config.get_text_config().tie_word_embeddings = inner.config.tie_word_embeddings = False
     plain: PreTrainedModel = model.merge_and_unload()
     return plain
 

@@ -178,6 +178,7 @@ class Evaluation(Section):
     metrics: list[str] = Field(["bleu", "chrf"])
     decodings: dict[str, dict[str, Any]] = Field({"default": {}})
     max_tokens: int = Field(4000, ge=1)
+    bf16: bool = False
     latency_sentences: int = Field(100, ge=0)
     rescorer: str | None = Field(None, min_length=1)
 

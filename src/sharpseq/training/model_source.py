@@ -42,7 +42,7 @@ class ModelSource(Protocol):
         """Return the model of a finished stage, to train it further."""
 
     def trained(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-        """Return the model of a finished stage, to decode with it."""
+        """Return the model of a finished stage, to decode with it; adapters are added to its weights."""
 
 
 class FamilySource:
@@ -104,8 +104,8 @@ class PretrainedSource:
         return continue_pretrained(self._model, folder, tokenizer)
 
     def trained(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-        """Return the model of a finished stage, its adapters active."""
-        model = load_model(folder, dtype=getattr(torch, self._model.dtype))
+        """Return the model of a finished stage, its adapters added to its weights."""
+        model = load_model(folder, dtype=getattr(torch, self._model.dtype), merge=True)
         fit_to_tokenizer(model, tokenizer)
         return model
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sharpseq.data import Example
@@ -83,6 +84,8 @@ class RunEvaluator:
             return EvaluationResult.from_json(file.read_text(encoding="utf-8"), source=str(file))
         options = dict(self.recipe.evaluation.decodings[decoding])
         model = self.source.trained(self.folder.stage_model(stage), self.tokenizer)
+        if self.recipe.evaluation.bf16:
+            model = model.to(torch.bfloat16)
         decoder = options.pop("decoder", None) or default_decoder(model)
         is_rescored = self.rescorer is not None and num_candidates(decoder, options) > 1
         generator = SequenceGenerator(
@@ -99,6 +102,8 @@ class RunEvaluator:
         settings = {"decoder": decoder, **options}
         if is_rescored:
             settings["rescorer"] = self.recipe.evaluation.rescorer
+        if self.recipe.evaluation.bf16:
+            settings["bf16"] = True
         result, outputs = evaluate_system(
             generator,
             sources_of(corpus),

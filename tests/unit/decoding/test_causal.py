@@ -154,13 +154,15 @@ def test_a_full_beam_is_exhaustive(seed: int) -> None:
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "mistral"])
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_search_and_scoring_share_one_reading_of_the_prompt(num_beams: int, family: str) -> None:
-    model, read = language_model(family), []
+    model, read, predicted = language_model(family), [], []
     model.get_input_embeddings().register_forward_hook(lambda _, args, __: read.append(tuple(args[0].shape)))
+    model.get_output_embeddings().register_forward_hook(lambda _, args, __: predicted.append(args[0].shape[:2]))
     output = autoregressive_decode(model, padded([PROMPTS[0], PROMPTS[3]]), num_beams=num_beams, max_length=5)
     prompt, *steps, scored = read
     assert prompt == (2, 3)
     assert set(steps) == {(2 * num_beams, 1)}
     assert scored == (2, 2 + int(output.num_tokens.max()))
+    assert [tuple(shape) for shape in predicted[: len(steps)]] == steps, "reading a prompt asks for no logits"
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "bloom", "mistral"])
