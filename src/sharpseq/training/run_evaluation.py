@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sharpseq.data import Example
@@ -85,7 +84,7 @@ class RunEvaluator:
         options = dict(self.recipe.evaluation.decodings[decoding])
         model = self.source.trained(self.folder.stage_model(stage), self.tokenizer)
         if self.recipe.evaluation.bf16:
-            model = model.to(torch.bfloat16)
+            model = model.bfloat16()
         decoder = options.pop("decoder", None) or default_decoder(model)
         is_rescored = self.rescorer is not None and num_candidates(decoder, options) > 1
         generator = SequenceGenerator(
