@@ -10,16 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from sharpseq.evaluation.analysis import (
-    BLUE,
-    FAINT,
-    INK,
-    ORANGE,
-    SOFT,
-    VERMILION,
-    new_figure,
-    plain,
-)
+from sharpseq.evaluation.analysis import BLUE, FAINT, INK, ORANGE, SOFT, VERMILION, new_figure, plain
 from sharpseq.evaluation.latent.diversity import DiversityReport, Spread
 from sharpseq.evaluation.latent.refinement_styles import REFINEMENT_STYLES
 from sharpseq.evaluation.latent.step_statistics import Mean, RefinementReport, StepStatistics
