@@ -22,8 +22,8 @@ from latent_table import write
 from provenance import provenance
 
 from sharpseq import SequenceGenerator
+from sharpseq.analyses.latent import measure_diversity
 from sharpseq.cli.corpus_argument import corpus_name, load_corpus
-from sharpseq.evaluation.latent import measure_diversity
 
 
 def main(

@@ -34,14 +34,14 @@ from provenance import provenance
 from run_recipes import insert
 
 from sharpseq import SequenceGenerator, load_recipe
+from sharpseq.analyses.latent import marginal_log_prob
 from sharpseq.cli.corpus_argument import corpus_name, load_corpus
 from sharpseq.data import Example, encode_sources
 from sharpseq.decoding import DECODERS, Rescorer, autoregressive_rescorer
 from sharpseq.evaluation import measure
-from sharpseq.evaluation.latent import marginal_log_prob
 from sharpseq.evaluation.significance import bootstrap_interval, paired_bootstrap
 from sharpseq.models import LatentNat
-from sharpseq.training.run_evaluation import num_candidates
+from sharpseq.runs.stage_evaluation import num_candidates
 
 
 @dataclass

@@ -24,8 +24,8 @@ from PIL import Image
 from provenance import provenance
 from run_recipes import insert
 
+from sharpseq.analyses.theory import TheoryStudy, length_bias, study_theory, theory_files
 from sharpseq.evaluation.strict_json import to_plain
-from sharpseq.evaluation.theory import TheoryStudy, length_bias, study_theory, theory_files
 from sharpseq.objectives import exponential, identity
 from sharpseq.theory import Schedule, cures, optimal_factorised, train_softmax
 

@@ -22,7 +22,7 @@ from sharpseq.decoding import DECODERS
 from sharpseq.evaluation import METRICS
 from sharpseq.models import MODELS
 from sharpseq.objectives import OBJECTIVES
-from sharpseq.recipe import corpora, parse_recipe, schema, shipped_recipes, stages
+from sharpseq.recipe import corpus_sections, parse_recipe, schema, shipped_recipes, stages
 from sharpseq.training import SequenceTrainingArguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -172,13 +172,13 @@ def test_recipes_in_documents_are_valid(text: str) -> None:
 SECTIONS: Mapping[str, tuple[type[schema.Section], ...]] = {
     "The recipe": (schema.Recipe,),
     "`data`": (schema.Data,),
-    "`type: parallel_text`": (corpora.ParallelText,),
-    "`type: tsv`": (corpora.Tsv,),
-    "`type: jsonl`": (corpora.Jsonl,),
-    "`type: alpaca`": (corpora.Alpaca,),
-    "`type: messages`": (corpora.Messages,),
-    "`type: hugging_face`": (corpora.HuggingFaceDataset,),
-    "`type: pronouncing_dictionary`": (corpora.PronouncingDictionary,),
+    "`type: parallel_text`": (corpus_sections.ParallelText,),
+    "`type: tsv`": (corpus_sections.Tsv,),
+    "`type: jsonl`": (corpus_sections.Jsonl,),
+    "`type: alpaca`": (corpus_sections.Alpaca,),
+    "`type: messages`": (corpus_sections.Messages,),
+    "`type: hugging_face`": (corpus_sections.HuggingFaceDataset,),
+    "`type: pronouncing_dictionary`": (corpus_sections.PronouncingDictionary,),
     "`limits`": (schema.Limits,),
     "`tokenizer`": (schema.Tokenizer,),
     "`model`": (

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from sharpseq.generation import SequenceGenerator
     from sharpseq.objectives import convex_composition, exponential, identity, maximum_likelihood, power
     from sharpseq.recipe import load_recipe
+    from sharpseq.runs import run_recipe
     from sharpseq.scoring import SequenceScores
-    from sharpseq.training import SequenceTrainer, SequenceTrainingArguments, run_recipe
+    from sharpseq.training import SequenceTrainer, SequenceTrainingArguments
 
 __version__ = "0.1.0"
 
@@ -49,7 +50,7 @@ _ROOMS = {
     "load_recipe": "sharpseq.recipe",
     "maximum_likelihood": "sharpseq.objectives",
     "power": "sharpseq.objectives",
-    "run_recipe": "sharpseq.training",
+    "run_recipe": "sharpseq.runs",
 }
 
 

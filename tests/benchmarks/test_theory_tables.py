@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import theory_tables
 
-from sharpseq.evaluation.theory import TheoryStudy, outcome_counts, study_theory
+from sharpseq.analyses.theory import TheoryStudy, outcome_counts, study_theory
 
 MARKERS = ("theory-switches", "theory-random", "theory-lengths", "theory-training")
 

@@ -270,7 +270,7 @@ def test_one_model_decoded_in_two_ways_is_compared_by_file(ctc_run: Path, comman
 def test_an_interrupted_distillation_goes_on_and_ends_the_same(
     name: str, teacher_run: Path, here: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sharpseq.distillation._WINDOW", 4)
+    monkeypatch.setattr("sharpseq.generation.distillation._WINDOW", 4)
     rows = [(word, "own") for word in WORDS[:6]] + [("a" * 40, "own")] + [(word, "own") for word in WORDS[6:]]
     Path("data.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in rows))
     arguments = ("distill", teacher_run, "data.tsv", "--set", "num_beams=2", "-o")

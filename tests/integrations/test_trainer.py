@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from sharpseq import UserError, convex_composition, exponential, maximum_likelihood
-from sharpseq.integrations.trainer import compute_loss_func
+from sharpseq.integrations.compute_loss_func import compute_loss_func
 from sharpseq.objectives import Objective, annealed
 
 pytest.importorskip("datasets")

@@ -26,7 +26,7 @@ from sharpseq import SequenceGenerator, UserError, load_recipe, run_recipe
 from sharpseq.data import prompt_of
 from sharpseq.generation import load_model
 from sharpseq.integrations import export_hugging_face
-from sharpseq.training import RunResult
+from sharpseq.runs import RunResult
 from sharpseq.training.checkpoints import seal_checkpoint
 
 

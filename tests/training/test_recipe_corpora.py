@@ -14,7 +14,7 @@ from tiny_recipe import write_recipe
 from sharpseq import UserError, load_recipe, run_recipe
 from sharpseq.data import Example, pronouncing_dictionary
 from sharpseq.recipe import schema
-from sharpseq.training.corpora import build_corpus, stream_corpus
+from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 
 ROWS = [("abc", "cba"), ("ab", ""), ("dab", "bad")]
 EXAMPLES = [Example(source, target) for source, target in ROWS]

@@ -17,10 +17,10 @@ from tiny_recipe import write_recipe
 from sharpseq import SequenceGenerator, UserError, load_recipe, run_recipe
 from sharpseq.models import LatentNat
 from sharpseq.recipe import Recipe
+from sharpseq.runs.checks import check_model
+from sharpseq.runs.folder import RunFolder
 from sharpseq.training.checkpoints import MANIFEST
 from sharpseq.training.progress import read_metrics
-from sharpseq.training.recipe_checks import check_model
-from sharpseq.training.run_folder import RunFolder
 
 STAGES = """\
   - name: score

@@ -9,7 +9,7 @@ from tiny_recipe import write_recipe
 from sharpseq import SequenceGenerator, UserError, load_recipe, run_recipe
 from sharpseq.evaluation import EvaluationResult
 from sharpseq.models import MODELS
-from sharpseq.training.run_folder import RunFolder
+from sharpseq.runs.folder import RunFolder
 
 
 @pytest.mark.parametrize("family", MODELS)

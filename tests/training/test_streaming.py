@@ -14,9 +14,9 @@ from tiny_task import SIZES, trainer, weights
 from sharpseq import SequenceTrainer, UserError, load_recipe, run_recipe
 from sharpseq.data import Example, StreamingBatches, encode, load_tokenizer, train_tokenizer
 from sharpseq.models import MODELS
-from sharpseq.training import building, run
+from sharpseq.runs import building, run
+from sharpseq.training.endless_stream import EndlessStream
 from sharpseq.training.progress import read_metrics
-from sharpseq.training.streaming import EndlessStream
 
 TOKENIZER = train_tokenizer(["abcdefgh"], kind="characters")
 STREAMED = ["data.stream=true", "stages.0.training.max_steps=6", "stages.1.training.max_steps=2"]

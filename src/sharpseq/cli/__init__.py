@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sharpseq.cli import compare, distill, evaluate, export, generate, info, latent, tables, theory, train
+from sharpseq.cli import compare, distill, evaluate, export, generate, info, latent, listings, theory, train
 from sharpseq.cli.failures import OneLineFailures
 
 __all__ = ["app", "main"]
@@ -27,11 +27,11 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     distill.distill,
     export.export,
     theory.theory,
-    tables.models,
-    tables.objectives,
-    tables.decoders,
-    tables.metrics,
-    tables.recipes,
+    listings.models,
+    listings.objectives,
+    listings.decoders,
+    listings.metrics,
+    listings.recipes,
     info.info,
 )
 

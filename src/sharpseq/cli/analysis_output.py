@@ -12,7 +12,7 @@ import typer
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
-    from sharpseq.evaluation.analysis import AnalysisFiles, Row
+    from sharpseq.analyses import AnalysisFiles, Row
 
 
 def check_folder(folder: Path | None) -> None:

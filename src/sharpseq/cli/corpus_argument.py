@@ -54,7 +54,7 @@ def corpus_name(text: str) -> str:
 
 def _corpus_of_recipe(name: str, corpus: str) -> list[Example]:
     from sharpseq.recipe import load_recipe
-    from sharpseq.training.corpora import build_corpus
+    from sharpseq.runs.corpus_reading import build_corpus
 
     run = Path(name) / "recipe.yaml"
     recipe = load_recipe(run if run.is_file() else name)

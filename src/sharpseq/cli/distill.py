@@ -32,7 +32,7 @@ def distill(
 
     Line i of the output belongs to example i. Interrupted, the same command goes on where it stopped.
     """
-    from sharpseq.distillation import check_output, distill_corpus
+    from sharpseq.generation.distillation import check_output, distill_corpus
 
     check_output(output)
 

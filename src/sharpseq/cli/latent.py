@@ -57,7 +57,7 @@ def marginal(
 ) -> None:
     """Estimate log p(y|x) of the targets, the latent summed out, by importance sampling from the posterior."""
     generator, examples = load_inputs(model, data, limit=limit, output=output)
-    from sharpseq.evaluation.latent import marginal_files, marginal_rows, measure_marginals
+    from sharpseq.analyses.latent import marginal_files, marginal_rows, measure_marginals
 
     check_inputs(generator, examples, model=model)
     with progress_bar("sampling", len(examples)) as on_progress:
@@ -96,7 +96,7 @@ def steps(
     if samples == 1:
         raise UserError("--samples 1: one sample has no spread; give 0, or at least 2")
     generator, examples = load_inputs(model, data, limit=limit, output=output)
-    from sharpseq.evaluation.latent import measure_steps, step_rows, steps_files
+    from sharpseq.analyses.latent import measure_steps, step_rows, steps_files
 
     names = [name.value for name in refinement or []]
     if not names:
@@ -141,7 +141,7 @@ def field(
     check_step_size(step_size)
     wanted = None if positions is None else read_numbers(positions, option="--positions", least=1)
     generator, examples = load_inputs(model, data, limit=None, output=output)
-    from sharpseq.evaluation.latent import check_plane, field_files, gradient_field, text_rows
+    from sharpseq.analyses.latent import check_plane, field_files, gradient_field, text_rows
 
     if line > len(examples):
         raise UserError(f"--line {line}: {data} has {len(examples)} lines")
@@ -178,7 +178,7 @@ def revisions(
 ) -> None:
     """Show translations before and after refinement, with the phrases marked that changed their places."""
     generator, examples = load_inputs(model, data, limit=limit, output=output)
-    from sharpseq.evaluation.latent import revise, revision_text, revisions_files
+    from sharpseq.analyses.latent import revise, revision_text, revisions_files
 
     check_inputs(generator, examples, model=model, refinements=[refinement.value], with_targets=False)
     report = revise(generator, examples, refinement=refinement.value, steps=num_steps, seed=seed, min_words=min_words)
@@ -214,7 +214,7 @@ def diversity(
     if num_steps is not None and refinement is None:
         raise UserError("--steps needs --refinement: say how the samples are to be refined")
     generator, examples = load_inputs(model, data, limit=limit, output=output)
-    from sharpseq.evaluation.latent import diversity_files, diversity_rows, measure_diversity
+    from sharpseq.analyses.latent import diversity_files, diversity_rows, measure_diversity
 
     check_inputs(generator, examples, model=model, refinements=[refinement.value] if refinement else [])
     with progress_bar("sampling", samples) as on_progress:

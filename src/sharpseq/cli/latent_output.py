@@ -48,7 +48,7 @@ def check_inputs(
     Raises:
         UserError: If they do not.
     """
-    from sharpseq.evaluation.latent import check_refinement, latent_model, readable_pairs
+    from sharpseq.analyses.latent import check_refinement, latent_model, readable_pairs
 
     told(model, latent_model, generator)
     for refinement in refinements:

@@ -12,7 +12,7 @@ from sharpseq.cli.analysis_output import check_folder, progress_bar, show_table
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
-    from sharpseq.evaluation.theory import OutcomeCounts
+    from sharpseq.analyses.theory import OutcomeCounts
 
 
 def theory(
@@ -42,8 +42,8 @@ def theory(
     exponents = _read_numbers(power, option="--power", highest=1.0) if power.strip() else []
     check_folder(output)
     given = None if counts is None else _read(counts)
-    from sharpseq.evaluation.analysis import AnalysisFiles
-    from sharpseq.evaluation.theory import (
+    from sharpseq.analyses import AnalysisFiles
+    from sharpseq.analyses.theory import (
         NUM_QUESTIONS,
         VIELEN_DANK,
         named_objectives,
@@ -69,7 +69,7 @@ def theory(
 
 
 def _read(path: Path) -> OutcomeCounts:
-    from sharpseq.evaluation.theory import read_counts
+    from sharpseq.analyses.theory import read_counts
 
     return read_counts(path)
 

@@ -44,7 +44,7 @@ def train(
     from sharpseq.cli.quiet import quiet_libraries
 
     quiet_libraries()
-    from sharpseq.training import run_recipe
+    from sharpseq.runs import run_recipe
 
     result = run_recipe(loaded, folder, say=_say)
     _leave_the_others()

@@ -1,6 +1,5 @@
 """Data: from corpora to batches of token ids."""
 
-from sharpseq.data.batches import TokenBudgetBatchSampler
 from sharpseq.data.collators import CausalCollator, SequenceCollator
 from sharpseq.data.conversations import alpaca, messages, stream_alpaca, stream_messages
 from sharpseq.data.corpora import (
@@ -20,6 +19,7 @@ from sharpseq.data.prompts import Prompt, attach_prompt, prompt_of
 from sharpseq.data.pronouncing_dictionary import pronouncing_dictionary
 from sharpseq.data.streaming import StreamingBatches
 from sharpseq.data.text_files import iter_lines, read_lines
+from sharpseq.data.token_budget import TokenBudgetBatchSampler
 from sharpseq.data.tokenizers import end_token_id, load_tokenizer, train_tokenizer
 
 __all__ = [

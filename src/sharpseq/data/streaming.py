@@ -10,10 +10,10 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase
 
-from sharpseq.data.batches import batches_in_order, example_sizes, side_lengths, token_budget_cuts
 from sharpseq.data.encoding import EncodedExample, encode
 from sharpseq.data.examples import Example
 from sharpseq.data.filters import FilterReport, LengthFilter
+from sharpseq.data.token_budget import batches_in_order, example_sizes, side_lengths, token_budget_cuts
 from sharpseq.errors import UserError
 
 _ENCODED_AT_ONCE = 1000
@@ -23,7 +23,7 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
     """Encode, filter, shuffle and batch a corpus while reading it.
 
     A buffer of examples is filled, cut into batches of similar length as
-    :class:`~sharpseq.data.batches.TokenBudgetBatchSampler` does, and yielded; then the next one. So examples are
+    :class:`~sharpseq.data.token_budget.TokenBudgetBatchSampler` does, and yielded; then the next one. So examples are
     shuffled within a buffer only. What is left at the end joins the last full buffer.
 
     The order follows from the corpus, the arguments and the epoch alone: skipping the first batches of a pass leaves

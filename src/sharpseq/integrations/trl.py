@@ -22,8 +22,8 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from sharpseq.objectives import Objective
 from sharpseq.recipe import stages
+from sharpseq.runs.building import build_objective
 from sharpseq.training.arguments import REDUCTIONS
-from sharpseq.training.building import build_objective
 from sharpseq.training.sequence_loss import SequenceLossTrainer
 from sharpseq.training.validation_sums import ValidationSums
 

@@ -9,11 +9,11 @@ from typing import Literal
 
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from sharpseq.models.autoregressive import autoregressive_config, autoregressive_model
 from sharpseq.models.cmlm import Cmlm, CmlmConfig
 from sharpseq.models.ctc import Ctc, CtcConfig
 from sharpseq.models.latent_nat import LatentNat, LatentNatConfig
 from sharpseq.models.latent_refiner import LatentRefiner, LatentRefinerConfig
+from sharpseq.models.m2m100 import autoregressive_config, autoregressive_model
 from sharpseq.models.one_pass import OnePassConfig, OnePassModel
 from sharpseq.models.vanilla_nat import VanillaNat, VanillaNatConfig
 

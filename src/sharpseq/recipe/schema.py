@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from sharpseq.errors import nearest
-from sharpseq.recipe.corpora import Corpus
+from sharpseq.recipe.corpus_sections import Corpus
 from sharpseq.recipe.sections import MistakeAt, Section, check_name
 from sharpseq.recipe.stages import PRETRAINED, Stage
 from sharpseq.recipe.yaml_text import Places

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sharpseq.data import EncodedExample, TokenBudgetBatchSampler
-from sharpseq.data.batches import side_lengths
+from sharpseq.data.token_budget import side_lengths
 from sharpseq.training.arguments import SequenceTrainingArguments
 
 

@@ -31,11 +31,11 @@ from sharpseq.objectives import Objective
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.batches import evaluation_batches, training_batches
 from sharpseq.training.checkpoints import seal_checkpoint
+from sharpseq.training.endless_stream import EndlessStream
 from sharpseq.training.latent_sums import LatentSums
 from sharpseq.training.progress import ProgressBar
 from sharpseq.training.reduction import sequence_shares
 from sharpseq.training.sequence_loss import SequenceLossTrainer
-from sharpseq.training.streaming import EndlessStream
 from sharpseq.training.validation_sums import ValidationSums
 
 Evaluator = Callable[[PreTrainedModel], Mapping[str, float]]

@@ -76,8 +76,8 @@ def test_a_shipped_recipe_survives_a_round_trip(name: str) -> None:
 
 @pytest.mark.parametrize("name", [entry.name for entry in shipped_recipes()])
 def test_a_shipped_recipe_can_be_trained(name: str, tmp_path: Path) -> None:
-    from sharpseq.training.building import build_arguments, build_objective
-    from sharpseq.training.recipe_checks import check_metrics, check_model
+    from sharpseq.runs.building import build_arguments, build_objective
+    from sharpseq.runs.checks import check_metrics, check_model
 
     recipe = load_recipe(name)
     if isinstance(recipe.model, schema.Pretrained):

@@ -68,7 +68,7 @@ def test_what_is_left_out_has_a_default() -> None:
 
 
 def test_sizes_that_are_left_out_are_those_of_the_decoder() -> None:
-    from sharpseq.training.building import build_refiner
+    from sharpseq.runs.building import build_refiner
 
     recipe = parse()
     assert isinstance(recipe.model, schema.LatentNat)
@@ -81,7 +81,7 @@ def test_sizes_that_are_left_out_are_those_of_the_decoder() -> None:
 
 
 def test_a_figure_that_is_there_selects_the_best_checkpoint(tmp_path: Path) -> None:
-    from sharpseq.training.building import build_arguments
+    from sharpseq.runs.building import build_arguments
 
     recipe = parse()
     selected = [build_arguments(recipe, stage, tmp_path) for stage in recipe.stages[:2]]

@@ -10,8 +10,8 @@ import pytest
 
 from sharpseq import UserError, load_recipe
 from sharpseq.recipe import Recipe
+from sharpseq.runs.building import build_arguments
 from sharpseq.training.arguments import SequenceTrainingArguments
-from sharpseq.training.building import build_arguments
 
 
 def with_training(**training: Any) -> Recipe:
@@ -95,7 +95,7 @@ def test_fp16_needs_a_gpu() -> None:
     ],
 )
 def test_a_decoding_is_tried_before_training(model: str, decoding: dict[str, Any], message: str) -> None:
-    from sharpseq.training.recipe_checks import check_model
+    from sharpseq.runs.checks import check_model
 
     content = load_recipe("quickstart").model_dump()
     content["model"]["type"] = model

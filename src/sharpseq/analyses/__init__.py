@@ -1,0 +1,41 @@
+"""What analyses share: their pictures, their page, and the files that they leave behind.
+
+Importing `sharpseq.evaluation` does not import this subpackage, which needs matplotlib.
+"""
+
+from __future__ import annotations
+
+from sharpseq.analyses.analysis_files import AnalysisFiles, Row, record_json
+from sharpseq.analyses.analysis_page import analysis_page, number_table, picture, section
+from sharpseq.analyses.pictures import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    SOFT,
+    VERMILION,
+    new_figure,
+    plain,
+    png,
+)
+
+__all__ = [
+    "BLUE",
+    "FAINT",
+    "GREEN",
+    "INK",
+    "ORANGE",
+    "SOFT",
+    "VERMILION",
+    "AnalysisFiles",
+    "Row",
+    "analysis_page",
+    "new_figure",
+    "number_table",
+    "picture",
+    "plain",
+    "png",
+    "record_json",
+    "section",
+]

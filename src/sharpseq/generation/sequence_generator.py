@@ -1,0 +1,231 @@
+"""From source text to target text with a saved model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sharpseq.data import (
+    Example,
+    Prompt,
+    TokenBudgetBatchSampler,
+    attach_prompt,
+    encode_sources,
+    end_token_id,
+    load_tokenizer,
+    prompt_of,
+)
+from sharpseq.decoding import DECODERS, Rescorer, autoregressive_rescorer
+from sharpseq.generation.decoder_choice import check_decoder, default_decoder, family_of
+from sharpseq.generation.model_loading import load_model, max_source_length, model_folder
+from sharpseq.models.pretrained import fit_special_tokens, is_causal
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One output.
+
+    Args:
+        text: The text; empty for an empty source, and where there is an ``error``.
+        log_prob: Its log-probability under the model in nats; 0 for an empty source.
+        num_tokens: Its length in tokens, as the log-probability counts them.
+        num_passes: Target-side network passes of the batch that wrote it; 0 for an empty source.
+        error: Why there is no text, in a few words; None for an ordinary output.
+    """
+
+    text: str
+    log_prob: float = 0.0
+    num_tokens: int = 0
+    num_passes: int = 0
+    error: str | None = None
+
+
+class SequenceGenerator:
+    """A model with its tokenizer and a way to decode.
+
+    Args:
+        model: One of our models, or a Hugging Face seq2seq or causal model.
+        tokenizer: The tokenizer it was trained with; for a causal model, one with a prompt.
+        decoder: Name of a row of `sharpseq.decoding.DECODERS`; by default the one made for the model.
+        options: Options of the decoder, such as ``num_beams``, ``length_beam`` or ``iterations``.
+        rescorer: Chooses between the candidates of a one-pass decoder, such as `autoregressive_rescorer(teacher)`.
+        max_tokens: Token budget of a batch, padding included.
+
+    Raises:
+        ValueError: If the tokenizer or the decoder does not fit the model, an option is unknown or of another type, or
+            the decoder takes no rescorer.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        decoder: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        rescorer: Rescorer | None = None,
+        max_tokens: int = 4000,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.decoder = decoder or default_decoder(model)
+        self.options = dict(options or {})
+        self.max_tokens = max_tokens
+        if is_causal(model.config) and prompt_of(tokenizer) is None:
+            raise ValueError(
+                "`tokenizer` has no prompt, which a causal language model needs; attach one with "
+                "`sharpseq.data.attach_prompt`, or give `prompt` (`--prompt` on the command line)"
+            )
+        embeddings: Any = model.get_input_embeddings()
+        num_embeddings = len(embeddings.weight)
+        if len(tokenizer) > num_embeddings:
+            raise ValueError(f"`tokenizer` has {len(tokenizer)} entries, but the model knows only {num_embeddings}")
+        check_decoder(family_of(model), self.decoder, self.options)
+        if rescorer is not None and not DECODERS[self.decoder].takes_rescorer:
+            raise ValueError(f"`rescorer` has nothing to choose from: the decoder {self.decoder} has no candidates")
+        self._objects = {"rescorer": rescorer} if rescorer is not None else {}
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, prompt: Prompt | str | None = None, merge: bool = False, **kwargs: Any
+    ) -> SequenceGenerator:
+        """Load a model folder, a run folder, or a model of the hub.
+
+        Args:
+            name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a hub name.
+            prompt: Prompt of a causal language model, or its template, for a chat where the tokenizer has a template
+                for chats; the one saved with the tokenizer when not given.
+            merge: Add an adapter to the weights, which makes decoding faster.
+            kwargs: See the class.
+
+        Returns:
+            The generator.
+
+        Raises:
+            UserError: If there is no model, or it is broken or of a kind that sharpseq cannot decode.
+            ValueError: If the prompt or another argument does not fit the model.
+        """
+        folder = model_folder(name_or_path)
+        model = load_model(folder, merge=merge)
+        tokenizer = load_tokenizer(folder, pad_with_end=is_causal(model.config))
+        if prompt is not None:
+            if not is_causal(model.config):
+                raise ValueError("`prompt` is for causal language models, and this one is not")
+            if isinstance(prompt, str):
+                prompt = Prompt("chat" if tokenizer.chat_template else "plain", prompt)
+            attach_prompt(tokenizer, prompt)
+        if is_causal(model.config) and prompt_of(tokenizer) is not None:
+            fit_special_tokens(model, tokenizer, end_token_id=end_token_id(tokenizer))
+        return cls(model, tokenizer, **kwargs)
+
+    def try_out(self) -> None:
+        """Decode the shortest source there is, so that an option out of its range is found before real work begins.
+
+        Raises:
+            ValueError: If an option is out of its range, or the rescorer does not fit.
+        """
+        with torch.inference_mode():
+            self._decode(encode_sources(self.tokenizer, [""]))
+
+    def generate(self, lines: Iterable[str | Example], *, window: int = 1000) -> Iterator[Generation]:
+        """Write one output for each line, in order.
+
+        Args:
+            lines: Source texts; or examples, whose history a model with a chat prompt reads too. Empty ones give empty
+                outputs; ones that are longer than the model allows give an empty output with an ``error``, never a cut
+                one.
+            window: Lines that are read before the first output, to make batches of similar length.
+
+        Yields:
+            One output a line.
+
+        Example:
+            >>> generator = SequenceGenerator.from_pretrained("runs/g2p")  # doctest: +SKIP
+            >>> [output.text for output in generator.generate(["hello"])]  # doctest: +SKIP
+            ['HH AH L OW']
+        """
+        gathered: list[str | Example] = []
+        for line in lines:
+            gathered.append(line)
+            if len(gathered) == window:
+                yield from self.generate_batch(gathered)
+                gathered = []
+        if gathered:
+            yield from self.generate_batch(gathered)
+
+    @torch.inference_mode()
+    def generate_batch(self, lines: Sequence[str | Example]) -> list[Generation]:
+        """Write one output for each line; see `generate`."""
+        outputs: list[Generation] = [Generation("")] * len(lines)
+        encoded = encode_sources(self.tokenizer, lines)
+        longest = self.max_source_length
+        wanted = []
+        for position, (line, ids) in enumerate(zip(lines, encoded, strict=True)):
+            if len(ids) > longest:
+                outputs[position] = Generation("", error=f"{len(ids)} tokens, the model reads at most {longest}")
+            elif (line if isinstance(line, str) else line.source).strip():
+                wanted.append(position)
+        lengths = [len(encoded[position]) for position in wanted]
+        budget = max(self.max_tokens, *lengths, 1)
+        for batch in TokenBudgetBatchSampler(lengths, lengths, max_tokens=budget, shuffle=False):
+            positions = [wanted[index] for index in batch]
+            for position, output in zip(
+                positions, self._decode([encoded[position] for position in positions]), strict=True
+            ):
+                outputs[position] = output
+        return outputs
+
+    @property
+    def max_source_length(self) -> int:
+        """How many tokens a source may have, prompt included."""
+        longest = max_source_length(self.model)
+        return longest - int(self.options.get("min_length", 0)) if is_causal(self.model.config) else longest
+
+    def _decode(self, sources: list[list[int]]) -> list[Generation]:
+        decoded = DECODERS[self.decoder].decode(self.model, self._batch(sources), **self.options, **self._objects)
+        texts = self.tokenizer.batch_decode(decoded.sequences, skip_special_tokens=True)
+        return [
+            # A line break inside would put every later line beside the wrong source.
+            Generation(text.strip().replace("\n", " "), log_prob, num_tokens, decoded.num_passes)
+            for text, log_prob, num_tokens in zip(
+                texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), strict=True
+            )
+        ]
+
+    def _batch(self, sources: list[list[int]]) -> dict[str, Tensor]:
+        width = max(map(len, sources))
+        pad = self.tokenizer.pad_token_id if self.model.config.pad_token_id is None else self.model.config.pad_token_id
+        ids = torch.tensor([source + [pad] * (width - len(source)) for source in sources])
+        mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in sources])
+        return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device)}
+
+
+def load_rescorer(name_or_path: str | Path, *, tokenizer: PreTrainedTokenizerBase) -> Rescorer:
+    """Load an autoregressive model that chooses between the candidates of another one.
+
+    Args:
+        name_or_path: A model folder, a run folder with a finished model in it, or a name of the hub.
+        tokenizer: The tokenizer of the model that writes the candidates.
+
+    Raises:
+        UserError: If there is no model, or it is broken.
+        ValueError: If it is no encoder-decoder that writes token by token, or its vocabulary is another.
+    """
+    teacher = SequenceGenerator.from_pretrained(name_or_path)
+    if family_of(teacher.model) != "autoregressive":
+        raise ValueError("only an autoregressive model can rescore; give one")
+    if teacher.tokenizer.get_vocab() != tokenizer.get_vocab():
+        raise ValueError("it has another vocabulary; give one trained with the same tokenizer")
+    model: Any = teacher.model
+    return autoregressive_rescorer(model)
+
+
+def sources_of(examples: Iterable[Example]) -> list[str | Example]:
+    """Return what a generator reads of examples: their sources, and those with a history whole."""
+    return [example if example.history else example.source for example in examples]

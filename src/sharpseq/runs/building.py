@@ -1,0 +1,220 @@
+"""From the sections of a recipe to the things they describe."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sharpseq import data
+from sharpseq.data import Example, LengthFilter, StreamingBatches
+from sharpseq.errors import UserError, nearest
+from sharpseq.evaluation import METRICS
+from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig
+from sharpseq.objectives import Objective, annealed, convex_composition, exponential, maximum_likelihood, power
+from sharpseq.recipe import Recipe, Stage, schema, stages
+from sharpseq.training.argument_values import checked_value, try_arguments
+from sharpseq.training.arguments import SequenceTrainingArguments
+from sharpseq.runs.corpus_reading import stream_corpus
+from sharpseq.training.feasibility import CtcFilter
+from sharpseq.runs.model_shape import ModelShape, family_name
+from sharpseq.training.endless_stream import streaming_arguments
+
+
+def build_filter(recipe: Recipe, shape: ModelShape, *, max_tokens: int | None = None) -> LengthFilter:
+    """Build the filter of training examples: limits of the recipe, of the model, and of a batch where one is given."""
+    limits, model = recipe.data.limits, recipe.model
+
+    def least(*bounds: int | None) -> int | None:
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    bounds: dict[str, Any] = {
+        "max_source_length": least(limits.max_source_length, shape.max_source_length, max_tokens),
+        "max_target_length": least(limits.max_target_length, shape.max_target_length, max_tokens),
+        "max_row_length": least(shape.max_row_length, max_tokens) if shape.in_one_row else None,
+        "max_length_ratio": limits.max_length_ratio,
+        "min_source_length": 2,
+        "min_target_length": 2 if shape.is_autoregressive else 1,
+    }
+    if isinstance(model, schema.Ctc):
+        return CtcFilter(**bounds, upsampling_factor=model.upsampling_factor)
+    return LengthFilter(**bounds)
+
+
+def build_stream(
+    recipe: Recipe, shape: ModelShape, tokenizer: PreTrainedTokenizerBase, arguments: SequenceTrainingArguments
+) -> StreamingBatches:
+    """Build the stream of training batches of a recipe with ``data.stream``.
+
+    Examples too long for a batch of their own are left out and reported like those over the limits: one of them, found
+    after hours, should not end a run.
+    """
+    max_tokens = int(arguments.max_tokens or 0)
+    return StreamingBatches(
+        partial(stream_corpus, recipe.data.train, folder=recipe.data.folder),
+        tokenizer,
+        append_eos_to_target=shape.is_autoregressive,
+        max_tokens=max_tokens,
+        in_one_row=shape.in_one_row,
+        length_filter=build_filter(recipe, shape, max_tokens=max_tokens),
+        seed=arguments.data_seed if arguments.data_seed is not None else arguments.seed,
+    )
+
+
+def build_tokenizer(spec: schema.Tokenizer, examples: Iterable[Example]) -> PreTrainedTokenizerBase:
+    """Train a tokenizer on both sides of a corpus, or load the existing one that is named.
+
+    Raises:
+        UserError: If a setting does not fit the corpus, or the named tokenizer cannot be loaded.
+    """
+    if spec.kind == "pretrained":
+        return data.load_tokenizer(str(spec.name))
+    texts = [text for example in examples for text in (_cased(example.source, spec), example.target)]
+    try:
+        return data.train_tokenizer(
+            texts,
+            kind=spec.kind,
+            vocab_size=spec.vocab_size,
+            symbols=spec.symbols,
+            source_lowercase=spec.source_lowercase,
+        )
+    except ValueError as error:
+        raise UserError(f"`tokenizer`: {error}") from error
+
+
+def _cased(source: str, spec: schema.Tokenizer) -> str:
+    return source.lower() if spec.source_lowercase else source
+
+
+def build_model(spec: schema.TrainedFamily, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Build a model with fresh weights that fits a tokenizer.
+
+    Raises:
+        UserError: If the tokenizer lacks a token that the family needs.
+    """
+    family = MODELS[spec.type]
+    ids: dict[str, int | None] = {
+        "eos_token_id": data.end_token_id(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "mask_token_id": tokenizer.mask_token_id,
+    }
+    if spec.type == "cmlm" and tokenizer.mask_token_id is None:
+        raise UserError(
+            "the tokenizer has no mask token, which a CMLM needs; "
+            "add one with `tokenizer.add_special_tokens({'mask_token': '<mask>'})` and save it"
+        )
+    try:
+        return family.model(family.config(vocab_size=len(tokenizer), **spec.model_dump(exclude={"type"}), **ids))
+    except ValueError as error:
+        raise UserError(f"`model`: {error}") from error
+
+
+def build_refiner(spec: stages.Refiner, model: schema.LatentNat) -> LatentRefiner:
+    """Build a refinement network with fresh weights for a model.
+
+    Raises:
+        ValueError: If the sizes do not go together.
+    """
+    config = LatentRefinerConfig(
+        parameterization=spec.parameterization,
+        latent_size=model.latent_size,
+        d_model=model.d_model,
+        num_layers=spec.num_layers or model.decoder_layers,
+        num_attention_heads=spec.num_attention_heads or model.num_attention_heads,
+        ffn_dim=spec.ffn_dim or model.ffn_dim,
+        dropout=spec.dropout,
+    )
+    return LatentRefiner(config)
+
+
+def build_objective(spec: stages.Objective) -> Objective:
+    """Build an objective."""
+    match spec:
+        case stages.MaximumLikelihood():
+            return maximum_likelihood(label_smoothing=spec.label_smoothing)
+        case stages.ConvexComposition(transform="power"):
+            return convex_composition(power(spec.k), label_smoothing=spec.label_smoothing)
+        case stages.ConvexComposition(anneal_until=float() as until):
+            smoothing = spec.label_smoothing
+            return annealed(
+                lambda k: convex_composition(exponential(k, normalized=True), label_smoothing=smoothing),
+                start=0.0,
+                end=spec.k,
+                until=until,
+            )
+        case stages.ConvexComposition():
+            transform = exponential(spec.k, normalized=spec.normalized)
+            return convex_composition(transform, label_smoothing=spec.label_smoothing)
+
+
+def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrainingArguments:
+    """Build the training arguments of a stage, with defaults that suit a recipe.
+
+    Raises:
+        UserError: If an argument is unknown, belongs to the run, or has an impossible value.
+    """
+    path = ("stages", [other.name for other in recipe.stages].index(stage.name), "training")
+    known = {field.name for field in dataclasses.fields(SequenceTrainingArguments) if field.init}
+    chosen = {}
+    for name, value in stage.training.items():
+        place = recipe.place_of(*path, name)
+        if name not in known:
+            raise UserError(f"{place}: unknown key `{name}` among training arguments; {nearest(name, known)}")
+        if name in ("output_dir", "resume_from_checkpoint", "load_best_model_at_end"):
+            raise UserError(f"{place}: `{name}` belongs to the run; leave it out")
+        try:
+            chosen[name] = checked_value(name, value)
+        except ValueError as error:
+            raise UserError(f"{place}: {error}") from error
+    if stage.refiner is not None and chosen.get("normalize_weights"):
+        place = recipe.place_of(*path, "normalize_weights")
+        raise UserError(f"{place}: `normalize_weights` does not go with `gradient_matching`, which has no weights")
+    metric_name, greater_is_better = _selection(recipe, stage)
+    defaults: dict[str, Any] = {
+        "seed": recipe.seed,
+        "report_to": "none",
+        "logging_steps": 50,
+        "save_total_limit": 2,
+        "disable_tqdm": False,
+        "optim": "adamw_torch_fused",
+        "lr_scheduler_type": "inverse_sqrt",
+        "reduction": "per_token" if family_name(recipe.model) == "autoregressive" else "per_sequence",
+        "metric_for_best_model": metric_name,
+        "greater_is_better": greater_is_better,
+    }
+    if recipe.data.stream:
+        chosen = streaming_arguments(chosen, place_of=lambda name: recipe.place_of(*path, name))
+    settings = {**defaults, **chosen}
+    if "eval_strategy" not in settings and "eval_steps" not in settings:
+        settings["eval_strategy"] = "epoch"
+    if "eval_steps" in settings:
+        settings.setdefault("eval_strategy", "steps")
+        settings.setdefault("save_steps", settings["eval_steps"])
+    settings.setdefault("save_strategy", settings["eval_strategy"])
+    settings["save_total_limit"] = max(settings["save_total_limit"] or 0, stage.average_checkpoints) or None
+    # The best checkpoint is chosen among those that are both evaluated and saved; transformers checks that they can be.
+    has_best = "no" not in (settings["save_strategy"], settings["eval_strategy"]) and not stage.average_checkpoints
+    settings["load_best_model_at_end"] = has_best
+    place = f"{recipe.place_of(*path)}: stage {stage.name!r}"
+    try:
+        arguments = SequenceTrainingArguments(output_dir=str(folder), **settings)
+        try_arguments(arguments)
+    except (ValueError, TypeError, ImportError) as error:
+        raise UserError(f"{place}: {' '.join(str(error).split())}") from error
+    return arguments
+
+
+def _selection(recipe: Recipe, stage: Stage) -> tuple[str, bool]:
+    """Return the validation figure that selects the best checkpoint, and whether more of it is better."""
+    metric = recipe.validation.metric
+    if metric is not None:
+        return f"eval_{metric}", METRICS[metric].higher_is_better is not False
+    if stage.refiner is not None:
+        return "eval_loss", False
+    # The reconstruction alone would choose the model that puts most into the latent, whatever that costs.
+    return ("eval_elbo", True) if isinstance(recipe.model, schema.LatentNat) else ("eval_nll", False)

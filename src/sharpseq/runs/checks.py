@@ -1,0 +1,139 @@
+"""What can be known to be wrong with a recipe before there are data, let alone an hour of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sharpseq.decoding import DECODERS, Batch
+from sharpseq.errors import UserError
+from sharpseq.evaluation import check_metric
+from sharpseq.generation import check_decoder, model_folder
+from sharpseq.models import MODELS
+from sharpseq.recipe import Recipe, schema
+from sharpseq.runs.building import build_refiner
+from sharpseq.runs.model_shape import ModelShape, shape_of_family, shape_of_pretrained
+from sharpseq.runs.pretrained_start import check_fit, pretrained_config
+
+
+def check_model(recipe: Recipe) -> ModelShape:
+    """Check the sizes of a recipe's model and try its decodings on a stand-in of no size.
+
+    Returns:
+        What data and decoding must know of the model.
+
+    Raises:
+        UserError: If the model cannot be built or loaded as the recipe says, or a decoding or one of its options
+            does not fit it.
+    """
+    model = recipe.model
+    if isinstance(model, schema.Pretrained):
+        config = pretrained_config(recipe, model)
+        check_fit(recipe, model, config)
+        shape = shape_of_pretrained(config)
+    else:
+        _check_sizes(recipe, model)
+        shape = shape_of_family(model)
+    _check_decodings(recipe, shape)
+    return shape
+
+
+def _check_sizes(recipe: Recipe, model: schema.TrainedFamily) -> None:
+    family = MODELS[model.type]
+    try:
+        with torch.device("meta"):
+            family.model(family.config(vocab_size=8, **model.model_dump(exclude={"type"})))
+    except ValueError as error:
+        raise UserError(f"{recipe.place_of('model')}: `model`: {error}") from error
+    for position, stage in enumerate(recipe.stages):
+        if stage.refiner is None or not isinstance(model, schema.LatentNat):
+            continue
+        try:
+            with torch.device("meta"):
+                build_refiner(stage.refiner, model)
+        except ValueError as error:
+            raise UserError(f"{recipe.place_of('stages', position, 'refiner')}: `refiner`: {error}") from error
+
+
+def _check_decodings(recipe: Recipe, shape: ModelShape) -> None:
+    """Try each decoding on a stand-in that has all it may need; then, on what those stages have that have less."""
+    evaluation = recipe.evaluation
+    has_latent = MODELS[shape.family].kind == "latent"
+    plain = shape.stand_in()
+    full = shape.stand_in(with_refiner=True) if has_latent else plain
+    for name, decoding in evaluation.decodings.items():
+        place = recipe.place_of("evaluation", "decodings", name)
+        try:
+            _try_decoding(shape, full, decoding, has_rescorer=evaluation.rescorer is not None)
+        except ValueError as error:
+            raise UserError(f"{place}: {error}") from error
+    if evaluation.rescorer is not None:
+        _check_rescorer(recipe, shape, evaluation.rescorer)
+    for position, stage in enumerate(recipe.stages):
+        if not has_latent or stage.refiner is not None:
+            continue
+        for name, decoding in recipe.decodings_of(stage).items():
+            try:
+                _try_decoding(shape, plain, decoding, has_rescorer=evaluation.rescorer is not None)
+            except ValueError as error:
+                raise UserError(
+                    f"{recipe.place_of('stages', position, 'decodings')}: the decoding `{name}` needs a refinement "
+                    f"network, which stage {stage.name!r} does not train; give its `decodings` without it"
+                ) from error
+
+
+def _check_rescorer(recipe: Recipe, shape: ModelShape, rescorer: str) -> None:
+    """Check that there is something to load and something to choose; the vocabulary shows when there is a tokenizer."""
+    place = recipe.place_of("evaluation", "rescorer")
+    decoders = {_decoder(shape, decoding) for decoding in recipe.evaluation.decodings.values()}
+    if not any(DECODERS[decoder].takes_rescorer for decoder in decoders):
+        names = ", ".join(sorted(decoders))
+        raise UserError(f"{place}: `rescorer` has nothing to choose from: no candidates with {names}; leave it out")
+    try:
+        model_folder(rescorer)
+    except UserError as error:
+        raise UserError(f"{place}: `rescorer`: {error}") from error
+
+
+def _decoder(shape: ModelShape, decoding: Mapping[str, Any]) -> str:
+    return decoding.get("decoder") or MODELS[shape.family].default_decoder
+
+
+def _try_decoding(
+    shape: ModelShape, model: PreTrainedModel, decoding: Mapping[str, Any], *, has_rescorer: bool
+) -> None:
+    decoder = _decoder(shape, decoding)
+    options = {name: value for name, value in decoding.items() if name != "decoder"}
+    check_decoder(shape.family, decoder, options)
+    if has_rescorer and DECODERS[decoder].takes_rescorer:
+        options["rescorer"] = _indifferent
+    batch = {"input_ids": torch.tensor([[5, 0]]), "attention_mask": torch.ones(1, 2, dtype=torch.long)}
+    DECODERS[decoder].decode(model, batch, **options)
+
+
+def _indifferent(batch: Batch, sequences: Tensor, num_tokens: Tensor) -> Tensor:
+    """Score all candidates alike, in place of a rescorer."""
+    return torch.zeros(len(num_tokens))
+
+
+def check_metrics(recipe: Recipe) -> None:
+    """Check that the metrics of a recipe exist and that what they need is installed.
+
+    Raises:
+        UserError: If not.
+    """
+    places: list[tuple[str | int, ...]] = [
+        ("evaluation", "metrics", position) for position in range(len(recipe.evaluation.metrics))
+    ]
+    named = list(zip(recipe.evaluation.metrics, places, strict=True))
+    if recipe.validation.metric is not None:
+        named.append((recipe.validation.metric, ("validation", "metric")))
+    for metric, path in named:
+        try:
+            check_metric(metric)
+        except UserError as error:
+            raise UserError(f"{recipe.place_of(*path)}: {error}") from error

@@ -1,0 +1,77 @@
+"""From the corpora of a recipe to examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from sharpseq import data
+from sharpseq.data import Example
+from sharpseq.errors import UserError
+from sharpseq.recipe import corpus_sections
+
+
+def build_corpus(corpus: corpus_sections.Corpus, *, folder: str | None = None) -> list[Example]:
+    """Read a corpus; relative paths start at ``folder``.
+
+    Raises:
+        UserError: If a file is missing or broken, a package that reads it is, or a setting is impossible.
+    """
+    return list(stream_corpus(corpus, folder=folder, over_network=False))
+
+
+def stream_corpus(corpus: corpus_sections.Corpus, *, folder: str | None = None, over_network: bool = True) -> Iterator[Example]:
+    """Read a corpus as `build_corpus` does, without holding it in memory.
+
+    Args:
+        corpus: The corpus; the pronouncing dictionary is read whole all the same.
+        folder: Where relative paths start.
+        over_network: Fetch a data set of the hub row by row; otherwise download all of it first.
+
+    Yields:
+        One example after the other.
+
+    Raises:
+        UserError: As for `build_corpus`, when the iterator reaches the fault.
+    """
+    try:
+        examples = _read_corpus(corpus, folder=folder, over_network=over_network)
+        yield from islice(examples, getattr(corpus, "limit", None))
+    except (ImportError, ValueError) as error:
+        raise UserError(str(error)) from error
+
+
+def _read_corpus(corpus: corpus_sections.Corpus, *, folder: str | None, over_network: bool) -> Iterable[Example]:
+    def located(path: str) -> str:
+        return str(Path(folder or "") / path)
+
+    match corpus:
+        case corpus_sections.ParallelText():
+            references = [located(path) for path in corpus.references] if corpus.references else None
+            return data.stream_parallel_text(located(corpus.source), located(corpus.target), references=references)
+        case corpus_sections.Tsv():
+            return data.stream_tsv(
+                located(corpus.path), source_column=corpus.source_column, target_column=corpus.target_column
+            )
+        case corpus_sections.Jsonl():
+            return data.stream_jsonl(
+                located(corpus.path), source=corpus.source, target=corpus.target, references=corpus.references
+            )
+        case corpus_sections.Alpaca():
+            return data.stream_alpaca(located(corpus.path))
+        case corpus_sections.Messages():
+            return data.stream_messages(located(corpus.path))
+        case corpus_sections.HuggingFaceDataset():
+            name = located(corpus.name) if Path(located(corpus.name)).exists() else corpus.name
+            return data.stream_hugging_face_dataset(
+                name,
+                split=corpus.split,
+                source=corpus.source,
+                target=corpus.target,
+                references=corpus.references,
+                configuration=corpus.configuration,
+                streaming=over_network,
+            )
+        case corpus_sections.PronouncingDictionary():
+            return data.pronouncing_dictionary(corpus.split, stress=corpus.stress, subset=corpus.subset)

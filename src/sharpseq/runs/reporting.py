@@ -1,0 +1,59 @@
+"""The report of a run: what `sharpseq.evaluation` draws, filled from the run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sharpseq.data import Example
+from sharpseq.evaluation import (
+    Comparison,
+    EvaluationResult,
+    OutputSample,
+    TrainingRun,
+    output_nll_per_token,
+    write_report,
+)
+from sharpseq.recipe import Recipe, dump_recipe
+from sharpseq.runs.folder import RunFolder
+
+NUM_SAMPLES = 20
+
+
+def write_run_report(
+    folder: RunFolder,
+    recipe: Recipe,
+    *,
+    rows: Sequence[Mapping[str, Any]],
+    corpora: Mapping[str, Sequence[Example]],
+    results: Mapping[str, Sequence[EvaluationResult]],
+    comparisons: Mapping[str, Sequence[Comparison]],
+) -> None:
+    """Write ``report.html``: results of every data set, curves, confidence and samples of the last one."""
+    data = list(corpora)[-1]
+    samples = [
+        OutputSample(
+            example.source,
+            example.references,
+            {result.system: result.hypotheses[position] for result in results[data] if result.hypotheses},
+        )
+        for position, example in enumerate(corpora[data][:NUM_SAMPLES])
+    ]
+    write_report(
+        folder.report,
+        title=recipe.name,
+        runs=[TrainingRun(recipe.name, rows)] if rows else [],
+        results=[result for name in corpora for result in results[name]],
+        comparisons=[comparison for name in corpora for comparison in comparisons[name]],
+        output_nll={result.system: _output_nll(folder, recipe, result) for result in results[data]},
+        samples=samples,
+        recipe=dump_recipe(recipe),
+    )
+
+
+def _output_nll(folder: RunFolder, recipe: Recipe, result: EvaluationResult) -> Any:
+    stage, _, decoding = result.system.partition(" ")
+    file = folder.evaluation(stage, decoding or next(iter(recipe.evaluation.decodings)), result.data)
+    scores = [json.loads(line) for line in file.with_suffix(".scores.jsonl").read_text(encoding="utf-8").splitlines()]
+    return output_nll_per_token([score["log_prob"] for score in scores], [score["num_tokens"] for score in scores])

@@ -1,0 +1,319 @@
+"""Running a recipe: stages, evaluation and report, each resumed where it stopped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import PreTrainedTokenizerBase, set_seed
+
+from sharpseq.data import EncodedExample, Example, LengthFilter, StreamingBatches, encode, load_tokenizer
+from sharpseq.data.token_budget import example_sizes, side_lengths
+from sharpseq.errors import UserError
+from sharpseq.evaluation import Comparison, EvaluationResult
+from sharpseq.recipe import Recipe, Stage
+from sharpseq.training.arguments import SequenceTrainingArguments
+from sharpseq.runs.building import build_arguments, build_filter, build_stream
+from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
+from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
+from sharpseq.runs.model_card import model_card
+from sharpseq.runs.model_shape import ModelShape
+from sharpseq.runs.model_source import ModelSource, source_of
+from sharpseq.training.progress import MetricsFile, ProgressBar, read_metrics
+from sharpseq.runs.checks import check_metrics, check_model
+from sharpseq.runs.stage_evaluation import RunEvaluator, recipe_rescorer
+from sharpseq.runs.folder import RunFolder, whole_folder, write_whole
+from sharpseq.runs.reporting import write_run_report
+from sharpseq.runs.stage_training import build_trainer
+from sharpseq.training.endless_stream import TOKENIZER_EXAMPLES
+from sharpseq.training.trainer import SequenceTrainer
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run produced.
+
+    Args:
+        folder: The run folder.
+        model: The final model's folder, which every command takes.
+        report: The report for people.
+        results: Every evaluation, in the order of stages and decodings, by name of the data set.
+        comparisons: Every system against the first one, by name of the data set.
+        example: A source to try the model on, from the last data set.
+    """
+
+    folder: Path
+    model: Path
+    report: Path
+    results: Mapping[str, Sequence[EvaluationResult]]
+    comparisons: Mapping[str, Sequence[Comparison]]
+    example: str
+
+
+def run_recipe(recipe: Recipe, folder: str | Path | None = None, *, say: Say = print) -> RunResult | None:
+    """Train, evaluate and report as a recipe says; run again, it resumes where it stopped.
+
+    Under ``accelerate launch`` every process trains, and the first one alone evaluates and reports. On CPUs too it is
+    ``--multi_gpu --num_processes 2`` that starts two processes: with ``--cpu``, accelerate starts one.
+
+    Args:
+        recipe: The recipe, from `load_recipe`.
+        folder: The run folder; by default ``runs/`` and the recipe's name.
+        say: Told what happens, a line at a time.
+
+    Returns:
+        Where everything is, and the results; None in the other processes of a distributed run.
+
+    Raises:
+        UserError: If data are missing or broken, the folder belongs to another recipe, or a loss is not finite.
+
+    Example:
+        >>> from sharpseq import load_recipe, run_recipe  # doctest: +SKIP
+        >>> run_recipe(load_recipe("quickstart")).model  # doctest: +SKIP
+        PosixPath('runs/quickstart/model')
+    """
+    processes = PartialState(cpu=not torch.accelerator.is_available())
+    run = _Run(recipe, RunFolder(Path(folder) if folder else Path("runs") / recipe.name), processes, say)
+    run.check_before_work()
+    run.claim()
+    with run.folder.held() if processes.is_main_process else nullcontext():
+        run.train()
+        return run.conclude() if processes.is_main_process else None
+
+
+@dataclass
+class _Run:
+    """One run: the recipe, its folder, and what is loaded once and used by all stages."""
+
+    recipe: Recipe
+    folder: RunFolder
+    processes: PartialState
+    speak: Say
+    test_corpora: dict[str, list[Example]] = field(default_factory=dict)
+    shape: ModelShape = field(init=False)
+    source: ModelSource = field(init=False)
+    evaluator: RunEvaluator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.source = source_of(self.recipe, base=self.folder.base)
+
+    def say(self, line: str) -> None:
+        if self.processes.is_main_process:
+            self.speak(line)
+
+    def claim(self) -> None:
+        """Make the folder this run's."""
+        with self.processes.main_process_first():
+            if self.folder.claim(self.recipe):
+                is_trained = self.folder.model.exists()
+                self.say(f"{self.folder.path} is trained already" if is_trained else f"resuming {self.folder.path}")
+
+    def train(self) -> None:
+        """Train the stages that are not done."""
+        self._make_tokenizer()
+        self.evaluator = RunEvaluator(
+            recipe=self.recipe,
+            folder=self.folder,
+            source=self.source,
+            tokenizer=self.tokenizer,
+            corpora=self.test_corpora,
+            rescorer=recipe_rescorer(self.recipe, self.tokenizer),
+            say=self.say,
+        )
+        for stage in self.recipe.stages:
+            self._train(stage)
+
+    def conclude(self) -> RunResult:
+        """Save the final model, evaluate and report."""
+        self._finish_model()
+        results = self.evaluator.evaluate()
+        comparisons = {data: self.evaluator.compare(data, systems) for data, systems in results.items()}
+        write_run_report(
+            self.folder,
+            self.recipe,
+            rows=read_metrics(self.folder.metrics) if self.folder.metrics.exists() else [],
+            corpora=self.test_corpora,
+            results=results,
+            comparisons=comparisons,
+        )
+        sources = [example.source for example in list(self.test_corpora.values())[-1]]
+        example = next((source for source in sources if source.strip() and "'" not in source), sources[0])
+        return RunResult(self.folder.path, self.folder.model, self.folder.report, results, comparisons, example)
+
+    def check_before_work(self) -> None:
+        """Find what can be known to be wrong before an hour of training, and before anything is written."""
+        check_metrics(self.recipe)
+        self.shape = check_model(self.recipe)
+        for stage in self.recipe.stages:
+            build_arguments(self.recipe, stage, self.folder.stage(stage.name))
+        data = self.recipe.data
+        if data.stream and next(stream_corpus(data.train, folder=data.folder), None) is None:
+            raise UserError(
+                f"{self.recipe.place_of('data', 'train')}: the corpus is empty; there is nothing to learn from"
+            )
+        for name, corpus in {"validation": data.validation, **data.test}.items():
+            self.test_corpora[name] = build_corpus(corpus, folder=data.folder)
+            if not self.test_corpora[name]:
+                place = self.recipe.place_of("data", *([] if name == "validation" else ["test"]), name)
+                raise UserError(f"{place}: the corpus `{name}` is empty; give data with at least one line")
+
+    # Data
+
+    @cached_property
+    def _train_corpus(self) -> list[Example]:
+        corpus = build_corpus(self.recipe.data.train, folder=self.recipe.data.folder)
+        if not corpus:
+            raise UserError("`data.train` is empty; there is nothing to learn from")
+        return corpus
+
+    @property
+    def _validation_corpus(self) -> list[Example]:
+        return self.test_corpora["validation"]
+
+    def _make_tokenizer(self) -> None:
+        """Train the tokenizer in the first process; all must come by, so no property may do it on the way."""
+        with self.processes.main_process_first():
+            if self.folder.tokenizer.exists():
+                return
+            tokenizer = self.source.tokenizer(self._tokenizer_examples)
+            with whole_folder(self.folder.tokenizer) as folder:
+                tokenizer.save_pretrained(folder)
+            self.say(f"tokenizer: {len(tokenizer)} entries")
+
+    def _tokenizer_examples(self) -> Iterable[Example]:
+        if not self.recipe.data.stream:
+            return self._train_corpus
+        stream = stream_corpus(self.recipe.data.train, folder=self.recipe.data.folder)
+        return islice(stream, TOKENIZER_EXAMPLES)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return load_tokenizer(self.folder.tokenizer)
+
+    @cached_property
+    def _train_examples(self) -> list[EncodedExample]:
+        encoded = encode(self._train_corpus, self.tokenizer, append_eos_to_target=self.shape.is_autoregressive)
+        kept, report = build_filter(self.recipe, self.shape).apply(encoded)
+        self.say(f"training data: {report}")
+        if not kept:
+            raise UserError("no training example is left; loosen `data.limits`")
+        return kept
+
+    @cached_property
+    def _validation_examples(self) -> list[EncodedExample]:
+        encoded = encode(self._validation_corpus, self.tokenizer, append_eos_to_target=self.shape.is_autoregressive)
+        kept, report = LengthFilter(
+            max_source_length=self.shape.max_source_length,
+            max_target_length=self.shape.max_target_length,
+            max_row_length=self.shape.max_row_length,
+        ).apply(encoded)
+        if report.num_dropped:
+            self.say(f"validation loss: {report}")
+        if not kept:
+            raise UserError("no validation example fits the model: all are longer than its positions")
+        return kept
+
+    # Training
+
+    def _train(self, stage: Stage) -> None:
+        if self.folder.stage_model(stage.name).exists():
+            self.say(f"stage {stage.name}: done before")
+            return
+        folder = self.folder.stage(stage.name)
+        arguments = build_arguments(self.recipe, stage, folder)
+        with self.processes.main_process_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint = newest_checkpoint(folder)
+        if checkpoint is not None:
+            self.say(f"stage {stage.name}: resuming at step {checkpoint.name.split('-')[-1]}")
+        else:
+            self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or self.source.first_weights}")
+        self._check_budgets(stage, arguments)
+        set_seed(self.recipe.seed)
+        trainer = build_trainer(
+            self.recipe,
+            stage,
+            self._starting_model(stage),
+            arguments,
+            train_dataset=self._training_data(arguments),
+            eval_dataset=self._validation_examples,
+            processing_class=self.tokenizer,
+            evaluators=[partial(self.evaluator.validation_metric, stage)] if self.recipe.validation.metric else [],
+            callbacks=[MetricsFile(self.folder.metrics, stage=stage.name)],
+            description=stage.name,
+        )
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            for callback in trainer.callback_handler.callbacks:
+                if isinstance(callback, ProgressBar):
+                    callback.close()
+        if trainer.filter_report.num_examples:
+            self.say(f"training data: {trainer.filter_report}")
+        self._save_stage(stage, trainer)
+
+    def _training_data(self, arguments: SequenceTrainingArguments) -> list[EncodedExample] | StreamingBatches:
+        if self.recipe.data.stream:
+            return build_stream(self.recipe, self.shape, self.tokenizer, arguments)
+        return self._train_examples
+
+    def _check_budgets(self, stage: Stage, arguments: SequenceTrainingArguments) -> None:
+        """Check that the longest example of all fits into a batch of its own."""
+        position = self.recipe.stages.index(stage)
+        budgets = [("eval_max_tokens", arguments.eval_max_tokens, self._validation_examples)]
+        if arguments.max_tokens is not None and not self.recipe.data.stream:
+            budgets.insert(0, ("max_tokens", arguments.max_tokens, self._train_examples))
+        for name, budget, examples in budgets:
+            longest = int(example_sizes(*side_lengths(examples, in_one_row=self.shape.in_one_row)).max())
+            if longest > budget:
+                place = self.recipe.place_of("stages", position, "training", name)
+                raise UserError(
+                    f"{place}: `{name}` must hold every example and the longest has {longest} tokens; got {budget}; "
+                    "raise it, or lower `data.limits`"
+                )
+
+    def _starting_model(self, stage: Stage) -> Any:
+        start = self.recipe.start_of(stage)
+        if start is None:
+            return self.source.first(self.tokenizer)
+        return self.source.further(self.folder.stage_model(start), self.tokenizer)
+
+    def _save_stage(self, stage: Stage, trainer: SequenceTrainer) -> None:
+        # The checkpoints go away below: nobody may still be reading the best of them.
+        trainer.accelerator.wait_for_everyone()
+        is_split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_split else None
+        if not trainer.is_world_process_zero():
+            trainer.accelerator.wait_for_everyone()
+            return
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if stage.average_checkpoints:
+            folders = list_checkpoints(self.folder.stage(stage.name))[-stage.average_checkpoints :]
+            model.load_state_dict(average_weights(folders), strict=False)
+            self.say(f"stage {stage.name}: mean of the last {len(folders)} checkpoints")
+        whole = trainer.accelerator.unwrap_model(trainer.whole_model)
+        with whole_folder(self.folder.stage_model(stage.name)) as folder:
+            whole.save_pretrained(folder, state_dict=weights)
+            self.tokenizer.save_pretrained(folder)
+        for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        trainer.accelerator.wait_for_everyone()
+
+    # Results
+
+    def _finish_model(self) -> None:
+        if self.folder.model.exists():
+            return
+        with whole_folder(self.folder.model) as folder:
+            shutil.copytree(self.folder.stage_model(self.recipe.final_stage), folder, dirs_exist_ok=True)
+            write_whole(folder / "README.md", model_card(self.recipe))

@@ -1,0 +1,155 @@
+"""What the models of a run are worth: every stage decoded in every way, each way once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sharpseq.data import Example
+from sharpseq.decoding import DECODERS, Rescorer
+from sharpseq.errors import UserError
+from sharpseq.evaluation import Comparison, EvaluationResult, compare_systems, evaluate_system
+from sharpseq.generation import SequenceGenerator, default_decoder, load_rescorer, sources_of
+from sharpseq.models.adapters import without_wrapper
+from sharpseq.recipe import Recipe, Stage
+from sharpseq.runs.model_source import ModelSource
+from sharpseq.runs.folder import RunFolder, write_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEvaluator:
+    """Evaluates the models of a run; what is done already is read from its folder.
+
+    Args:
+        recipe: The recipe.
+        folder: The run's folder.
+        source: Where the models come from.
+        tokenizer: The run's tokenizer.
+        corpora: Validation and test data, by name.
+        rescorer: Chooses the output in every decoding that has more than one candidate.
+        say: Told what happens, a line at a time.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    source: ModelSource
+    tokenizer: PreTrainedTokenizerBase
+    corpora: Mapping[str, Sequence[Example]]
+    rescorer: Rescorer | None
+    say: Callable[[str], None]
+
+    def validation_metric(self, stage: Stage, model: PreTrainedModel) -> dict[str, float]:
+        """Return the metric that selects the best checkpoint of a stage, of a model in training.
+
+        A model whose refinement network is in training takes one step with it.
+        """
+        metric = self.recipe.validation.metric
+        if metric is None:
+            return {}
+        examples = self.corpora["validation"][: self.recipe.validation.num_examples]
+        refined: dict[str, Any] = {"decoder": "latent_refinement", "options": {"steps": 1}}
+        generator = SequenceGenerator(
+            without_wrapper(model),
+            self.tokenizer,
+            max_tokens=self.recipe.evaluation.max_tokens,
+            **({} if stage.refiner is None else refined),
+        )
+        result, _ = evaluate_system(
+            generator,
+            sources_of(examples),
+            [example.references for example in examples],
+            metrics=[metric],
+            num_resamples=0,
+        )
+        return {metric: result.metrics[metric].score}
+
+    def evaluate(self) -> dict[str, list[EvaluationResult]]:
+        """Evaluate every stage that asks for it, decoded in all its ways, on validation and test data."""
+        results: dict[str, list[EvaluationResult]] = {data: [] for data in self.corpora}
+        for stage in self.recipe.stages:
+            for decoding in self.recipe.decodings_of(stage):
+                for data in self.corpora:
+                    results[data].append(self._evaluate_once(stage.name, decoding, data))
+        return results
+
+    def _evaluate_once(self, stage: str, decoding: str, data: str) -> EvaluationResult:
+        file = self.folder.evaluation(stage, decoding, data)
+        if file.exists() and file.with_suffix(".scores.jsonl").exists():
+            return EvaluationResult.from_json(file.read_text(encoding="utf-8"), source=str(file))
+        options = dict(self.recipe.evaluation.decodings[decoding])
+        model = self.source.trained(self.folder.stage_model(stage), self.tokenizer)
+        if self.recipe.evaluation.bf16:
+            model = model.bfloat16()
+        decoder = options.pop("decoder", None) or default_decoder(model)
+        is_rescored = self.rescorer is not None and num_candidates(decoder, options) > 1
+        generator = SequenceGenerator(
+            model,
+            self.tokenizer,
+            decoder=decoder,
+            options=options,
+            rescorer=self.rescorer if is_rescored else None,
+            max_tokens=self.recipe.evaluation.max_tokens,
+        )
+        corpus = self.corpora[data]
+        name = stage if len(self.recipe.evaluation.decodings) == 1 else f"{stage} {decoding}"
+        self.say(f"evaluating {name} on {data} ({len(corpus)} examples)")
+        settings = {"decoder": decoder, **options}
+        if is_rescored:
+            settings["rescorer"] = self.recipe.evaluation.rescorer
+        if self.recipe.evaluation.bf16:
+            settings["bf16"] = True
+        result, outputs = evaluate_system(
+            generator,
+            sources_of(corpus),
+            [example.references for example in corpus],
+            metrics=self.recipe.evaluation.metrics,
+            name=name,
+            data=data,
+            latency_sentences=self.recipe.evaluation.latency_sentences if data != "validation" else 0,
+            decoder_settings=settings,
+        )
+        scores = [{"log_prob": output.log_prob, "num_tokens": output.num_tokens} for output in outputs]
+        write_whole(file.with_suffix(".scores.jsonl"), "".join(json.dumps(score) + "\n" for score in scores))
+        write_whole(file, result.to_json())
+        return result
+
+    def compare(self, data: str, results: Sequence[EvaluationResult]) -> list[Comparison]:
+        """Compare every system on a data set with the first one."""
+        systems = {result.system: result.hypotheses or () for result in results}
+        if len(systems) < 2:
+            return []
+        references = [example.references for example in self.corpora[data]]
+        return compare_systems(systems, references, metrics=self.recipe.evaluation.metrics, data=data)
+
+
+def num_candidates(decoder: str, options: Mapping[str, Any]) -> int:
+    """Return how many candidates a decoder has that a rescorer can choose from; 1 where it takes none.
+
+    Example:
+        >>> num_candidates("argmax", {"length_beam": 3}), num_candidates("latent_search", {})
+        (3, 25)
+    """
+    if not DECODERS[decoder].takes_rescorer:
+        return 1
+    settings = {**DECODERS[decoder].options, **options}
+    return math.prod(settings.get(name, 1) for name in ("length_beam", "num_samples"))
+
+
+def recipe_rescorer(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Rescorer | None:
+    """Load the rescorer that a recipe names, if it names one.
+
+    Raises:
+        UserError: If it cannot be loaded, or does not fit the run's tokenizer.
+    """
+    name = recipe.evaluation.rescorer
+    if name is None:
+        return None
+    try:
+        return load_rescorer(name, tokenizer=tokenizer)
+    except (UserError, ValueError) as error:
+        raise UserError(f"{recipe.place_of('evaluation', 'rescorer')}: `rescorer` {name}: {error}") from error
