@@ -23,12 +23,12 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from sharpseq import (
+    ConvexComposition,
+    Exponential,
+    MaximumLikelihood,
     SequenceGenerator,
     SequenceTrainer,
     SequenceTrainingArguments,
-    convex_composition,
-    exponential,
-    maximum_likelihood,
 )
 from sharpseq.data import EncodedExample, Example, LengthFilter, encode, parallel_text, train_tokenizer
 from sharpseq.evaluation import EvaluationResult, compare_systems, evaluate_outputs, results_table
@@ -88,8 +88,8 @@ def continued(
         output_dir=str(options.output),
         max_steps=steps,
         learning_rate=options.learning_rate,
-        max_tokens=options.max_tokens,
-        reduction="per_token" if options.model == "autoregressive" else "per_sequence",
+        per_device_train_batch_tokens=options.per_device_train_batch_tokens,
+        reduction="token_mean" if options.model == "autoregressive" else "sequence_mean",
         save_strategy="no",
         seed=options.seed,
     )
@@ -115,10 +115,10 @@ def main(command_line: Sequence[str]) -> dict[str, EvaluationResult]:
     torch.manual_seed(options.seed)
     sizes = {"d_model": options.width, "encoder_layers": 2, "decoder_layers": 1, "ffn_dim": 2 * options.width}
     fresh = family.model(family.config(vocab_size=len(tokenizer), **sizes))
-    warm = continued(fresh, examples, objective=maximum_likelihood(), steps=options.warm_up, options=options)
+    warm = continued(fresh, examples, objective=MaximumLikelihood(), steps=options.warm_up, options=options)
     objectives = {
-        "maximum likelihood": maximum_likelihood(),
-        f"convex k={options.k:g}": convex_composition(exponential(options.k)),
+        "maximum likelihood": MaximumLikelihood(),
+        f"convex k={options.k:g}": ConvexComposition(Exponential(options.k)),
     }
 
     results, outputs = {}, {}

@@ -224,13 +224,13 @@ def test_a_corpus_that_cannot_be_used(
 
 
 def test_a_batch_that_is_too_small_for_an_example(recipe: Path) -> None:
-    setting = "stages.1.training.max_tokens=5"
+    setting = "stages.1.training.per_device_train_batch_tokens=5"
     result = CliRunner().invoke(app, ["train", str(recipe), "--set", setting, "--set", "stages.0.training.max_steps=1"])
     assert result.exit_code == 2
     line = result.stderr.splitlines()[-1]
     assert line == (
-        f"error: --set {setting}: `max_tokens` must hold every example and the longest has 9 tokens; got 5; raise it, "
-        "or lower `data.limits`"
+        f"error: --set {setting}: `per_device_train_batch_tokens` must hold every example and the longest has 9 tokens; "
+        "got 5; raise it, or lower `data.limits`"
     )
 
 

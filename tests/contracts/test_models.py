@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModel, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from sharpseq.models import MODELS, ModelSpec
-from sharpseq.scoring import score_model
+from sharpseq.scoring import ScoreRequest, score_model
 
 TINY = {
     "vocab_size": 23,
@@ -43,8 +43,8 @@ def make_batch(spec: ModelSpec) -> dict[str, torch.Tensor]:
 
 
 def test_scores_have_one_number_a_sequence(spec: ModelSpec) -> None:
-    scores = score_model(build(spec), make_batch(spec), uniform=True)
-    assert scores.log_prob.shape == scores.uniform_log_prob.shape == (3,)
+    scores = score_model(build(spec), make_batch(spec), request=ScoreRequest(vocab_mean=True))
+    assert scores.log_prob.shape == scores.vocab_mean_log_prob.shape == (3,)
     assert scores.num_tokens.tolist() == [4, 2, 3]
     assert (scores.log_prob < 0).all()
     assert all(values.shape == (3,) for values in (scores.regularizers or {}).values())
@@ -72,13 +72,18 @@ def test_every_parameter_gets_a_gradient(spec: ModelSpec) -> None:
 
 def test_padding_and_batch_order_change_nothing(spec: ModelSpec) -> None:
     model, batch = build(spec).double(), make_batch(spec)
-    expected = score_model(model, batch, uniform=True)
+    expected = score_model(model, batch, request=ScoreRequest(vocab_mean=True))
     pads = {"input_ids": 1, "attention_mask": 0, "labels": -100, "decoder_input_ids": 1}
     padded = {name: torch.nn.functional.pad(ids, (0, 3), value=pads[name]) for name, ids in batch.items()}
     order = torch.tensor([2, 0, 1])
     reordered = {name: ids[order] for name, ids in batch.items()}
-    torch.testing.assert_close(score_model(model, padded, uniform=True).log_prob, expected.log_prob)
-    torch.testing.assert_close(score_model(model, padded, uniform=True).uniform_log_prob, expected.uniform_log_prob)
+    torch.testing.assert_close(
+        score_model(model, padded, request=ScoreRequest(vocab_mean=True)).log_prob, expected.log_prob
+    )
+    torch.testing.assert_close(
+        score_model(model, padded, request=ScoreRequest(vocab_mean=True)).vocab_mean_log_prob,
+        expected.vocab_mean_log_prob,
+    )
     torch.testing.assert_close(score_model(model, reordered).log_prob, expected.log_prob[order])
     for name, values in (expected.regularizers or {}).items():
         torch.testing.assert_close(score_model(model, padded).regularizers[name], values)

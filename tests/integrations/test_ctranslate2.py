@@ -13,11 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typer.testing import CliRunner
 
 from sharpseq import (
+    MaximumLikelihood,
     SequenceGenerator,
     SequenceTrainer,
     SequenceTrainingArguments,
     UserError,
-    maximum_likelihood,
 )
 from sharpseq.cli import app
 from sharpseq.data import (
@@ -60,16 +60,16 @@ def train_briefly(
         SequenceTrainingArguments(
             output_dir=str(folder),
             max_steps=max_steps,
-            max_tokens=800,
+            per_device_train_batch_tokens=800,
             learning_rate=5e-3,
             lr_scheduler_type="constant",
-            reduction="per_token",
+            reduction="token_mean",
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
             logging_steps=1000,
         ),
-        objective=maximum_likelihood(),
+        objective=MaximumLikelihood(),
         train_dataset=encode(corpus, tokenizer, append_eos_to_target=True),
     )
     trainer.train()

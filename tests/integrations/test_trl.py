@@ -14,7 +14,7 @@ import pytest
 import torch
 from tiny_language_model import SETTINGS, dataset, loss_by_definition, rows, tiny_llama, tiny_tokenizer
 
-from sharpseq import UserError, convex_composition, exponential, maximum_likelihood, power
+from sharpseq import BoxCox, ConvexComposition, Exponential, MaximumLikelihood, Power, UserError
 from sharpseq.objectives import Annealed, annealed
 from sharpseq.scoring import SequenceScores
 
@@ -77,11 +77,11 @@ def gradients(model: PreTrainedModel, loss: torch.Tensor) -> dict[str, torch.Ten
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("normalize_weights", [False, True])
-@pytest.mark.parametrize("reduction", ["per_token", "per_sequence"])
+@pytest.mark.parametrize("divide_by_mean_weight", [False, True])
+@pytest.mark.parametrize("reduction", ["token_mean", "sequence_mean"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_an_update_is_the_definition(layout: str, reduction: str, normalize_weights: bool, tmp_path: Path) -> None:
-    settings = {"reduction": reduction, "normalize_weights": normalize_weights, **LAYOUTS[layout]}
+def test_an_update_is_the_definition(layout: str, reduction: str, divide_by_mean_weight: bool, tmp_path: Path) -> None:
+    settings = {"reduction": reduction, "divide_by_mean_weight": divide_by_mean_weight, **LAYOUTS[layout]}
     run = trainer(tmp_path, label_smoothing=0.1, **settings)
     changes = updates(run)
     model = tiny_llama()
@@ -93,7 +93,7 @@ def test_an_update_is_the_definition(layout: str, reduction: str, normalize_weig
         label_smoothing=0.1,
         slope=lambda g: K * torch.exp(K * g),
     )
-    if normalize_weights:
+    if divide_by_mean_weight:
         loss = loss / loss_by_definition(model, rows(8), lambda g: -K * torch.exp(K * g), reduction=reduction).detach()
     for name, gradient in gradients(model, loss).items():
         torch.testing.assert_close(changes[name], -0.1 * gradient)
@@ -114,8 +114,8 @@ def test_accumulation_gives_the_same_update(layout: str, tmp_path: Path) -> None
                 data=dataset(8),
                 per_device_train_batch_size=size,
                 gradient_accumulation_steps=steps,
-                normalize_weights=True,
-                reduction="per_sequence",
+                divide_by_mean_weight=True,
+                reduction="sequence_mean",
                 num_train_epochs=1,
                 max_steps=-1,
                 **many,
@@ -263,7 +263,7 @@ def test_sequences_without_a_scored_token_change_nothing(layout: str, tmp_path: 
     silent = {"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}
     alone = {"input_ids": [9], "labels": [9]}
     mixed = Dataset.from_list([silent, *rows(3), silent, alone])
-    settings = {"reduction": "per_sequence", **LAYOUTS[layout]}
+    settings = {"reduction": "sequence_mean", **LAYOUTS[layout]}
     # One row at a time: some micro-batches have nothing to learn at all.
     skip = {"dataset_kwargs": {"skip_prepare_dataset": True}} if layout != "packed" else {}
     run = trainer(
@@ -280,7 +280,7 @@ def test_sequences_without_a_scored_token_change_nothing(layout: str, tmp_path: 
 def test_a_window_of_masked_labels_changes_nothing(layout: str, tmp_path: Path) -> None:
     silent = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}] * 2)
     skip = {"dataset_kwargs": {"skip_prepare_dataset": True}}
-    run = trainer(tmp_path, data=silent, normalize_weights=True, **skip, **LAYOUTS[layout])
+    run = trainer(tmp_path, data=silent, divide_by_mean_weight=True, **skip, **LAYOUTS[layout])
     assert not any(change.any() for change in updates(run).values())
     row = run.state.log_history[0]
     assert row["loss"] == 0
@@ -288,7 +288,7 @@ def test_a_window_of_masked_labels_changes_nothing(layout: str, tmp_path: Path) 
 
 
 def test_padding_of_a_flattened_row_is_no_sequence(tmp_path: Path) -> None:
-    settings = {"reduction": "per_sequence", **LAYOUTS["padding-free"]}
+    settings = {"reduction": "sequence_mean", **LAYOUTS["padding-free"]}
     padded = updates(trainer(tmp_path, pad_to_multiple_of=64, **settings))
     torch.testing.assert_close(padded, updates(trainer(tmp_path, **settings)))
 
@@ -321,14 +321,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_evaluation_is_the_definition_however_it_is_cut(layout: str, tmp_path: Path) -> None:
     model = tiny_llama()
-    expected = loss_by_definition(model, rows(7, seed=4), lambda g: torch.exp(K * g), reduction="per_sequence")
+    expected = loss_by_definition(model, rows(7, seed=4), lambda g: torch.exp(K * g), reduction="sequence_mean")
     nll = loss_by_definition(model, rows(7, seed=4), lambda g: g)
     for size in (2, 7):
         metrics = trainer(
             tmp_path,
             eval_dataset=dataset(7, seed=4),
             per_device_eval_batch_size=size,
-            reduction="per_sequence",
+            reduction="sequence_mean",
             **LAYOUTS[layout],
         ).evaluate()
         assert metrics["eval_loss"] == pytest.approx(expected.item())
@@ -389,11 +389,11 @@ def test_metrics_of_logits_get_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, convex_composition(exponential(1.0))),
-        ({"k": 2.0, "normalized": True}, convex_composition(exponential(2.0, normalized=True))),
-        ({"transform": "power", "k": 0.5}, convex_composition(power(0.5))),
-        ({"label_smoothing": 0.1}, convex_composition(exponential(1.0), label_smoothing=0.1)),
-        ({"objective": "maximum_likelihood", "label_smoothing": 0.1}, maximum_likelihood(label_smoothing=0.1)),
+        ({}, ConvexComposition(Exponential(1.0))),
+        ({"k": 2.0, "normalized": True}, ConvexComposition(BoxCox(2.0))),
+        ({"transform": "power", "k": 0.5}, ConvexComposition(Power(0.5))),
+        ({"label_smoothing": 0.1}, ConvexComposition(Exponential(1.0), label_smoothing=0.1)),
+        ({"objective": "maximum_likelihood", "label_smoothing": 0.1}, MaximumLikelihood(label_smoothing=0.1)),
     ],
 )
 def test_fields_describe_the_objective(settings: dict[str, Any], expected: Any, tmp_path: Path) -> None:
@@ -408,10 +408,10 @@ def test_fields_describe_annealing(tmp_path: Path) -> None:
 
 
 def test_fields_can_be_given_on_a_command_line(tmp_path: Path) -> None:
-    line = ["--output_dir", str(tmp_path), "--k", "0.25", "--normalized", "--reduction", "per_sequence"]
+    line = ["--output_dir", str(tmp_path), "--k", "0.25", "--normalized", "--reduction", "sequence_mean"]
     line += ["--bf16", "False", "--gradient_checkpointing", "False"]
     [made] = HfArgumentParser(SharpSFTConfig).parse_args_into_dataclasses(line)
-    assert (made.k, made.normalized, made.reduction, made.anneal_until) == (0.25, True, "per_sequence", None)
+    assert (made.k, made.normalized, made.reduction, made.anneal_until) == (0.25, True, "sequence_mean", None)
 
 
 def test_an_objective_of_ones_own_wins_over_the_fields(tmp_path: Path) -> None:
@@ -430,7 +430,7 @@ def test_an_annealed_objective_follows_the_updates(tmp_path: Path) -> None:
 
     def make(k: float) -> Any:
         seen.append(k)
-        return maximum_likelihood()
+        return MaximumLikelihood()
 
     trainer(tmp_path, objective=annealed(make, start=0, end=4), max_steps=4).train()
     assert set(seen) - {4} == {0, 1, 2, 3}
@@ -448,7 +448,7 @@ def test_an_annealed_objective_follows_the_updates(tmp_path: Path) -> None:
         ({"objective": "mle"}, "`objective`: .*'maximum_likelihood'.*; got 'mle'"),
         ({"anneal_until": 0.5}, "`anneal_until` needs `normalized: true`"),
         ({"label_smoothing": 1.0}, "`label_smoothing`: .*less than 1; got 1.0"),
-        ({"reduction": "mean"}, "per_sequence, per_token; got 'mean'"),
+        ({"reduction": "mean"}, "sequence_mean, token_mean; got 'mean'"),
         ({"loss_type": "dft"}, "`loss_type` must be 'nll'.*got 'dft'"),
         ({"label_smoothing_factor": 0.1}, "use `label_smoothing`"),
         ({"packing": True, "packing_strategy": "wrapped"}, "'wrapped', which cuts sequences"),

@@ -339,7 +339,7 @@ def test_a_batch_must_hold_prompt_and_target_of_the_longest_example(llama: Path,
     recipe = write_pretrained_recipe(tmp_path, llama)
     longest = max(len(row.split("\t")[0]) for row in (tmp_path / "train.tsv").read_text().splitlines())
     with pytest.raises(UserError, match=f"the longest has {12 + 2 * longest + 1} tokens; got 20; raise it"):
-        run(recipe, "stages.0.training.max_tokens=20")
+        run(recipe, "stages.0.training.per_device_train_batch_tokens=20")
 
 
 def test_a_chat_prompt_needs_a_chat_template(tmp_path: Path) -> None:

@@ -83,7 +83,12 @@ def write_pretrained_recipe(
         stage["evaluate"] = True
         for objective in (stage["objective"],):
             objective.pop("label_smoothing")
-        stage["training"] |= {"max_steps": 4, "max_tokens": 200, "eval_steps": 2, "disable_tqdm": True}
+        stage["training"] |= {
+            "max_steps": 4,
+            "per_device_train_batch_tokens": 200,
+            "eval_steps": 2,
+            "disable_tqdm": True,
+        }
     content["evaluation"] |= {"decodings": {"greedy": {"max_length": 9}}, "latency_sentences": 0}
     content["evaluation"]["metrics"] = ["exact_match"]
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

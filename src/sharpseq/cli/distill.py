@@ -26,7 +26,7 @@ def distill(
         typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting; num_beams=5 unless given otherwise."),
     ] = None,
     prompt: Annotated[str | None, typer.Option(metavar="TEXT", help=PROMPT_HELP)] = None,
-    max_tokens: Annotated[int, typer.Option(help="Token budget of a batch.", min=1)] = 4000,
+    batch_tokens: Annotated[int, typer.Option(help="Token budget of a batch.", min=1)] = 4000,
 ) -> None:
     """Decode training sources with a teacher into a new corpus (sequence-level knowledge distillation).
 
@@ -43,7 +43,9 @@ def distill(
     from sharpseq.cli.model_argument import load_generator
 
     corpus = load_corpus(data)
-    generator = load_generator(teacher, decoder=decoder, settings=settings or [], prompt=prompt, max_tokens=max_tokens)
+    generator = load_generator(
+        teacher, decoder=decoder, settings=settings or [], prompt=prompt, batch_tokens=batch_tokens
+    )
     if generator.decoder == "autoregressive":
         generator.options.setdefault("num_beams", 5)
     console = Console(stderr=True)

@@ -34,7 +34,7 @@ def generate(
     scores: Annotated[
         bool, typer.Option("--scores", help="Put the log-probability in nats and a tab before each line.")
     ] = False,
-    max_tokens: Annotated[int, typer.Option(help="Token budget of a batch.", min=1)] = 4000,
+    batch_tokens: Annotated[int, typer.Option(help="Token budget of a batch.", min=1)] = 4000,
 ) -> None:
     """Write one output line for each input line, in order, as they come.
 
@@ -48,7 +48,12 @@ def generate(
     # Unreadable input is told before a model takes its time to load, and a wrong model even when there is no input.
     first = next(lines, None)
     generator = load_generator(
-        model, decoder=decoder, settings=settings or [], rescore_with=rescore_with, prompt=prompt, max_tokens=max_tokens
+        model,
+        decoder=decoder,
+        settings=settings or [],
+        rescore_with=rescore_with,
+        prompt=prompt,
+        batch_tokens=batch_tokens,
     )
     if first is None:
         return

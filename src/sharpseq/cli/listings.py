@@ -16,9 +16,9 @@ def models() -> None:
 
 def objectives() -> None:
     """List the objectives."""
-    from sharpseq.objectives import OBJECTIVES
+    from sharpseq.training import LOSSES
 
-    _print((name, spec.description, spec.reference) for name, spec in OBJECTIVES.items())
+    _print((name, loss.declaration.summary, loss.declaration.reference) for name, loss in LOSSES.items())
 
 
 def decoders() -> None:

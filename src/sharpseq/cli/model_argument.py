@@ -22,7 +22,7 @@ def load_generator(
     settings: Sequence[str],
     rescore_with: str | None = None,
     prompt: str | None = None,
-    max_tokens: int = 4000,
+    batch_tokens: int = 4000,
 ) -> SequenceGenerator:
     """Load a model with a decoder and its settings, and see that they work together.
 
@@ -35,7 +35,7 @@ def load_generator(
 
     try:
         generator = SequenceGenerator.from_pretrained(
-            model, prompt=prompt, decoder=decoder, options=options, max_tokens=max_tokens
+            model, prompt=prompt, decoder=decoder, options=options, batch_tokens=batch_tokens
         )
         if rescore_with is not None:
             generator = _with_rescorer(generator, rescore_with)
@@ -58,5 +58,5 @@ def _with_rescorer(generator: SequenceGenerator, name: str) -> SequenceGenerator
         decoder=generator.decoder,
         options=generator.options,
         rescorer=rescorer,
-        max_tokens=generator.max_tokens,
+        batch_tokens=generator.batch_tokens,
     )

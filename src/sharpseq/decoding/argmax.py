@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import choose_candidates, is_real, length_candidates
+from sharpseq.decoding.lengths import choose_candidates, length_candidates
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, ParallelModel, Rescorer
 from sharpseq.decoding.token_choice import most_probable_tokens, special_token_ids
+from sharpseq.scoring import length_mask
 
 
 def argmax_decode(
@@ -63,7 +64,7 @@ def argmax_decode(
         num_candidates, num_tokens = lengths.shape[1], lengths.flatten()
         logits = model.decode_parallel(encoded.repeat_interleave(num_candidates), num_tokens)
         choice = most_probable_tokens(logits, forbidden=special_token_ids(model.config))
-        real = is_real(num_tokens, width=logits.shape[1])
+        real = length_mask(num_tokens, width=logits.shape[1])
         sequences = choice.tokens.masked_fill(~real, model.config.pad_token_id)
         log_prob = choice.log_probs.masked_fill(~real, 0).sum(1)
         rows, trace = choose_candidates(

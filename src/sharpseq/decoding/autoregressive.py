@@ -11,11 +11,11 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from sharpseq.decoding.causal import causal_decode
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import is_real
 from sharpseq.decoding.library_search import LengthLimiter, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch
 from sharpseq.decoding.teacher_forcing import teacher_forced_log_prob, token_id
+from sharpseq.scoring import length_mask
 
 
 def autoregressive_decode(
@@ -121,7 +121,7 @@ def _seq2seq_decode(
         )[:, 1:]
         num_tokens = ((generated != eos) & (generated != pad)).sum(1)
         longest = int(num_tokens.max())
-        sequences = generated[:, :longest].masked_fill(~is_real(num_tokens, width=longest), pad)
+        sequences = generated[:, :longest].masked_fill(~length_mask(num_tokens, width=longest), pad)
         log_prob = teacher_forced_log_prob(
             model,
             BaseModelOutput(last_hidden_state=hidden),

@@ -13,12 +13,11 @@ from transformers import Cache, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import is_real
 from sharpseq.decoding.library_search import LengthLimiter, NoRepeatedOutput, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch
 from sharpseq.decoding.teacher_forcing import end_token_ids
-from sharpseq.scoring import IGNORED, score_model
+from sharpseq.scoring import IGNORED, length_mask, score_model
 
 
 def causal_decode(
@@ -105,7 +104,7 @@ def _decode_group(
         log_prob = _log_prob(
             model, prompts, mask, read, written=generated[:, : longest + 1], num_written=num_tokens + 1
         )
-    sequences = generated[:, :longest].masked_fill(~is_real(num_tokens, width=longest), pad_token_id)
+    sequences = generated[:, :longest].masked_fill(~length_mask(num_tokens, width=longest), pad_token_id)
     return DecodeOutput(sequences=sequences, log_prob=log_prob, num_tokens=num_tokens, num_passes=limiter.num_steps)
 
 
@@ -167,7 +166,7 @@ def _log_prob(
     num_written: Tensor,
 ) -> Tensor:
     """Return log p(y, eos|x) in nats, shape (B,), of what was written, end mark included, (B, T)."""
-    kept = is_real(num_written, width=written.shape[1])
+    kept = length_mask(num_written, width=written.shape[1])
     row = torch.cat([prompts, written], dim=1)
     row_mask = torch.cat([mask, kept.long()], dim=1)
     labels = torch.cat([torch.full_like(prompts, IGNORED), written.masked_fill(~kept, IGNORED)], dim=1)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sharpseq.decoding.delta_step import delta_step
-from sharpseq.decoding.lengths import is_real
 from sharpseq.decoding.protocols import EncoderOutput, LatentModel, RefinedLatent
+from sharpseq.scoring import length_mask
 
 Step = Callable[[Tensor], Tensor]
 """From a latent (B, T, D) to the next one."""
@@ -62,7 +62,7 @@ def refine(
     check_steps(steps)
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"`tolerance` must be finite and at least 0; got {tolerance}")
-    real = is_real(lengths, width=latent.shape[1])[:, :, None]
+    real = length_mask(lengths, width=latent.shape[1])[:, :, None]
     moving = torch.ones(len(latent), dtype=torch.bool, device=latent.device)
     diverged = torch.zeros_like(moving)
     latents, num_steps = [latent], 0

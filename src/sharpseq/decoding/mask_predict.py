@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import choose_candidates, is_real, length_candidates
+from sharpseq.decoding.lengths import choose_candidates, length_candidates
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, EncoderOutput, ParallelModel, Rescorer
 from sharpseq.decoding.token_choice import most_probable_tokens, special_token_ids
+from sharpseq.scoring import length_mask
 
 
 def mask_predict_decode(
@@ -108,7 +109,7 @@ def _refine(
     if mask_token_id is None:
         raise ValueError("`model.config.mask_token_id` must be set: mask-predict needs a model with a mask token")
     forbidden = special_token_ids(model.config)
-    real = is_real(num_tokens, width=int(num_tokens.max()))
+    real = length_mask(num_tokens, width=int(num_tokens.max()))
     masked = real
     sequences = torch.full_like(real, model.config.pad_token_id, dtype=torch.long)
     log_probs = torch.zeros_like(real, dtype=torch.float32)

@@ -55,7 +55,7 @@ class SequenceGenerator:
         decoder: Name of a row of `sharpseq.decoding.DECODERS`; by default the one made for the model.
         options: Options of the decoder, such as ``num_beams``, ``length_beam`` or ``iterations``.
         rescorer: Chooses between the candidates of a one-pass decoder, such as `autoregressive_rescorer(teacher)`.
-        max_tokens: Token budget of a batch, padding included.
+        batch_tokens: Token budget of a batch, padding included.
 
     Raises:
         ValueError: If the tokenizer or the decoder does not fit the model, an option is unknown or of another type, or
@@ -70,13 +70,13 @@ class SequenceGenerator:
         decoder: str | None = None,
         options: Mapping[str, Any] | None = None,
         rescorer: Rescorer | None = None,
-        max_tokens: int = 4000,
+        batch_tokens: int = 4000,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.decoder = decoder or default_decoder(model)
         self.options = dict(options or {})
-        self.max_tokens = max_tokens
+        self.batch_tokens = batch_tokens
         if is_causal(model.config) and prompt_of(tokenizer) is None:
             raise ValueError(
                 "`tokenizer` has no prompt, which a causal language model needs; attach one with "
@@ -172,7 +172,7 @@ class SequenceGenerator:
             elif (line if isinstance(line, str) else line.source).strip():
                 wanted.append(position)
         lengths = [len(encoded[position]) for position in wanted]
-        budget = max(self.max_tokens, *lengths, 1)
+        budget = max(self.batch_tokens, *lengths, 1)
         for batch in TokenBudgetBatchSampler(lengths, lengths, max_tokens=budget, shuffle=False):
             positions = [wanted[index] for index in batch]
             for position, output in zip(

@@ -97,7 +97,7 @@ class Ctranslate2Generator:
             ``patience · num_beams`` outputs are finished. At 1, CTranslate2's own default, it ends earlier than that of
             transformers and up to one output in fifteen differs, none for the better; at 2, one in some three hundred.
             A beam search that runs into the largest length is cut there, where ours weighs how probable the end is.
-        max_tokens: Token budget of a batch, padding included.
+        batch_tokens: Token budget of a batch, padding included.
         num_threads: Threads of a batch; by default as many as torch uses, for a fair race.
         compute_type: What CTranslate2 computes in; by default what fits the stored weights.
         device: ``cpu``, ``cuda`` or ``auto``.
@@ -121,7 +121,7 @@ class Ctranslate2Generator:
         folder: str | Path,
         *,
         options: Mapping[str, Any] | None = None,
-        max_tokens: int = 4000,
+        batch_tokens: int = 4000,
         num_threads: int | None = None,
         compute_type: str = "default",
         device: str = "cpu",
@@ -129,7 +129,7 @@ class Ctranslate2Generator:
         ctranslate2 = _ctranslate2()
         manifest = _read_manifest(Path(folder))
         self.options = {**OPTIONS, **_checked(options or {}, max_length=manifest["max_target_length"])}
-        self.max_tokens = max_tokens
+        self.batch_tokens = batch_tokens
         self._max_source_length: int = manifest["max_source_length"]
         self._max_target_length: int = manifest["max_target_length"]
         self._never_written: list[str] = manifest["never_written"]
@@ -201,7 +201,7 @@ class Ctranslate2Generator:
         return min(max(2 * source_length + 10, int(self.options["min_length"] or 0)), self._max_target_length)
 
     def _translate(self, sources: list[list[str]], *, max_length: int) -> list[Generation]:
-        batches: dict[str, Any] = {"max_batch_size": self.max_tokens, "batch_type": "tokens"}
+        batches: dict[str, Any] = {"max_batch_size": self.batch_tokens, "batch_type": "tokens"}
         results = self._translator.translate_batch(
             sources,
             **batches,

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sharpseq.decoding import EncoderOutput
 from sharpseq.models.one_pass import OnePassConfig, OnePassModel
-from sharpseq.scoring import SequenceScores, ctc_sequence_scores
+from sharpseq.scoring import LABELS_ONLY, ScoreRequest, SequenceScores, score_ctc
 
 
 class CtcConfig(OnePassConfig):
@@ -58,7 +58,7 @@ class Ctc(OnePassModel):
         return self.project(hidden), mask
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, uniform: bool = False
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, request: ScoreRequest = LABELS_ONLY
     ) -> SequenceScores:
         """Score targets by the sum over all alignments.
 
@@ -66,7 +66,7 @@ class Ctc(OnePassModel):
             input_ids: Source ids, shape (B, S).
             attention_mask: 1 for real tokens, shape (B, S).
             labels: Target ids without end mark, shape (B, T), −100 after the end.
-            uniform: Also compute ``uniform_log_prob``.
+            request: What else to compute.
 
         Returns:
             Scores; a target that does not fit into the frames has ``log_prob`` −inf.
@@ -75,4 +75,4 @@ class Ctc(OnePassModel):
         blank = self.config.blank_token_id
         if blank is None:
             raise ValueError("`blank_token_id` must be given: CTC needs a blank")
-        return ctc_sequence_scores(logits, frame_mask, labels, blank=blank, uniform=uniform)
+        return score_ctc(logits, frame_mask, labels, blank=blank, request=request)

@@ -16,7 +16,15 @@ from sharpseq.models.length_prediction import LengthPredictingModel
 from sharpseq.models.one_pass import OnePassConfig
 from sharpseq.models.transformer import ParallelDecoder
 from sharpseq.models.uniform_copy import uniform_copy
-from sharpseq.scoring import IGNORED, DiagonalGaussian, SequenceScores, sequence_scores
+from sharpseq.scoring import (
+    IGNORED,
+    LABELS_ONLY,
+    DiagonalGaussian,
+    ScoreRequest,
+    SequenceScores,
+    length_mask,
+    score_hidden_states,
+)
 
 REFINER_SETTINGS = (
     "parameterization",
@@ -119,7 +127,7 @@ class LatentNat(LengthPredictingModel):
         return self._run(self.decoder, states, lengths, encoded)
 
     def _run(self, layers: nn.Module, states: Tensor, lengths: Tensor, encoded: EncoderOutput) -> Tensor:
-        mask = torch.arange(states.shape[1], device=lengths.device) < lengths.clamp(min=1)[:, None]
+        mask = length_mask(lengths.clamp(min=1), width=states.shape[1])
         hidden: Tensor = layers(self.add_positions(states), mask, encoded.hidden, encoded.attention_mask)
         return hidden
 
@@ -131,7 +139,7 @@ class LatentNat(LengthPredictingModel):
             init.normal_(module.weight, mean=0.0, std=0.02)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, uniform: bool = False
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, request: ScoreRequest = LABELS_ONLY
     ) -> SequenceScores:
         r"""Score targets given a latent from the posterior: a sample in training, its mean in evaluation.
 
@@ -141,7 +149,7 @@ class LatentNat(LengthPredictingModel):
             input_ids: Source ids, shape (B, S).
             attention_mask: 1 for real tokens, shape (B, S).
             labels: Target ids without end mark, shape (B, T), −100 after the end.
-            uniform: Also compute ``uniform_log_prob``.
+            request: What else to compute.
 
         Returns:
             Scores :math:`\log p(y|z,x)` with ``latent_kl`` and the regularizers ``kl``, KL(q‖p), and ``length``,
@@ -155,9 +163,9 @@ class LatentNat(LengthPredictingModel):
         posterior = self.posterior(encoded, labels.masked_fill(~real, self.config.pad_token_id), lengths)
         latent = posterior.sample() if self.training else posterior.mean
         hidden = self._decoder_states(encoded, latent, lengths)
-        scores = sequence_scores(hidden, self.embedding.weight, labels, uniform=uniform)
+        scores = score_hidden_states(hidden, self.embedding.weight, labels, request=request)
         latent_kl = posterior.kl_divergence(prior).masked_fill(~real[:, :, None], 0.0)
-        scores = replace(scores, latent_kl=latent_kl, regularizers={"kl": latent_kl.sum((1, 2))})
+        scores = replace(scores, latent_kl=latent_kl, regularizers={"kl": latent_kl.sum((1, 2))}, is_bound=True)
         return self.with_length_loss(scores, encoded, lengths)
 
     # The refinement network

@@ -42,15 +42,15 @@ def check_model(recipe: Recipe) -> ModelShape:
     return shape
 
 
-def _check_sizes(recipe: Recipe, model: schema.TrainedFamily) -> None:
+def _check_sizes(recipe: Recipe, model: schema.Family) -> None:
     family = MODELS[model.type]
     try:
         with torch.device("meta"):
-            family.model(family.config(vocab_size=8, **model.model_dump(exclude={"type"})))
+            family.model(family.config(vocab_size=8, **model.sizes))
     except ValueError as error:
         raise UserError(f"{recipe.place_of('model')}: `model`: {error}") from error
     for position, stage in enumerate(recipe.stages):
-        if stage.refiner is None or not isinstance(model, schema.LatentNat):
+        if stage.refiner is None or model.type != schema.LATENT:
             continue
         try:
             with torch.device("meta"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sharpseq.models import MODELS
 from sharpseq.recipe import Recipe, Stage, dump_recipe, schema
+from sharpseq.recipe.sections import MethodChoice
 
 
 def model_card(recipe: Recipe) -> str:
@@ -74,7 +75,6 @@ def _trained(stage: Stage) -> str:
     return "" if stage.refiner is None else f"; a refinement network ({stage.refiner.parameterization}), nothing else"
 
 
-def _objective(objective: object) -> str:
-    settings = {key: value for key, value in vars(objective).items() if key != "name" and value not in (None, False)}
-    name = getattr(objective, "name", "objective")
-    return f"{name} ({', '.join(f'{key} {value}' for key, value in settings.items())})"
+def _objective(objective: MethodChoice) -> str:
+    settings = {key: value for key, value in objective.plain.items() if key != "name" and value not in (None, False)}
+    return f"{objective.name} ({', '.join(f'{key} {value}' for key, value in settings.items())})"

@@ -17,8 +17,8 @@ from sharpseq.evaluation import Comparison, EvaluationResult, compare_systems, e
 from sharpseq.generation import SequenceGenerator, default_decoder, load_rescorer, sources_of
 from sharpseq.models.adapters import without_wrapper
 from sharpseq.recipe import Recipe, Stage
-from sharpseq.runs.model_source import ModelSource
 from sharpseq.runs.folder import RunFolder, write_whole
+from sharpseq.runs.model_source import ModelSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class RunEvaluator:
         generator = SequenceGenerator(
             without_wrapper(model),
             self.tokenizer,
-            max_tokens=self.recipe.evaluation.max_tokens,
+            batch_tokens=self.recipe.evaluation.batch_tokens,
             **({} if stage.refiner is None else refined),
         )
         result, _ = evaluate_system(
@@ -93,7 +93,7 @@ class RunEvaluator:
             decoder=decoder,
             options=options,
             rescorer=self.rescorer if is_rescored else None,
-            max_tokens=self.recipe.evaluation.max_tokens,
+            batch_tokens=self.recipe.evaluation.batch_tokens,
         )
         corpus = self.corpora[data]
         name = stage if len(self.recipe.evaluation.decodings) == 1 else f"{stage} {decoding}"

@@ -54,7 +54,7 @@ def test_outputs_stand_where_their_lines_do(family: str, tokenizer: PreTrainedTo
     assert told(generator, LINES) == alone
     assert told(generator, LINES[::-1]) == alone[::-1]
     assert told(generator, LINES, window=3) == alone
-    assert told(SequenceGenerator(model, tokenizer, max_tokens=1), LINES) == alone
+    assert told(SequenceGenerator(model, tokenizer, batch_tokens=1), LINES) == alone
 
 
 @pytest.mark.parametrize("family", MODELS)
