@@ -88,7 +88,7 @@ def continued(
         output_dir=str(options.output),
         max_steps=steps,
         learning_rate=options.learning_rate,
-        per_device_train_batch_tokens=options.per_device_train_batch_tokens,
+        per_device_train_batch_tokens=options.batch_tokens,
         reduction="token_mean" if options.model == "autoregressive" else "sequence_mean",
         save_strategy="no",
         seed=options.seed,
@@ -108,7 +108,7 @@ def main(command_line: Sequence[str]) -> dict[str, EvaluationResult]:
     tokenizer = train_tokenizer(texts, kind="bpe", vocab_size=options.vocab_size)
     family = MODELS[options.model]
     # One-pass models predict the length or use CTC: their targets have no end mark.
-    encoded = encode(learnt, tokenizer, append_eos_to_target=family.kind == "autoregressive")
+    encoded = encode(learnt, tokenizer, append_eos_to_target=family.predicts_eos)
     examples, report = LengthFilter(max_source_length=100, max_target_length=100, min_target_length=1).apply(encoded)
     print(report)
 
@@ -151,7 +151,7 @@ def parse(command_line: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=50, help="updates of each continuation")
     parser.add_argument("--width", type=int, default=64, help="width of the model")
     parser.add_argument("--vocab-size", type=int, default=120, help="entries of the vocabulary")
-    parser.add_argument("--max-tokens", type=int, default=500, help="token budget of a batch")
+    parser.add_argument("--batch-tokens", type=int, default=500, help="token budget of a batch")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="learning rate")
     parser.add_argument("--held-out", type=int, default=100, help="first lines, kept for evaluation")
     parser.add_argument("--seed", type=int, default=1, help="seed")

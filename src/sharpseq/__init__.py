@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from sharpseq.errors import UserError
     from sharpseq.generation import SequenceGenerator
     from sharpseq.objectives import BoxCox, ConvexComposition, Exponential, Identity, MaximumLikelihood, Power
-    from sharpseq.recipe import load_recipe
-    from sharpseq.runs import run_recipe
+    from sharpseq.runs import load_recipe, run_recipe
     from sharpseq.scoring import ScoreRequest, SequenceScores, score_logits, score_model
     from sharpseq.training import SequenceTrainer, SequenceTrainingArguments
 
@@ -55,7 +54,7 @@ _ROOMS = {
     "ConvexComposition": "sharpseq.objectives",
     "Exponential": "sharpseq.objectives",
     "Identity": "sharpseq.objectives",
-    "load_recipe": "sharpseq.recipe",
+    "load_recipe": "sharpseq.runs",
     "MaximumLikelihood": "sharpseq.objectives",
     "Power": "sharpseq.objectives",
     "run_recipe": "sharpseq.runs",

@@ -18,9 +18,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from sharpseq import ConvexComposition, Exponential, MaximumLikelihood, UserError
+from sharpseq import BoxCox, ConvexComposition, Exponential, UserError
+from sharpseq.declarations import Linear
 from sharpseq.integrations.compute_loss_func import compute_loss_func
-from sharpseq.objectives import Objective, annealed
+from sharpseq.objectives import Objective
 
 pytest.importorskip("datasets")
 
@@ -157,7 +158,7 @@ def test_masked_labels_give_a_zero_with_a_gradient() -> None:
 
 def test_an_objective_that_changes_is_refused() -> None:
     with pytest.raises(ValueError, match="is not told the step"):
-        compute_loss_func(annealed(lambda k: MaximumLikelihood(), start=0, end=1), model=tiny_llama())
+        compute_loss_func(ConvexComposition(BoxCox(Linear(0, 1))), model=tiny_llama())
 
 
 def test_what_the_function_cannot_score_is_refused() -> None:

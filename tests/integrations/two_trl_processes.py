@@ -32,7 +32,7 @@ def case_trainer(folder: Path, name: str, **settings: Any) -> SharpSFTTrainer:
     arguments = {
         **SETTINGS,
         "output_dir": str(folder),
-        "k": 0.5,
+        "objective_kwargs": {"transform": {"name": "exponential", "k": 0.5}},
         "max_steps": 3,
         "per_device_train_batch_size": 2,
         "per_device_eval_batch_size": 2,

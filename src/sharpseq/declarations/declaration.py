@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -131,6 +132,12 @@ def parameters_of(method: Callable[..., Any]) -> Mapping[str, Parameter]:
         >>> [(p.name, p.default, p.setting.range) for p in parameters_of(decode).values()]
         [('length_beam', 1, 'at least 1')]
     """
+    read: Any = method
+    return _read_parameters(read)
+
+
+@cache
+def _read_parameters(method: Any) -> Mapping[str, Parameter]:
     if isinstance(method, type):
         return _parameters_of_class(method)
     hints = get_type_hints(method, include_extras=True)

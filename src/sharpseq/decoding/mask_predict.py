@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from sharpseq.declarations import Declaration, Setting
+from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.lengths import choose_candidates, length_candidates
 from sharpseq.decoding.output import DecodeOutput
@@ -17,8 +21,8 @@ def mask_predict_decode(
     model: ParallelModel,
     batch: Batch,
     *,
-    iterations: int = 1,
-    length_beam: int = 5,
+    iterations: Annotated[int, Setting("Passes over the target.", ge=1)] = 1,
+    length_beam: Annotated[int, Setting("Lengths to try; all go through the same pass.", ge=1)] = 5,
     rescorer: Rescorer | None = None,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
@@ -57,9 +61,7 @@ def mask_predict_decode(
     References:
         Ghazvininejad et al. 2019, "Mask-predict: parallel decoding of conditional masked language models", section 3.
     """
-    for name, value in (("iterations", iterations), ("length_beam", length_beam)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1; got {value}")
+    check_arguments(mask_predict_decode, iterations=iterations, length_beam=length_beam)
     with inference(model):
         encoded = model.encode(batch["input_ids"], batch["attention_mask"])
         lengths, _ = length_candidates(
@@ -128,3 +130,14 @@ def _refine(
         log_probs = torch.where(masked, choice.log_probs, log_probs)
         passes.append(sequences)
     return passes, log_probs.sum(1)
+
+
+MASK_PREDICT = Decoder(
+    mask_predict_decode,
+    ParallelModel,
+    Declaration(
+        "mask_predict",
+        "all tokens at once, then the least probable ones again, in a fixed number of passes",
+        "Ghazvininejad et al. 2019",
+    ),
+)

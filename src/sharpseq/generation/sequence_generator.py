@@ -86,7 +86,7 @@ class SequenceGenerator:
         num_embeddings = len(embeddings.weight)
         if len(tokenizer) > num_embeddings:
             raise ValueError(f"`tokenizer` has {len(tokenizer)} entries, but the model knows only {num_embeddings}")
-        check_decoder(family_of(model), self.decoder, self.options)
+        check_decoder(model, self.decoder, self.options)
         if rescorer is not None and not DECODERS[self.decoder].takes_rescorer:
             raise ValueError(f"`rescorer` has nothing to choose from: the decoder {self.decoder} has no candidates")
         self._objects = {"rescorer": rescorer} if rescorer is not None else {}
@@ -185,7 +185,7 @@ class SequenceGenerator:
     def max_source_length(self) -> int:
         """How many tokens a source may have, prompt included."""
         longest = max_source_length(self.model)
-        return longest - int(self.options.get("min_length", 0)) if is_causal(self.model.config) else longest
+        return longest - int(self.options.get("min_new_tokens", 0)) if is_causal(self.model.config) else longest
 
     def _decode(self, sources: list[list[int]]) -> list[Generation]:
         decoded = DECODERS[self.decoder].decode(self.model, self._batch(sources), **self.options, **self._objects)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sharpseq.declarations import Declaration
 from sharpseq.decoding import EncoderOutput
+from sharpseq.models.family import ModelFamily
 from sharpseq.models.length_prediction import LengthPredictingModel
 from sharpseq.models.one_pass import OnePassConfig
 from sharpseq.scoring import IGNORED, LABELS_ONLY, ScoreRequest, SequenceScores, length_mask, score_hidden_states
@@ -104,3 +106,15 @@ class Cmlm(LengthPredictingModel):
         targets = labels.masked_fill(~masked, IGNORED)
         scores = score_hidden_states(hidden, self.embedding.weight, targets, request=request)
         return self.with_length_loss(scores, encoded, lengths)
+
+
+CMLM = ModelFamily(
+    CmlmConfig,
+    Cmlm,
+    Cmlm.default_decoder,
+    Declaration(
+        "cmlm",
+        "one pass or more: fills in masked target tokens, worst ones masked again",
+        "Ghazvininejad et al. 2019",
+    ),
+)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor, nn
 
+from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding import EncoderOutput
+from sharpseq.models.family import ModelFamily
 from sharpseq.models.one_pass import OnePassConfig, OnePassModel
 from sharpseq.scoring import LABELS_ONLY, ScoreRequest, SequenceScores, score_ctc
 
@@ -18,13 +22,11 @@ class CtcConfig(OnePassConfig):
     """
 
     model_type = "sharpseq-ctc"
-    upsampling_factor: int = 2
+    upsampling_factor: Annotated[int, Setting("Frames for each source token.", ge=1)] = 2
     blank_token_id: int | None = None
 
     def __post_init__(self, **kwargs: object) -> None:
         super().__post_init__(**kwargs)
-        if self.upsampling_factor < 1:
-            raise ValueError(f"`upsampling_factor` must be at least 1; got {self.upsampling_factor}")
         if self.blank_token_id is None:
             self.blank_token_id = self.pad_token_id
 
@@ -76,3 +78,15 @@ class Ctc(OnePassModel):
         if blank is None:
             raise ValueError("`blank_token_id` must be given: CTC needs a blank")
         return score_ctc(logits, frame_mask, labels, blank=blank, request=request)
+
+
+CTC = ModelFamily(
+    CtcConfig,
+    Ctc,
+    Ctc.default_decoder,
+    Declaration(
+        "ctc",
+        "one pass: twice as many frames as source tokens, blanks and repeats collapsed",
+        "Saharia et al. 2020",
+    ),
+)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding import EncoderOutput
+from sharpseq.models.family import ModelFamily
 from sharpseq.models.latent_refiner import LatentRefiner, LatentRefinerConfig
 from sharpseq.models.length_prediction import LengthPredictingModel
 from sharpseq.models.one_pass import OnePassConfig
@@ -50,16 +52,14 @@ class LatentNatConfig(OnePassConfig):
     """
 
     model_type = "sharpseq-latent-nat"
-    latent_size: int = 8
-    prior_layers: int | None = None
-    posterior_layers: int | None = None
+    latent_size: Annotated[int, Setting("Numbers of the latent at each target position.", ge=1)] = 8
+    prior_layers: Annotated[
+        int | None, Setting("Decoder layers of the prior; as many as `decoder_layers` by default.", ge=1)
+    ] = None
+    posterior_layers: Annotated[
+        int | None, Setting("Decoder layers of the posterior; as many as `decoder_layers` by default.", ge=1)
+    ] = None
     refiner: dict[str, Any] | None = None
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
-        for name in ("latent_size", "prior_layers", "posterior_layers"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}")
 
 
 class GaussianHead(nn.Linear):
@@ -211,3 +211,15 @@ class LatentNat(LengthPredictingModel):
     def _check_fingerprint(self, config: LatentRefinerConfig) -> None:
         if config.trained_for and config.trained_for != self.fingerprint():
             raise ValueError("`refiner` was trained for another model: the weights it was trained with are not these")
+
+
+LATENT_NAT = ModelFamily(
+    LatentNatConfig,
+    LatentNat,
+    LatentNat.default_decoder,
+    Declaration(
+        "latent_nat",
+        "a continuous latent at each target position, refined in a few steps, one argmax at the end",
+        "Shu et al. 2020; Lee et al. 2020",
+    ),
+)

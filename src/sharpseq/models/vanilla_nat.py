@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sharpseq.declarations import Declaration
 from sharpseq.decoding import EncoderOutput
+from sharpseq.models.family import ModelFamily
 from sharpseq.models.length_prediction import LengthPredictingModel
 from sharpseq.models.one_pass import OnePassConfig
 from sharpseq.models.uniform_copy import uniform_copy
@@ -58,3 +60,11 @@ class VanillaNat(LengthPredictingModel):
         hidden = self._decoder_states(encoded, lengths)[:, : labels.shape[1]]
         scores = score_hidden_states(hidden, self.embedding.weight, labels[:, : hidden.shape[1]], request=request)
         return self.with_length_loss(scores, encoded, lengths)
+
+
+VANILLA_NAT = ModelFamily(
+    VanillaNatConfig,
+    VanillaNat,
+    VanillaNat.default_decoder,
+    Declaration("vanilla_nat", "one pass: predicted length, uniform copy of the source, argmax", "Gu et al. 2018"),
+)

@@ -126,9 +126,14 @@ class Pretrained(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
+MODEL_SECTIONS = ("family", "hugging_face")
+"""How errors of pydantic name the two kinds of models."""
+
+
 def _section_of_model(model: object) -> str:
-    kind = model.get("type") if isinstance(model, dict) else getattr(model, "type", None)
-    return "hugging_face" if kind == "hugging_face" else "family"
+    if isinstance(model, dict):
+        return "hugging_face" if "pretrained" in model or model.get("type") == "hugging_face" else "family"
+    return "hugging_face" if isinstance(model, Pretrained) else "family"
 
 
 Model = Annotated[

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from sharpseq.errors import SettingError
 from sharpseq.recipe.sections import MethodChoice, Section, check_name
 
 PRETRAINED = "pretrained"
 """What ``start_from`` calls the pretrained weights themselves."""
-
-GRADIENT_MATCHING = "gradient_matching"
-"""The objective that trains a refinement network and not the model."""
 
 
 class Refiner(Section):
@@ -46,13 +42,3 @@ class Stage(Section):
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
         return check_name(name)
-
-    @model_validator(mode="after")
-    def _refiner_fits_objective(self) -> Stage:
-        if self.objective.name == GRADIENT_MATCHING and self.refiner is None:
-            message = "`gradient_matching` trains a `refiner`; add one, such as `refiner: {parameterization: score}`"
-            raise SettingError(message, "objective")
-        if self.refiner is not None and self.objective.name != GRADIENT_MATCHING:
-            message = f"`refiner` goes with `objective: {{name: gradient_matching}}` only; got {self.objective.name}"
-            raise SettingError(message, "refiner")
-        return self

@@ -38,8 +38,8 @@ class ModelShape:
 
     @property
     def is_autoregressive(self) -> bool:
-        """Whether targets end with an end mark."""
-        return MODELS[self.family].kind == "autoregressive"
+        """Whether targets end with EOS."""
+        return MODELS[self.family].predicts_eos
 
     def stand_in(self, *, with_refiner: bool = False) -> PreTrainedModel:
         """Build a model of next to no size, with random weights, that takes the same decoders and lengths.
