@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sharpseq.declarations import Method, method_table
 from sharpseq.objectives.convex_composition import ConvexComposition
+from sharpseq.objectives.generalized_cross_entropy import GeneralizedCrossEntropy
 from sharpseq.objectives.maximum_likelihood import MaximumLikelihood
 from sharpseq.objectives.objective import Objective, needs_of, sequence_weights
 from sharpseq.objectives.transforms import (
@@ -34,5 +35,5 @@ __all__ = [
     "sequence_weights",
 ]
 
-OBJECTIVES: Mapping[str, type[Method]] = method_table(MaximumLikelihood, ConvexComposition)
+OBJECTIVES: Mapping[str, type[Method]] = method_table(MaximumLikelihood, ConvexComposition, GeneralizedCrossEntropy)
 """Every objective of sequence scores by name; adding one is one file and one entry here (CONTRIBUTING.md)."""
