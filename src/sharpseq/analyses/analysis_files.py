@@ -11,7 +11,7 @@ from typing import Any
 from sharpseq.errors import UserError
 from sharpseq.evaluation.strict_json import to_plain
 from sharpseq.evaluation.versions import installed_versions
-from sharpseq.evaluation.whole_file import write_whole_file
+from sharpseq.whole_files import write_whole_file
 
 Row = dict[str, str]
 """A row of a table: cells by the heading of their column."""

@@ -31,7 +31,7 @@ def write_output(path: Path, text: str) -> None:
     Raises:
         UserError: If it cannot be written.
     """
-    from sharpseq.evaluation.whole_file import write_whole_file
+    from sharpseq.whole_files import write_whole_file
 
     try:
         write_whole_file(path, text)

@@ -15,6 +15,7 @@ import torch
 from sharpseq.data import Example, Message, encode_sources, prompt_of
 from sharpseq.errors import UserError
 from sharpseq.generation.sequence_generator import SequenceGenerator, sources_of
+from sharpseq.whole_files import move_into_place
 
 _WINDOW = 500
 """Examples decoded between two writes: what a kill loses at most."""
@@ -91,7 +92,7 @@ def distill_corpus(
                         too_long.append(start + number)
                     file.write(line + "\n")
                 file.flush()
-        partial.replace(output)
+        move_into_place(partial, output)
         record.unlink()
     except OSError as error:
         raise UserError(

@@ -18,8 +18,8 @@ from sharpseq.data import encode_sources, load_tokenizer
 from sharpseq.errors import UserError
 from sharpseq.generation import Generation, load_model, max_source_length
 from sharpseq.generation import model_folder as find_model
-from sharpseq.integrations.new_folder import new_folder
 from sharpseq.models.adapters import is_adapter_folder
+from sharpseq.whole_files import whole_folder
 
 QUANTIZATIONS = (
     "int8",
@@ -72,18 +72,16 @@ def export_ctranslate2(model_folder: str | Path, output_folder: str | Path, *, q
         raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)}; got {quantization!r}")
     ctranslate2 = _ctranslate2()
     source, output = find_model(model_folder), Path(output_folder)
-    with new_folder(output) as partial:
+    with whole_folder(output) as folder:
         if is_adapter_folder(Path(source)):
             raise UserError(
                 f"{source} is an adapter; merge it first with `sharpseq export {source} FOLDER --to hugging_face`"
             )
         loaded, tokenizer = load_model(source), load_tokenizer(source)
         _check_convertible(loaded, tokenizer, where=source)
-        ctranslate2.converters.TransformersConverter(source).convert(
-            str(partial), quantization=quantization, force=True
-        )
-        tokenizer.save_pretrained(partial)
-        (partial / _MANIFEST).write_text(json.dumps(_manifest(loaded, tokenizer), indent=1), encoding="utf-8")
+        ctranslate2.converters.TransformersConverter(source).convert(str(folder), quantization=quantization, force=True)
+        tokenizer.save_pretrained(folder)
+        (folder / _MANIFEST).write_text(json.dumps(_manifest(loaded, tokenizer), indent=1), encoding="utf-8")
     return output
 
 

@@ -17,12 +17,12 @@ from sharpseq.evaluation import METRICS
 from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig
 from sharpseq.objectives import Objective, annealed, convex_composition, exponential, maximum_likelihood, power
 from sharpseq.recipe import Recipe, Stage, schema, stages
+from sharpseq.runs.corpus_reading import stream_corpus
+from sharpseq.runs.model_shape import ModelShape, family_name
 from sharpseq.training.argument_values import checked_value, try_arguments
 from sharpseq.training.arguments import SequenceTrainingArguments
-from sharpseq.runs.corpus_reading import stream_corpus
-from sharpseq.training.feasibility import CtcFilter
-from sharpseq.runs.model_shape import ModelShape, family_name
 from sharpseq.training.endless_stream import streaming_arguments
+from sharpseq.training.feasibility import CtcFilter
 
 
 def build_filter(recipe: Recipe, shape: ModelShape, *, max_tokens: int | None = None) -> LengthFilter:

@@ -21,7 +21,9 @@ def build_corpus(corpus: corpus_sections.Corpus, *, folder: str | None = None) -
     return list(stream_corpus(corpus, folder=folder, over_network=False))
 
 
-def stream_corpus(corpus: corpus_sections.Corpus, *, folder: str | None = None, over_network: bool = True) -> Iterator[Example]:
+def stream_corpus(
+    corpus: corpus_sections.Corpus, *, folder: str | None = None, over_network: bool = True
+) -> Iterator[Example]:
     """Read a corpus as `build_corpus` does, without holding it in memory.
 
     Args:

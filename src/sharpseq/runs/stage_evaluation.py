@@ -17,8 +17,9 @@ from sharpseq.evaluation import Comparison, EvaluationResult, compare_systems, e
 from sharpseq.generation import SequenceGenerator, default_decoder, load_rescorer, sources_of
 from sharpseq.models.adapters import without_wrapper
 from sharpseq.recipe import Recipe, Stage
+from sharpseq.runs.folder import RunFolder
 from sharpseq.runs.model_source import ModelSource
-from sharpseq.runs.folder import RunFolder, write_whole
+from sharpseq.whole_files import write_whole_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +115,9 @@ class RunEvaluator:
             decoder_settings=settings,
         )
         scores = [{"log_prob": output.log_prob, "num_tokens": output.num_tokens} for output in outputs]
-        write_whole(file.with_suffix(".scores.jsonl"), "".join(json.dumps(score) + "\n" for score in scores))
-        write_whole(file, result.to_json())
+        file.parent.mkdir(exist_ok=True)
+        write_whole_file(file.with_suffix(".scores.jsonl"), "".join(json.dumps(score) + "\n" for score in scores))
+        write_whole_file(file, result.to_json())
         return result
 
     def compare(self, data: str, results: Sequence[EvaluationResult]) -> list[Comparison]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sharpseq.recipe import Recipe, Stage, schema, stages
-from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.runs.building import build_objective, build_refiner
+from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.refiner_trainer import RefinerTrainer
 from sharpseq.training.trainer import SequenceTrainer
 

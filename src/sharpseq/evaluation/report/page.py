@@ -19,7 +19,7 @@ from sharpseq.evaluation.report.samples_section import OutputSample, samples_sec
 from sharpseq.evaluation.report.training_curves import TrainingRun
 from sharpseq.evaluation.report.training_section import training_section
 from sharpseq.evaluation.results import EvaluationResult
-from sharpseq.evaluation.whole_file import write_whole_file
+from sharpseq.whole_files import write_whole_file
 
 
 def write_report(
