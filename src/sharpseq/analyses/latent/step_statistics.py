@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from rapidfuzz.distance import Levenshtein
 
 from sharpseq.analyses.latent.marginal import marginal_log_prob
 from sharpseq.analyses.latent.readable_pairs import (
@@ -22,7 +23,6 @@ from sharpseq.analyses.latent.readable_pairs import (
 )
 from sharpseq.analyses.latent.step_outputs import REFINEMENTS, check_refinement, step_outputs
 from sharpseq.data import Example
-from sharpseq.evaluation.error_rates import edit_distance
 from sharpseq.evaluation.metrics import measure
 from sharpseq.generation import SequenceGenerator
 
@@ -224,7 +224,7 @@ def _statistics(
     num_samples: int,
 ) -> StepStatistics:
     """Summarise the outputs of one step; ``marginals`` are those of step 0 and of this step, (N, 3) each."""
-    edits = [edit_distance(list(map(str, old)), list(map(str, new))) for old, new in zip(first, outputs, strict=True)]
+    edits = [Levenshtein.distance(old, new) for old, new in zip(first, outputs, strict=True)]
     repeated, before = ([_num_repeated(ids) for ids in rows] for rows in (outputs, first))
     references = [[text for text in pair.example.references if text.strip()] for pair in pairs]
     scored = [row for row, of_pair in enumerate(references) if of_pair]
