@@ -245,6 +245,15 @@ def test_systems_are_compared_with_the_first_one(command: Command) -> None:
     assert comparison["bootstrap"]["difference"] == 37.5
 
 
+def test_a_comparison_without_a_score_is_valid_json(command: Command) -> None:
+    Path("a.txt").write_text("a\n")
+    Path("empty.txt").write_text("\n")
+    metric = ("--metric", "phoneme_error_rate", "--json")
+    shown = command("compare", "a.txt", "empty.txt", "--references", "empty.txt", *metric).stdout
+    [comparison] = json.loads(shown, parse_constant=pytest.fail)
+    assert comparison["bootstrap"]["p_value"] == "NaN"
+
+
 def test_one_model_decoded_in_two_ways_is_compared_by_file(ctc_run: Path, command: Command) -> None:
     data = f"{ctc_run}:test"
     for name, options in (("path", []), ("beam", ["--decoder", "ctc_prefix_beam"])):

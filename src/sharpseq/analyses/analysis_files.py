@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
+
 from sharpseq.errors import UserError
-from sharpseq.evaluation.strict_json import to_plain
 from sharpseq.evaluation.versions import installed_versions
 from sharpseq.whole_files import write_whole_file
 
@@ -53,6 +53,9 @@ class AnalysisFiles:
 
 
 def record_json(result: Any, **about: str) -> str:
-    """Return a result as JSON, with what it is about and the versions that computed it in front."""
+    """Return a result as JSON, after what it is about and the versions that computed it.
+
+    Numbers that are not finite are the strings NaN, Infinity and -Infinity.
+    """
     record = {**about, "versions": installed_versions(), "result": result}
-    return json.dumps(to_plain(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return to_json(record, indent=1, inf_nan_mode="strings").decode() + "\n"

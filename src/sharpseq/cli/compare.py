@@ -50,10 +50,9 @@ def compare(
     if report is not None:
         write_report(report, title=f"Comparison on {name}", results=results, comparisons=comparisons)
     if as_json:
-        import json
-        from dataclasses import asdict
+        from pydantic_core import to_json
 
-        typer.echo(json.dumps([asdict(comparison) for comparison in comparisons], indent=2))
+        typer.echo(to_json(comparisons, indent=2, inf_nan_mode="strings"))
     else:
         print_results(results, comparisons, title=name)
 

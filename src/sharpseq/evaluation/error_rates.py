@@ -31,7 +31,8 @@ def nearest_reference(hypothesis: str, references: Sequence[str]) -> tuple[int, 
         Levenshtein 1966.
     """
     symbols = hypothesis.split()
-    candidates = [(Levenshtein.distance(symbols, reference.split()), len(reference.split())) for reference in references]
+    split = [reference.split() for reference in references]
+    candidates = [(Levenshtein.distance(symbols, reference), len(reference)) for reference in split]
     return min(candidates, key=lambda candidate: (candidate[0], -candidate[1]))
 
 

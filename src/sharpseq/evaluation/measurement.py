@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Annotated, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Aggregate: TypeAlias = Callable[[FloatArray], FloatArray]
+
+_NON_FINITE = {text: float(text) for text in ("NaN", "Infinity", "-Infinity")}
+
+
+def _non_finite(value: Any) -> Any:
+    return _NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+Number: TypeAlias = Annotated[float, BeforeValidator(_non_finite)]
+"""A float that JSON, which has no word for them, may hold as the string NaN, Infinity or -Infinity."""
 
 
 class Metric(Protocol):
@@ -45,7 +56,7 @@ class MetricResult:
     """
 
     name: str
-    score: float
+    score: Number
     signature: str | None
     higher_is_better: bool | None
 

@@ -31,7 +31,10 @@ def distance_by_definition(first: list[str], second: list[str]) -> int:
 
 @given(symbols, symbols)
 def test_edits_equal_their_definition(first: list[str], second: list[str]) -> None:
-    assert nearest_reference(" ".join(first), [" ".join(second)]) == (distance_by_definition(first, second), len(second))
+    assert nearest_reference(" ".join(first), [" ".join(second)]) == (
+        distance_by_definition(first, second),
+        len(second),
+    )
 
 
 def test_phoneme_error_rate_by_hand() -> None:
