@@ -52,10 +52,11 @@ def show_table(files: AnalysisFiles, rows: Sequence[Row], *, title: str, output:
 
 
 def _print_rows(rows: Sequence[Row], *, title: str) -> None:
-    """Print rows as a table; a pipe or a log has no width of its own, and nothing is wrapped or cut there."""
-    from rich.console import Console
+    """Print rows as a table."""
     from rich.table import Table
     from rich.text import Text
+
+    from sharpseq.cli.printed_tables import print_table
 
     table = Table(title=title, title_justify="left", header_style="bold")
     for place, heading in enumerate(rows[0]):
@@ -63,11 +64,7 @@ def _print_rows(rows: Sequence[Row], *, title: str) -> None:
     for row in rows:
         # As texts: square brackets in a sentence are no markup.
         table.add_row(*map(Text, row.values()))
-    console = Console()
-    if not console.is_terminal:
-        needed = table.__rich_measure__(console, console.options.update(max_width=10_000)).maximum
-        console = Console(width=max(needed, console.width))
-    console.print(table)
+    print_table(table)
 
 
 def write_files(files: AnalysisFiles, output: Path | None) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
 from sharpseq.cli.model_argument import PROMPT_HELP
+from sharpseq.cli.number_lists import line_list
 
 
 def distill(
@@ -60,7 +61,6 @@ def distill(
     if report.too_long:
         typer.echo(
             f"{len(report.too_long)} sources are too long for the teacher and keep their own target: lines "
-            + ", ".join(map(str, report.too_long[:10]))
-            + (", …" if len(report.too_long) > 10 else ""),
+            + line_list(report.too_long),
             err=True,
         )

@@ -9,6 +9,7 @@ import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
 from sharpseq.cli.model_argument import PROMPT_HELP
+from sharpseq.cli.number_lists import line_list
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def evaluate(
         )
         too_long = [number for number, output in enumerate(outputs, start=1) if getattr(output, "error", None)]
         if too_long:
-            lines = ", ".join(map(str, too_long[:10])) + (", …" if len(too_long) > 10 else "")
             typer.echo(
-                f"{len(too_long)} sources are too long for the model, their outputs count as empty: lines {lines}",
+                f"{len(too_long)} sources are too long for the model, their outputs count as empty: lines "
+                + line_list(too_long),
                 err=True,
             )
     _show(result, as_json=as_json, save=save, report=report)

@@ -15,10 +15,10 @@ from sharpseq.cli.latent_output import (
     check_inputs,
     check_step_size,
     load_inputs,
-    read_numbers,
     tell_left_out,
     told,
 )
+from sharpseq.cli.number_lists import read_numbers
 from sharpseq.errors import UserError
 
 app = typer.Typer(
@@ -91,7 +91,7 @@ def steps(
     as_json: AsJson = False,
 ) -> None:
     """Follow outputs from step to step: edits, repetitions, marginal log-probability, BLEU."""
-    wanted = read_numbers(at, option="--at", least=0)
+    wanted = read_numbers(at, int, option="--at", least=0)
     check_step_size(step_size)
     if samples == 1:
         raise UserError("--samples 1: one sample has no spread; give 0, or at least 2")
@@ -139,7 +139,7 @@ def field(
 ) -> None:
     """Draw a latent of two dimensions: gradient field, refinement paths and tokens of each target position."""
     check_step_size(step_size)
-    wanted = None if positions is None else read_numbers(positions, option="--positions", least=1)
+    wanted = None if positions is None else read_numbers(positions, int, option="--positions", least=1)
     generator, examples = load_inputs(model, data, limit=None, output=output)
     from sharpseq.analyses.latent import check_plane, field_files, gradient_field, text_rows
 

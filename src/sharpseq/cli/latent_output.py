@@ -64,23 +64,6 @@ def told(where: str, check: Callable[..., T], *arguments: Any, **options: Any) -
         raise UserError(f"{where}: {error}") from error
 
 
-def read_numbers(text: str, *, option: str, least: int) -> list[int]:
-    """Read whole numbers with commas between them.
-
-    Raises:
-        UserError: If they are not.
-
-    Example:
-        >>> read_numbers("0,1, 4", option="--at", least=0)
-        [0, 1, 4]
-    """
-    parts = [part.strip() for part in text.split(",")]
-    # `isdecimal` alone is true for digits of other scripts, too.
-    if not all(part.isascii() and part.isdecimal() and int(part) >= least for part in parts):
-        raise UserError(f"{option} {text}: give whole numbers from {least}, with commas, such as {least},{least + 1}")
-    return [int(part) for part in parts]
-
-
 def check_step_size(step_size: float) -> None:
     """Check a step size, whose range the option itself cannot say.
 

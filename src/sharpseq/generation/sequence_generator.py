@@ -20,6 +20,7 @@ from sharpseq.data import (
     end_token_id,
     load_tokenizer,
     prompt_of,
+    source_batch,
 )
 from sharpseq.decoding import DECODERS, Rescorer, autoregressive_rescorer
 from sharpseq.generation.decoder_choice import check_decoder, default_decoder, family_of
@@ -199,11 +200,9 @@ class SequenceGenerator:
         ]
 
     def _batch(self, sources: list[list[int]]) -> dict[str, Tensor]:
-        width = max(map(len, sources))
         pad = self.tokenizer.pad_token_id if self.model.config.pad_token_id is None else self.model.config.pad_token_id
-        ids = torch.tensor([source + [pad] * (width - len(source)) for source in sources])
-        mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in sources])
-        return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device)}
+        batch = source_batch(sources, pad_token_id=pad)
+        return {name: ids.to(self.model.device) for name, ids in batch.items()}
 
 
 def load_rescorer(name_or_path: str | Path, *, tokenizer: PreTrainedTokenizerBase) -> Rescorer:

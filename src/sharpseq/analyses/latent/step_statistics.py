@@ -16,13 +16,12 @@ from sharpseq.analyses.latent.marginal import marginal_log_prob
 from sharpseq.analyses.latent.readable_pairs import (
     Pair,
     latent_model,
-    padded,
     readable_pairs,
-    source_batch,
+    sources_of_pairs,
     texts_of,
 )
 from sharpseq.analyses.latent.step_outputs import REFINEMENTS, check_refinement, step_outputs
-from sharpseq.data import Example
+from sharpseq.data import Example, pad_rows
 from sharpseq.evaluation.metrics import measure
 from sharpseq.generation import SequenceGenerator
 
@@ -200,8 +199,8 @@ def _marginals(
         targets = list(dict.fromkeys(tuple(ids) for of_refinement in outputs for ids in of_refinement[row]))
         estimate = marginal_log_prob(
             model,
-            source_batch(model, [pair] * len(targets)),
-            padded(targets, pad=model.config.pad_token_id).to(model.device),
+            sources_of_pairs(model, [pair] * len(targets)),
+            pad_rows(targets, filler=model.config.pad_token_id).to(model.device),
             torch.tensor([len(target) for target in targets]),
             num_samples=num_samples,
             seed=seed,
