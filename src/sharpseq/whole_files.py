@@ -29,7 +29,7 @@ def write_whole_file(path: Path, content: str | bytes) -> None:
         content: Its content; text is written as UTF-8.
 
     Raises:
-        OSError: If it cannot be written; nothing is left behind.
+        OSError: If it cannot be written; nothing unfinished stays.
     """
     data = content.encode() if isinstance(content, str) else content
     if path.exists() and not path.is_file():
@@ -59,7 +59,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         UserError: If there is something in the folder, or a file in its place.
-        OSError: If it cannot be written; nothing is left behind.
+        OSError: If it cannot be written; nothing unfinished stays.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} is not empty; choose another folder or delete it")

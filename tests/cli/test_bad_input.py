@@ -266,7 +266,7 @@ def test_a_run_folder_that_was_never_worked_on_takes_the_mended_recipe(
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nowhere/at/all", "no such folder; give a run folder, a model folder or a name of the hub"),
+        ("nowhere/at/all", "no such folder; give a run folder, a model folder or a Hub id"),
         (".", ". holds no model (no config.json in it); give a run folder or a model folder"),
         ("unfinished/..", ". holds no model (no config.json in it); give a run folder or a model folder"),
         ("unfinished", "unfinished is a run without a finished model; go on with `sharpseq train`"),
@@ -559,7 +559,7 @@ def test_a_full_disk_interrupts_a_distillation(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full_disk)
         told = mistake("distill", teacher_run, "one.tsv", "-o", "out.txt").stderr
-    assert "out.txt.partial cannot be written: No space left on device; mend that and run the same command" in told
+    assert "out.txt.partial cannot be written: No space left on device; fix that and run the same command" in told
     command("distill", teacher_run, "one.tsv", "-o", "out.txt")
     assert sorted(path.name for path in Path().iterdir()) == ["one.tsv", "out.txt"]
 

@@ -17,9 +17,9 @@ def test_a_float(text: str, number: float) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "x", "1_000", "٣", "½", "nan", "inf", "-inf", "1e400", "1,5", "0x10"])
 def test_what_is_no_number(text: str) -> None:
-    with pytest.raises(ValueError, match="^a number$"):
+    with pytest.raises(ValueError, match=r"^a number$"):
         read_number(text, float)
-    with pytest.raises(ValueError, match="^a whole number$"):
+    with pytest.raises(ValueError, match=r"^a whole number$"):
         read_number(text, int)
 
 
@@ -27,7 +27,7 @@ def test_whole_numbers_are_not_rounded() -> None:
     assert read_number("12", int) == 12
     assert read_number(str(2**70 + 1), int) == 2**70 + 1
     for text in ("1.0", "1e3", "9" * 400, "9" * 5000):
-        with pytest.raises(ValueError, match="^a whole number$"):
+        with pytest.raises(ValueError, match=r"^a whole number$"):
             read_number(text, int)
 
 
@@ -35,7 +35,7 @@ def test_limits() -> None:
     assert read_number("0", float, least=0) == 0
     assert read_number("1", float, above=0, most=1) == 1
     for text in ("0", "1.5"):
-        with pytest.raises(ValueError, match="^a number above 0 and of at most 1$"):
+        with pytest.raises(ValueError, match=r"^a number above 0 and of at most 1$"):
             read_number(text, float, above=0, most=1)
-    with pytest.raises(ValueError, match="^a whole number of at least 2$"):
+    with pytest.raises(ValueError, match=r"^a whole number of at least 2$"):
         read_number("1", int, least=2)

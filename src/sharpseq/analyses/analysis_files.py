@@ -19,7 +19,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class AnalysisFiles:
-    """What an analysis leaves behind.
+    """What an analysis writes.
 
     Args:
         name: Stem of all file names.

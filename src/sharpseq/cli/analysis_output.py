@@ -32,7 +32,7 @@ def check_folder(folder: Path | None) -> None:
 
 @contextmanager
 def progress_bar(doing: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal; yield what tells it how much is done."""
+    """Show a bar on a terminal; yield a function that takes how much is done."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -68,7 +68,7 @@ def _print_rows(rows: Sequence[Row], *, title: str) -> None:
 
 
 def write_files(files: AnalysisFiles, output: Path | None) -> None:
-    """Write an analysis into a folder, if one is wanted, and tell on standard error what was written."""
+    """Write an analysis into a folder, if one is wanted, and report on standard error what was written."""
     if output is not None:
         for path in files.write(output):
             typer.echo(f"wrote {path}", err=True)

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
-from sharpseq.cli.model_argument import PROMPT_HELP
+from sharpseq.cli.model_argument import Decoder, MaxTokens, Model, PromptText
 from sharpseq.cli.number_lists import line_list
 
 
 def distill(
-    teacher: Annotated[str, typer.Argument(help="A run folder, a model folder, or a name of the hub.")],
+    teacher: Model,
     data: Annotated[str, typer.Argument(help="The sources to decode: " + DATA_HELP)],
     output: Annotated[
         Path,
@@ -21,17 +21,17 @@ def distill(
             "--output", "-o", metavar="FILE", help="FILE.jsonl keeps sources too; any other name gets targets."
         ),
     ],
-    decoder: Annotated[str | None, typer.Option(help="One of `sharpseq decoders`.")] = None,
+    decoder: Decoder = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting; num_beams=5 unless given otherwise."),
     ] = None,
-    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help=PROMPT_HELP)] = None,
-    max_tokens: Annotated[int, typer.Option(help="Token budget of a batch.", min=1)] = 4000,
+    prompt: PromptText = None,
+    max_tokens: MaxTokens = 4000,
 ) -> None:
     """Decode training sources with a teacher into a new corpus (sequence-level knowledge distillation).
 
-    Line i of the output belongs to example i. Interrupted, the same command goes on where it stopped.
+    Line i of the output belongs to example i. After an interruption the same command continues where it stopped.
     """
     from sharpseq.generation.distillation import check_output, distill_corpus
 

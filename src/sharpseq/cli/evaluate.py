@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
-from sharpseq.cli.model_argument import PROMPT_HELP
+from sharpseq.cli.model_argument import MODEL_HELP, Decoder, PromptText, RescoreWith, Settings
 from sharpseq.cli.number_lists import line_list
 from sharpseq.errors import UserError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str | None, typer.Argument(help="A run folder, a model folder, or a name of the hub.")] = None,
+    model: Annotated[str | None, typer.Argument(help=MODEL_HELP)] = None,
     data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
     hypotheses: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Score these outputs instead of a model's.")
@@ -28,14 +28,10 @@ def evaluate(
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric (see `sharpseq metrics`); give it again for more.")
     ] = None,
-    decoder: Annotated[str | None, typer.Option(help="One of `sharpseq decoders`.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting, such as num_beams=5.")
-    ] = None,
-    rescore_with: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Autoregressive model that chooses among length candidates.")
-    ] = None,
-    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help=PROMPT_HELP)] = None,
+    decoder: Decoder = None,
+    settings: Settings = None,
+    rescore_with: RescoreWith = None,
+    prompt: PromptText = None,
     latency: Annotated[int, typer.Option(help="Sentences to time one at a time; 0 for none.", min=0)] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")] = False,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Also save the JSON, outputs included.")] = None,

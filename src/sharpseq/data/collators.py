@@ -52,7 +52,7 @@ class SequenceCollator:
             Integer tensors: ``input_ids`` and ``attention_mask`` of shape (B, S), 1 where a token is kept; ``labels``
             of shape (B, T) padded with -100, T at least 1; ``example_ids`` of shape (B,), the examples' indices, by
             which an error can name its batch; and for autoregressive models ``decoder_input_ids`` of shape (B, T), the
-            labels shifted right behind the start token.
+            labels shifted right after the start token.
 
         Raises:
             ValueError: If there is no example.
@@ -78,7 +78,7 @@ class CausalCollator:
     """Join prompt and target of each example in one row, as a causal language model reads them, and pad the rows.
 
     Args:
-        pad_token_id: Token that fills ``input_ids`` behind each row.
+        pad_token_id: Token that fills ``input_ids`` after each row.
         pad_to_multiple_of: Round the width up to a multiple of this, for kernels that like it.
 
     Example:

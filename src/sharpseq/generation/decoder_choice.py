@@ -47,8 +47,8 @@ def check_decoder(family: str, decoder: str, options: Mapping[str, Any]) -> None
     types = get_type_hints(spec.decode)
     for name, value in options.items():
         if name not in spec.options:
-            mend = nearest(str(name), spec.options) if spec.options else "it has none"
-            raise ValueError(f"`{name}` is not an option of the decoder {decoder}; {mend}")
+            hint = nearest(str(name), spec.options) if spec.options else "it has none"
+            raise ValueError(f"`{name}` is not an option of the decoder {decoder}; {hint}")
         _check_type(name, value, types[name])
 
 

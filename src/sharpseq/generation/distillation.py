@@ -56,7 +56,7 @@ def distill_corpus(
     """Decode the sources of a corpus into a new corpus, resuming where an earlier run stopped.
 
     Lines go to ``output`` with the ending ``.partial`` until all are there, beside a ``.partial.json`` that says what
-    they were made from. A resumed corpus equals an uninterrupted one: it goes on at the start of a window, so that
+    they were made from. A resumed corpus equals an uninterrupted one: it continues at the start of a window, so that
     sentences share their batches with the same others.
 
     Args:
@@ -64,7 +64,7 @@ def distill_corpus(
         corpus: Examples; only their sources are read, and the target of one that is too long.
         output: The new corpus: one target a line, or with the ending ``.jsonl`` objects with ``source`` and ``target``,
             or where examples have a history with ``messages``.
-        on_progress: Told how many lines are written.
+        on_progress: Called with the number of lines written so far.
 
     Returns:
         What was done.
@@ -96,8 +96,8 @@ def distill_corpus(
         record.unlink()
     except OSError as error:
         raise UserError(
-            f"{partial} cannot be written: {error.strerror}; mend that and run the same command again, which goes on "
-            "from there"
+            f"{partial} cannot be written: {error.strerror}; fix that and run the same command again, which "
+            "continues from there"
         ) from error
     on_progress(len(corpus))
     return DistillationReport(len(corpus), num_resumed, too_long)

@@ -96,10 +96,10 @@ class SequenceGenerator:
     def from_pretrained(
         cls, name_or_path: str | Path, *, prompt: Prompt | str | None = None, merge: bool = False, **kwargs: Any
     ) -> SequenceGenerator:
-        """Load a model folder, a run folder, or a model of the hub.
+        """Load a model folder, a run folder, or a model of the Hub.
 
         Args:
-            name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a hub name.
+            name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a Hub id.
             prompt: Prompt of a causal language model, or its template, for a chat where the tokenizer has a template
                 for chats; the one saved with the tokenizer when not given.
             merge: Add an adapter to the weights, which makes decoding faster.
@@ -209,7 +209,7 @@ def load_rescorer(name_or_path: str | Path, *, tokenizer: PreTrainedTokenizerBas
     """Load an autoregressive model that chooses between the candidates of another one.
 
     Args:
-        name_or_path: A model folder, a run folder with a finished model in it, or a name of the hub.
+        name_or_path: A model folder, a run folder with a finished model in it, or a Hub id.
         tokenizer: The tokenizer of the model that writes the candidates.
 
     Raises:

@@ -52,7 +52,7 @@ def export_ctranslate2(model_folder: str | Path, output_folder: str | Path, *, q
     and what `Ctranslate2Generator` must know of the model; it is there whole or not at all.
 
     Args:
-        model_folder: A model folder, a run folder with a finished model in it, or a name of the hub.
+        model_folder: A model folder, a run folder with a finished model in it, or a Hub id.
         output_folder: The folder to make; it must not exist, or be empty.
         quantization: How weights are stored, one of `QUANTIZATIONS`; as they are when not given.
 
@@ -153,7 +153,7 @@ class Ctranslate2Generator:
             window: Lines that are read before the first output, to make batches of similar length.
 
         Yields:
-            One output a line. ``log_prob`` includes the end mark, and is under the softmax without padding and begin
+            One output a line. ``log_prob`` includes EOS, and is under the softmax without padding and begin
             mark, which are never written.
         """
         reader = iter(lines)
@@ -193,7 +193,7 @@ class Ctranslate2Generator:
         return decoded
 
     def _limit(self, source_length: int) -> int:
-        """Return the largest number of tokens of an output, without the end mark."""
+        """Return the largest number of tokens of an output, without EOS."""
         if self.options["max_length"] is not None:
             return int(self.options["max_length"])
         return min(max(2 * source_length + 10, int(self.options["min_length"] or 0)), self._max_target_length)
@@ -213,12 +213,12 @@ class Ctranslate2Generator:
             return_scores=True,
         )
         written = [result.hypotheses[0] for result in results]
-        # The engine divides the sum by a power of the length, the end mark counted.
+        # The engine divides the sum by a power of the length, EOS counted.
         penalty = float(self.options["length_penalty"] or 0)
         log_probs = [
             result.scores[0] * (len(tokens) + 1) ** penalty for result, tokens in zip(results, written, strict=True)
         ]
-        # The score of a cut output lacks the end mark, and a least length takes it out of the softmax.
+        # The score of a cut output lacks EOS, and a least length takes it out of the softmax.
         unfit = [n for n, tokens in enumerate(written) if self.options["min_length"] or len(tokens) == max_length]
         if unfit:
             scored = self._translator.score_batch([sources[n] for n in unfit], [written[n] for n in unfit], **batches)
@@ -258,7 +258,7 @@ def _check_convertible(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
         # CTranslate2 drops the first two rows of the position table, which is right for one id of the padding only.
         raise UserError(
             f"{where}: the padding has id {model.config.pad_token_id}, and with any but 1 CTranslate2 would shift all "
-            "positions without a word; train with a tokenizer of sharpseq"
+            "positions silently; train with a tokenizer of sharpseq"
         )
     for name in ("bos_token", "eos_token", "unk_token"):
         if getattr(tokenizer, name) is None:

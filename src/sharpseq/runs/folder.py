@@ -47,7 +47,7 @@ class RunFolder:
         return self.path / "evaluation" / f"{stage}.{decoding}.{data}.json"
 
     def claim(self, recipe: Recipe) -> bool:
-        """Make the folder this recipe's, and tell whether it was already; recipes may differ in their descriptions.
+        """Make the folder this recipe's, and return whether it was already; recipes may differ in their descriptions.
 
         Raises:
             UserError: If it belongs to another recipe or holds something else.

@@ -33,7 +33,7 @@ class RunEvaluator:
         tokenizer: The run's tokenizer.
         corpora: Validation and test data, by name.
         rescorer: Chooses the output in every decoding that has more than one candidate.
-        say: Told what happens, a line at a time.
+        say: Called with what happens, a line at a time.
     """
 
     recipe: Recipe

@@ -84,7 +84,7 @@ def measure_marginals(
         examples: Sources with targets.
         num_samples: Samples of the latent for each pair, at least 2.
         seed: Seed of the noise.
-        on_progress: Told how many pairs are done.
+        on_progress: Called with the number of pairs done so far.
 
     Raises:
         ValueError: If the model has no latent, nothing can be read, or ``num_samples`` is less than 2.

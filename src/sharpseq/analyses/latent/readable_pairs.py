@@ -22,7 +22,7 @@ class Pair:
     Args:
         number: Place of the example in its corpus, from 1: in a text file, the line number.
         example: The example.
-        source_ids: Its source with the end mark.
+        source_ids: Its source with EOS.
         target_ids: Its target without one; empty for an empty target.
     """
 

@@ -122,7 +122,7 @@ def measure_steps(
         step_size: α of the learned refinement.
         num_samples: Samples of the importance sampling; 0 leaves the probabilities out.
         seed: Seed of the importance sampling.
-        on_progress: Told how many sentences are done.
+        on_progress: Called with the number of sentences done so far.
 
     Returns:
         One report for each refinement, in that order.
