@@ -217,6 +217,19 @@ def test_outputs_in_a_file_are_scored_against_several_references(command: Comman
     assert scores == [50, 100]
 
 
+def test_a_blank_line_in_a_second_file_of_references_is_no_reference(command: Command) -> None:
+    Path("out.txt").write_text("\nthe cat\n")
+    Path("one.txt").write_text("the cat sat on the mat\n" * 2)
+    Path("two.txt").write_text("\n \n")
+    metrics = [part for name in ("exact_match", "ter", "word_error_rate") for part in ("--metric", name)]
+    arguments = ("evaluate", "--hypotheses", "out.txt", *metrics, "--json", "--references", "one.txt")
+    alone, beside_blanks = (
+        json.loads(command(*arguments, *more).stdout)["metrics"] for more in ((), ("--references", "two.txt"))
+    )
+    assert alone == beside_blanks
+    assert alone["exact_match"]["score"] == 0
+
+
 def test_data_with_empty_lines_are_evaluated(ctc_run: Path, command: Command) -> None:
     Path("some.tsv").write_text("\tb\nabc\t\n\t\n")
     Path("none.tsv").write_text("\t\n\t\n")

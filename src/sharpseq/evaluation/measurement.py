@@ -76,6 +76,23 @@ class Measurement:
     aggregate: Aggregate
 
 
+def present_references(references: Sequence[str]) -> Sequence[str]:
+    """Return the references of a sentence without those that are missing.
+
+    In files of references, a sentence that has fewer of them than others has a blank line in the last files. So a blank
+    reference beside another one is a missing one. If all are blank the right output is an empty one, and one blank
+    reference is left.
+
+    Args:
+        references: The references of one sentence.
+
+    Example:
+        >>> present_references(["the cat", " ", ""]), present_references(["", ""])
+        (['the cat'], [''])
+    """
+    return [reference for reference in references if reference.strip()] or references[:1]
+
+
 def check_corpus(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     """Check that there is at least one sentence and that every sentence has a reference.
 

@@ -11,7 +11,7 @@ from sharpseq.errors import UserError, nearest
 from sharpseq.evaluation.error_rates import phoneme_error_rate, word_error_rate
 from sharpseq.evaluation.exact_match import exact_match
 from sharpseq.evaluation.length_ratio import length_ratio
-from sharpseq.evaluation.measurement import Measurement, Metric, MetricResult
+from sharpseq.evaluation.measurement import Measurement, Metric, MetricResult, check_corpus, present_references
 from sharpseq.evaluation.repetition import repetition_rate
 from sharpseq.evaluation.rouge import rouge
 from sharpseq.evaluation.sacrebleu_metrics import bleu, chrf, ter
@@ -121,7 +121,7 @@ def measure(metric: str | MetricSpec, hypotheses: Sequence[str], references: Seq
     Args:
         metric: A name in :data:`METRICS`, or a row of your own.
         hypotheses: One output per sentence, detokenised.
-        references: The references of every sentence, at least one each.
+        references: The references of every sentence, at least one each. A blank one beside another is a missing one.
 
     Returns:
         The corpus score and the per-sentence statistics that a bootstrap resamples.
@@ -137,6 +137,8 @@ def measure(metric: str | MetricSpec, hypotheses: Sequence[str], references: Seq
     """
     spec = metric_spec(metric)
     made = spec.factory()
+    check_corpus(hypotheses, references)
+    references = [present_references(of_sentence) for of_sentence in references]
     statistics = made.statistics(hypotheses, references)
     result = MetricResult(
         name=spec.name,

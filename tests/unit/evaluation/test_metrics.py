@@ -88,6 +88,17 @@ def test_the_order_of_references_does_not_matter(name: str) -> None:
 
 
 @every_metric
+def test_a_blank_reference_beside_another_one_is_a_missing_one(name: str) -> None:
+    hypotheses, references = ["", "the cat", "the cat sat"], [["the cat sat on"], ["the cat sat"], ["the dog sat on"]]
+    blanks = [["the cat sat on", ""], [" ", "the cat sat"], ["", "the dog sat on", "\t"]]
+    with_blanks, without = measure(name, hypotheses, blanks), measure(name, hypotheses, references)
+    assert with_blanks.result == without.result
+    assert (with_blanks.statistics == without.statistics).all()
+    nothing = measure(name, ["", "a b"], [["", " "], [" ", ""]]).result
+    assert repr(nothing) == repr(measure(name, ["", "a b"], [[""], [""]]).result)
+
+
+@every_metric
 def test_only_empty_outputs(name: str) -> None:
     score = measure(name, ["", ""], [["a b"], ["c d"]]).result.score
     assert score == {"ter": 100, "word_error_rate": 100, "phoneme_error_rate": 100}.get(name, 0)

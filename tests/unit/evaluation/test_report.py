@@ -258,6 +258,12 @@ def test_stages_and_runs_keep_their_places() -> None:
     assert panels["x"][1].curves[0].low is not None
 
 
+def test_a_blank_reference_beside_another_one_is_not_shown_and_not_matched(tmp_path: Path) -> None:
+    text = report(tmp_path / "report.html", samples=[OutputSample("source", ["the cat", ""], {"one": "", "two": "x"})])
+    assert "<td><div>the cat</div></td>" in text
+    assert 'class="exact"' not in text[text.index('id="samples"') :]
+
+
 def test_what_never_changes_is_a_line_of_text_and_no_panel(tmp_path: Path) -> None:
     text = report(tmp_path / "report.html", runs=[TrainingRun("one", rows())])
     assert re.findall("<figcaption>([^<]*)<", text) == ["Training loss", "Gradient norm"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sharpseq.evaluation.exact_match import matches_reference
+from sharpseq.evaluation.measurement import present_references
 from sharpseq.evaluation.report.word_differences import MarkedWord, mark_differences
 
 
@@ -74,13 +75,14 @@ def samples_section(samples: Sequence[OutputSample]) -> SamplesSection | None:
 
 
 def _row(sample: OutputSample, systems: Sequence[str]) -> SampleRow:
+    references = present_references(sample.references)
     outputs = [
         MarkedOutput(
-            mark_differences(sample.outputs[system], sample.references),
-            matches_reference(sample.outputs[system], sample.references),
+            mark_differences(sample.outputs[system], references),
+            matches_reference(sample.outputs[system], references),
         )
         if system in sample.outputs
         else None
         for system in systems
     ]
-    return SampleRow(sample.source, sample.references, outputs)
+    return SampleRow(sample.source, references, outputs)
