@@ -230,6 +230,18 @@ def test_a_blank_line_in_a_second_file_of_references_is_no_reference(command: Co
     assert alone["exact_match"]["score"] == 0
 
 
+def test_metrics_that_take_long_are_no_defaults_and_say_so(command: Command) -> None:
+    Path("long.txt").write_text("a b c d e " * 40 + "\n")
+    files = ("--references", "long.txt", "--json")
+    by_default = command("evaluate", "--hypotheses", "long.txt", *files)
+    assert all(METRICS[name].slow_from is None for name in json.loads(by_default.stdout)["metrics"])
+    assert by_default.stderr == ""
+    notice = "ter: lines of 150 words or more take long, up to minutes each\n"
+    assert command("evaluate", "--hypotheses", "long.txt", *files, "--metric", "ter").stderr == notice
+    shutil.copy("long.txt", "other.txt")
+    assert command("compare", "long.txt", "other.txt", *files, "--metric", "ter").stderr == notice
+
+
 def test_data_with_empty_lines_are_evaluated(ctc_run: Path, command: Command) -> None:
     Path("some.tsv").write_text("\tb\nabc\t\n\t\n")
     Path("none.tsv").write_text("\t\n\t\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,7 +38,6 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write an HTML report.")] = None,
 ) -> None:
     """Score a model on data, or a file of outputs against references."""
-    from sharpseq.cli.metric_argument import check_metrics
     from sharpseq.cli.output_files import check_writable
 
     if (hypotheses is None) == (model is None) or (hypotheses is None) != (not references):
@@ -46,21 +45,30 @@ def evaluate(
     if hypotheses is not None and (decoder or settings or rescore_with or prompt):
         raise UserError("--hypotheses are decoded already: leave out --decoder, --set, --rescore-with and --prompt")
     check_writable(save, report)
+    metrics = metric or ["bleu", "chrf"]
     if hypotheses is not None:
-        result = _score_files(hypotheses, references or [], metrics=check_metrics(metric or ["bleu", "chrf", "ter"]))
+        result = _score_files(hypotheses, references or [], metrics=metrics)
     elif model is None or data is None:
         raise UserError(f"give the data to evaluate {model} on: {DATA_HELP.rstrip('.')}")
     else:
-        from sharpseq.cli.corpus_argument import corpus_name, load_corpus
-        from sharpseq.cli.model_argument import load_generator
-        from sharpseq.evaluation.systems import evaluate_system
-        from sharpseq.generation import sources_of
+        decoding = {"decoder": decoder, "settings": settings or [], "rescore_with": rescore_with, "prompt": prompt}
+        result = _score_model(model, data, metrics=metrics, latency_sentences=latency, decoding=decoding)
+    _show(result, as_json=as_json, save=save, report=report)
 
-        metrics = check_metrics(metric or ["bleu", "chrf"])
-        corpus = load_corpus(data)
-        generator = load_generator(
-            model, decoder=decoder, settings=settings or [], rescore_with=rescore_with, prompt=prompt
-        )
+
+def _score_model(
+    model: str, data: str, *, metrics: list[str], latency_sentences: int, decoding: dict[str, Any]
+) -> EvaluationResult:
+    from sharpseq.cli.corpus_argument import corpus_name, load_corpus
+    from sharpseq.cli.metric_argument import check_metrics, metric_progress
+    from sharpseq.cli.model_argument import load_generator
+    from sharpseq.evaluation import evaluate_system
+    from sharpseq.generation import sources_of
+
+    metrics = check_metrics(metrics)
+    corpus = load_corpus(data)
+    generator = load_generator(model, **decoding)
+    with metric_progress() as on_progress:
         result, outputs = evaluate_system(
             generator,
             sources_of(corpus),
@@ -68,34 +76,39 @@ def evaluate(
             metrics=metrics,
             name=model,
             data=corpus_name(data),
-            latency_sentences=latency,
+            latency_sentences=latency_sentences,
             decoder_settings={"decoder": generator.decoder, **generator.options},
+            on_progress=on_progress,
         )
-        too_long = [number for number, output in enumerate(outputs, start=1) if getattr(output, "error", None)]
-        if too_long:
-            typer.echo(
-                f"{len(too_long)} sources are too long for the model, their outputs count as empty: lines "
-                + line_list(too_long),
-                err=True,
-            )
-    _show(result, as_json=as_json, save=save, report=report)
+    too_long = [number for number, output in enumerate(outputs, start=1) if getattr(output, "error", None)]
+    if too_long:
+        typer.echo(
+            f"{len(too_long)} sources are too long for the model, their outputs count as empty: lines "
+            + line_list(too_long),
+            err=True,
+        )
+    return result
 
 
 def _score_files(hypotheses: Path, references: list[Path], *, metrics: list[str]) -> EvaluationResult:
     from sharpseq.cli.line_files import read_aligned
+    from sharpseq.cli.metric_argument import check_metrics, metric_progress
     from sharpseq.evaluation import evaluate_outputs
 
+    metrics = check_metrics(metrics)
     outputs, *columns = read_aligned([hypotheses, *references])
     if not outputs:
         raise UserError(f"{hypotheses} is empty; there is nothing to evaluate")
-    return evaluate_outputs(
-        outputs,
-        list(zip(*columns, strict=True)),
-        metrics=metrics,
-        system=hypotheses.name,
-        data=references[0].name,
-        keep_hypotheses=True,
-    )
+    with metric_progress() as on_progress:
+        return evaluate_outputs(
+            outputs,
+            list(zip(*columns, strict=True)),
+            metrics=metrics,
+            system=hypotheses.name,
+            data=references[0].name,
+            keep_hypotheses=True,
+            on_progress=on_progress,
+        )
 
 
 def _show(result: EvaluationResult, *, as_json: bool, save: Path | None, report: Path | None) -> None:

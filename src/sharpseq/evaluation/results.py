@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from sharpseq.errors import UserError
 from sharpseq.evaluation.confidence import ConfidenceReport, measure_confidence
 from sharpseq.evaluation.measurement import MetricResult, Number, check_corpus
-from sharpseq.evaluation.metrics import MetricSpec, measure
+from sharpseq.evaluation.metrics import MetricSpec, OnProgress, measure
 from sharpseq.evaluation.significance import BootstrapInterval, bootstrap_interval
 from sharpseq.evaluation.speed import SpeedResult
 from sharpseq.evaluation.versions import installed_versions
@@ -132,6 +132,7 @@ def evaluate_outputs(
     keep_hypotheses: bool = False,
     num_resamples: int = 1000,
     seed: int = 12345,
+    on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
     """Score the outputs of a system and gather what else is known about it.
 
@@ -149,6 +150,7 @@ def evaluate_outputs(
         keep_hypotheses: Whether the result keeps the outputs.
         num_resamples: Resampled corpora for the 95% intervals; 0 leaves the intervals out.
         seed: Seed of the resampling.
+        on_progress: See `sharpseq.evaluation.measure`.
 
     Raises:
         ImportError: If a metric needs an extra that is not installed.
@@ -169,7 +171,7 @@ def evaluate_outputs(
         raise ValueError(
             f"`log_prob` must have one entry per hypothesis; got {report.num_sentences} for {len(hypotheses)}"
         )
-    measured = [measure(metric, hypotheses, references) for metric in metrics]
+    measured = [measure(metric, hypotheses, references, on_progress=on_progress) for metric in metrics]
     intervals = {
         measurement.result.name: bootstrap_interval(
             measurement.statistics, measurement.aggregate, num_resamples=num_resamples, seed=seed

@@ -56,6 +56,11 @@ class RunFolder:
         if self.recipe_file.exists():
             there, _ = read_yaml(self._read_recipe(), where=str(self.recipe_file))
             here, _ = read_yaml(text, where=str(self.recipe_file))
+            if there is None:
+                raise UserError(
+                    f"{self.recipe_file} is empty, and does not say whose run this is; copy the recipe there if you "
+                    "are sure, or choose another folder with --run"
+                )
             there = _with_defaults(there)
             if isinstance(there, dict):
                 there["description"] = here["description"]

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from sharpseq.evaluation import METRICS, Metric, measure
+from sharpseq.evaluation import METRICS, Metric, MetricSpec, measure
 from sharpseq.evaluation.metrics import metric_spec
 from sharpseq.evaluation.sacrebleu_metrics import bleu
 
@@ -96,6 +96,22 @@ def test_a_blank_reference_beside_another_one_is_a_missing_one(name: str) -> Non
     assert (with_blanks.statistics == without.statistics).all()
     nothing = measure(name, ["", "a b"], [["", " "], [" ", ""]]).result
     assert repr(nothing) == repr(measure(name, ["", "a b"], [[""], [""]]).result)
+
+
+def test_progress_is_reported_where_lines_are_long() -> None:
+    long, short = "a b c d e " * 30, "a b"
+    called: list[tuple[str, int]] = []
+
+    def on_progress(metric: MetricSpec, done: int) -> None:
+        called.append((metric.name, done))
+
+    corpus = ([long, short], [[long], [short, long]])
+    for name in METRICS:
+        assert (measure(name, *corpus, on_progress=on_progress).statistics == measure(name, *corpus).statistics).all()
+    assert called == [("ter", 0), ("ter", 1), ("ter", 2)]
+    measure("ter", [short, long], [[short], [short]], on_progress=on_progress)
+    assert len(called) == 3
+    assert METRICS["ter"].slow_notice == "ter: lines of 150 words or more take long, up to minutes each"
 
 
 @every_metric
