@@ -15,6 +15,7 @@ import typer
 
 from sharpseq.cli import compare, distill, evaluate, export, generate, info, latent, listings, theory, train
 from sharpseq.cli.failures import OneLineFailures
+from sharpseq.cli.standard_streams import prepare_streams
 
 __all__ = ["app", "main"]
 
@@ -69,4 +70,5 @@ app.add_typer(latent.app)
 
 def main() -> None:
     """Run the command line and leave the process with its exit status."""
+    prepare_streams()
     app(prog_name="sharpseq")

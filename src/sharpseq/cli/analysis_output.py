@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from sharpseq.cli.standard_streams import print_json
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def progress_bar(doing: str, total: int) -> Iterator[Callable[[int], None]]:
 def show_table(files: AnalysisFiles, rows: Sequence[Row], *, title: str, output: Path | None, as_json: bool) -> None:
     """Print a table or the JSON, and write the files if they are wanted."""
     if as_json:
-        typer.echo(files.json, nl=False)
+        print_json(files.json)
     else:
         _print_rows(rows, title=title)
     write_files(files, output)

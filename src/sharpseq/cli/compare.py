@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
+from sharpseq.cli.standard_streams import print_json
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def compare(
     if as_json:
         from pydantic_core import to_json
 
-        typer.echo(to_json(comparisons, indent=2, inf_nan_mode="strings"))
+        print_json(to_json(comparisons, indent=2, inf_nan_mode="strings") + b"\n")
     else:
         print_results(results, comparisons, title=name)
 

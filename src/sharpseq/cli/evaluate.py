@@ -10,6 +10,7 @@ import typer
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
 from sharpseq.cli.model_argument import MODEL_HELP, Decoder, PromptText, RescoreWith, Settings
 from sharpseq.cli.number_lists import line_list
+from sharpseq.cli.standard_streams import print_json
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -121,6 +122,6 @@ def _show(result: EvaluationResult, *, as_json: bool, save: Path | None, report:
     if report is not None:
         write_report(report, title=f"{result.system} on {result.data}", results=[result])
     if as_json:
-        typer.echo(result.to_json(), nl=False)
+        print_json(result.to_json())
     else:
         print_results([result], title=result.data)

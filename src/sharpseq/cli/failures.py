@@ -55,6 +55,10 @@ def _failures_in_one_line() -> Iterator[None]:
         _discard_unwritable_output()
         raise typer.Exit(_BROKEN_PIPE) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None:
+            _discard_unwritable_output()
+            _report("standard output is closed to writing; redirect it to a file, a pipe or a terminal")
+            raise typer.Exit(_MISTAKE) from error
         if not _is_full_disk(error):
             raise
         _discard_unwritable_output()

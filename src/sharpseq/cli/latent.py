@@ -20,6 +20,7 @@ from sharpseq.cli.latent_output import (
 )
 from sharpseq.cli.model_argument import Model
 from sharpseq.cli.number_lists import read_numbers
+from sharpseq.cli.standard_streams import print_json
 from sharpseq.errors import UserError
 
 app = typer.Typer(
@@ -185,7 +186,7 @@ def revisions(
     report_left_out(report.left_out)
     files = revisions_files(report, model=model, data=corpus_name(data), num_shown=show)
     if as_json:
-        typer.echo(files.json, nl=False)
+        print_json(files.json)
     else:
         from rich.console import Console
 
