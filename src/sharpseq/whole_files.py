@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 import glob
+import gzip
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 from sharpseq.errors import UserError
 
@@ -19,30 +21,80 @@ from sharpseq.errors import UserError
 _IS_WINDOWS = os.name == "nt"
 # Some network file systems cannot force folders to the disk either.
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP}
+_NOT_WRITTEN = {".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z"}
 
 
 def write_whole_file(path: Path, content: str | bytes) -> None:
     """Write a file in one step; what was there stays until the new file is whole.
 
     Args:
-        path: The file, in a folder that exists. A symbolic link stays, and the file that it points to is written.
+        path: See `whole_file`.
         content: Its content; text is written as UTF-8.
 
     Raises:
-        OSError: If it cannot be written; nothing unfinished stays.
+        UserError: If the name asks for a compression that is not written.
+        OSError: If the file cannot be written; nothing unfinished stays.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to fill that takes its name ``path`` only when the block ends well.
+
+    Args:
+        path: The file, in a folder that exists. A name that ends with ``.gz`` is compressed. A symbolic link stays, and
+            the file that it points to is written.
+
+    Yields:
+        The file, open for writing.
+
+    Raises:
+        UserError: If the name asks for a compression that is not written.
+        OSError: If the file cannot be written; nothing unfinished stays.
+    """
+    check_ending(path)
+    is_compressed = path.suffix == ".gz"
     if path.exists() and not path.is_file():
         # A device or a pipe, such as /dev/stdout; a rename would replace it.
-        path.write_bytes(data)
+        with path.open("wb") as file, _compressing(file, is_compressed) as content:
+            yield content
         return
     path = path.resolve()
     unfinished = _unfinished(path)
     try:
-        unfinished.write_bytes(data)
+        with unfinished.open("wb") as file, _compressing(file, is_compressed) as content:
+            yield content
         move_into_place(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def check_ending(path: Path) -> None:
+    """Check that a file would be what its name says.
+
+    Raises:
+        UserError: If the name asks for a compression that is not written.
+
+    Example:
+        >>> check_ending(Path("new.de.gz"))
+        >>> check_ending(Path("new.de.xz"))
+        Traceback (most recent call last):
+        sharpseq.errors.UserError: new.de.xz: files are written plain or, with the ending .gz, compressed by gzip
+    """
+    if path.suffix in _NOT_WRITTEN:
+        raise UserError(f"{path}: files are written plain or, with the ending .gz, compressed by gzip")
+
+
+@contextmanager
+def _compressing(file: IO[bytes], is_compressed: bool) -> Iterator[IO[bytes]]:
+    if not is_compressed:
+        yield file
+        return
+    # Without a name and a time, so that the same content always gives the same bytes.
+    with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed:
+        yield cast(IO[bytes], compressed)
 
 
 @contextmanager

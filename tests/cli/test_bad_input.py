@@ -569,7 +569,7 @@ def test_a_full_disk_leaves_the_older_evaluation(
 ) -> None:
     Path("one.tsv").write_text("abc\tcba\n")
     Path("saved.json").write_text("older")
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     told = mistake("evaluate", ctc_run, "one.tsv", "--latency", 0, "--save", "saved.json").stderr
     assert "saved.json cannot be written: No space left on device" in told
     assert [path.name for path in Path().iterdir() if "saved" in path.name] == ["saved.json"]

@@ -270,6 +270,18 @@ def test_systems_are_compared_with_the_first_one(command: Command) -> None:
     assert comparison["bootstrap"]["difference"] == 37.5
 
 
+def test_files_with_the_ending_gz_are_compressed_and_read_again(command: Command, mistake: Command) -> None:
+    Path("a.txt").write_text("the cat\n")
+    arguments = ("evaluate", "--hypotheses", "a.txt", "--references", "a.txt")
+    command(*arguments, "--save", "saved.json.gz", "--report", "report.html.gz")
+    assert gzip.decompress(Path("report.html.gz").read_bytes()).startswith(b"<!doctype html>")
+    compared = ("compare", "saved.json.gz", "a.txt", "--references", "a.txt", "--json")
+    [comparison, _] = json.loads(command(*compared).stdout)
+    assert (comparison["baseline"], comparison["bootstrap"]["difference"]) == ("saved.json.gz", 0)
+    told = mistake(*arguments, "--save", "saved.json.xz").stderr
+    assert "saved.json.xz: files are written plain or, with the ending .gz, compressed by gzip" in told
+
+
 def test_a_comparison_without_a_score_is_valid_json(command: Command) -> None:
     Path("a.txt").write_text("a\n")
     Path("empty.txt").write_text("\n")

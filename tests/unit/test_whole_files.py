@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import stat
 from collections.abc import Callable
@@ -113,6 +114,17 @@ def test_a_folder_is_made_where_there_is_nothing_to_lose(tmp_path: Path) -> None
         ):
             pass
     assert (tmp_path / "empty" / "file").read_text() == "new"
+
+
+def test_the_ending_decides_whether_a_file_is_compressed(tmp_path: Path) -> None:
+    for name in ("text", "text.gz", "again.gz"):
+        write_whole_file(tmp_path / name, "ä\n" * 100)
+    assert gzip.decompress((tmp_path / "text.gz").read_bytes()) == (tmp_path / "text").read_bytes()
+    assert (tmp_path / "again.gz").read_bytes() == (tmp_path / "text.gz").read_bytes()
+    for name in ("text.bz2", "text.xz", "text.zst", "text.zip"):
+        with pytest.raises(UserError, match="files are written plain or"):
+            write_whole_file(tmp_path / name, "text")
+    assert sorted(os.listdir(tmp_path)) == ["again.gz", "text", "text.gz"]
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

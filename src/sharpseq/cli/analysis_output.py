@@ -22,13 +22,13 @@ def check_folder(folder: Path | None) -> None:
     Raises:
         UserError: If not.
     """
-    from sharpseq.cli.output_files import check_writable
+    from sharpseq.cli.output_files import check_parent
 
     if folder is None:
         return
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give a folder")
-    check_writable(folder / "analysis.json" if folder.is_dir() else folder)
+    check_parent(folder / "analysis.json" if folder.is_dir() else folder)
 
 
 @contextmanager

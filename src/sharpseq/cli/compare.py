@@ -85,7 +85,8 @@ def _load(
     from sharpseq.evaluation import EvaluationResult, evaluate_outputs
 
     lines = read_lines(path)
-    saved = EvaluationResult.from_json("\n".join(lines), source=str(path)) if path.suffix == ".json" else None
+    is_result = path.name.removesuffix(".gz").endswith(".json")
+    saved = EvaluationResult.from_json("\n".join(lines), source=str(path)) if is_result else None
     if saved is not None and not saved.hypotheses:
         raise UserError(f"{path} keeps no outputs; make it with `sharpseq evaluate --save`")
     outputs = lines if saved is None else saved.hypotheses or ()

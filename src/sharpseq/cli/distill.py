@@ -18,7 +18,10 @@ def distill(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="FILE.jsonl keeps sources too; any other name gets targets."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="FILE.jsonl keeps sources too; any other name gets targets. FILE.gz is compressed.",
         ),
     ],
     decoder: Decoder = None,
