@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +21,10 @@ from typing import Any
 import torch
 from PIL import Image
 from provenance import provenance
+from pydantic_core import to_json
 from run_recipes import insert
 
 from sharpseq.analyses.theory import TheoryStudy, length_bias, study_theory, theory_files
-from sharpseq.evaluation.strict_json import to_plain
 from sharpseq.objectives import BoxCox, Exponential, Identity
 from sharpseq.theory import TrainingPlan, cures, optimal_factorised, train_softmax
 
@@ -70,7 +69,7 @@ def main(
     options += f" --pictures {pictures}" if pictures else ""
     record = {"provenance": provenance(f"python benchmarks/theory_tables.py {options}"), "tables": tables}
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(to_plain(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    output.write_text(to_json(record, indent=1, inf_nan_mode="strings").decode() + "\n", encoding="utf-8")
     if document is not None:
         for marker, rows in tables.items():
             insert(document, marker, markdown(rows))

@@ -240,6 +240,32 @@ def test_a_run_folder_of_another_recipe(ctc_run: Path, here: Path, mistake: Comm
     assert "run is the run of another recipe (`seed` is 1 there and 3 here); choose another folder with --run" in told
 
 
+@pytest.mark.parametrize("ending", [".json", ".scores.jsonl"])
+@pytest.mark.parametrize(
+    ("content", "told"), [(b"", "empty"), (b'{"log_prob": ', "broken"), (b"\xff\x00[]\n", "broken"), (b"1\n", "broken")]
+)
+def test_an_evaluation_that_a_power_cut_emptied_is_made_again(
+    ending: str, content: bytes, told: str, ctc_run: Path, command: Command
+) -> None:
+    shutil.copytree(ctc_run, "run")
+    [file] = Path("run/evaluation").glob(f"*.test{ending}")
+    whole = file.read_bytes()
+    file.write_bytes(content)
+    said = command("train", ctc_run.parent / "tiny.yaml", "--run", "run").stderr
+    assert f"{file} is {told}; evaluating again\nevaluating first on test" in said
+    assert "evaluating first on validation" not in said
+    again = json.loads(file.read_bytes())["metrics"] if ending == ".json" else file.read_bytes()
+    assert again == (json.loads(whole)["metrics"] if ending == ".json" else whole)
+    assert "evaluating" not in command("train", ctc_run.parent / "tiny.yaml", "--run", "run").stderr
+
+
+def test_a_run_whose_recipe_a_power_cut_emptied(ctc_run: Path, mistake: Command) -> None:
+    shutil.copytree(ctc_run, "run")
+    Path("run/recipe.yaml").write_text("")
+    told = mistake("train", ctc_run.parent / "tiny.yaml", "--run", "run").stderr
+    assert "run/recipe.yaml is empty, and does not say whose run this is; copy the recipe there" in told
+
+
 def test_a_run_folder_that_is_no_run(recipe: Path, mistake: Command) -> None:
     Path("mine").mkdir()
     Path("mine/letter.txt").write_text("dear")
@@ -266,7 +292,7 @@ def test_a_run_folder_that_was_never_worked_on_takes_the_mended_recipe(
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nowhere/at/all", "no such folder; give a run folder, a model folder or a name of the hub"),
+        ("nowhere/at/all", "no such folder; give a run folder, a model folder or a Hub id"),
         (".", ". holds no model (no config.json in it); give a run folder or a model folder"),
         ("unfinished/..", ". holds no model (no config.json in it); give a run folder or a model folder"),
         ("unfinished", "unfinished is a run without a finished model; go on with `sharpseq train`"),
@@ -335,13 +361,10 @@ def test_a_tokenizer_of_another_model(model: Path, mistake: Command) -> None:
     assert "`tokenizer` has 31 entries, but the model knows only 13" in told
 
 
-def test_a_broken_model_or_evaluation_inside_a_run(ctc_run: Path, mistake: Command, command: Command) -> None:
+def test_a_broken_model_inside_a_run(ctc_run: Path, mistake: Command, command: Command) -> None:
     shutil.copytree(ctc_run, "run")
     arguments = ("train", ctc_run.parent / "tiny.yaml", "--run", "run")
     evaluation = Path("run/evaluation/first.default.test.json")
-    evaluation.write_text("{")
-    told = mistake(*arguments, notes=2).stderr
-    assert "run/evaluation/first.default.test.json:1: not JSON" in told
     evaluation.unlink()
     weights = Path("run/stages/first/model/model.safetensors")
     whole = weights.read_bytes()
@@ -546,7 +569,7 @@ def test_a_full_disk_leaves_the_older_evaluation(
 ) -> None:
     Path("one.tsv").write_text("abc\tcba\n")
     Path("saved.json").write_text("older")
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     told = mistake("evaluate", ctc_run, "one.tsv", "--latency", 0, "--save", "saved.json").stderr
     assert "saved.json cannot be written: No space left on device" in told
     assert [path.name for path in Path().iterdir() if "saved" in path.name] == ["saved.json"]
@@ -559,7 +582,7 @@ def test_a_full_disk_interrupts_a_distillation(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full_disk)
         told = mistake("distill", teacher_run, "one.tsv", "-o", "out.txt").stderr
-    assert "out.txt.partial cannot be written: No space left on device; mend that and run the same command" in told
+    assert "out.txt.partial cannot be written: No space left on device; fix that and run the same command" in told
     command("distill", teacher_run, "one.tsv", "-o", "out.txt")
     assert sorted(path.name for path in Path().iterdir()) == ["one.tsv", "out.txt"]
 

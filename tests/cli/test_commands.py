@@ -218,6 +218,31 @@ def test_outputs_in_a_file_are_scored_against_several_references(command: Comman
     assert scores == [50, 100]
 
 
+def test_a_blank_line_in_a_second_file_of_references_is_no_reference(command: Command) -> None:
+    Path("out.txt").write_text("\nthe cat\n")
+    Path("one.txt").write_text("the cat sat on the mat\n" * 2)
+    Path("two.txt").write_text("\n \n")
+    metrics = [part for name in ("exact_match", "ter", "word_error_rate") for part in ("--metric", name)]
+    arguments = ("evaluate", "--hypotheses", "out.txt", *metrics, "--json", "--references", "one.txt")
+    alone, beside_blanks = (
+        json.loads(command(*arguments, *more).stdout)["metrics"] for more in ((), ("--references", "two.txt"))
+    )
+    assert alone == beside_blanks
+    assert alone["exact_match"]["score"] == 0
+
+
+def test_metrics_that_take_long_are_no_defaults_and_say_so(command: Command) -> None:
+    Path("long.txt").write_text("a b c d e " * 40 + "\n")
+    files = ("--references", "long.txt", "--json")
+    by_default = command("evaluate", "--hypotheses", "long.txt", *files)
+    assert all(METRICS[name].slow_from is None for name in json.loads(by_default.stdout)["metrics"])
+    assert by_default.stderr == ""
+    notice = "ter: lines of 150 words or more take long, up to minutes each\n"
+    assert command("evaluate", "--hypotheses", "long.txt", *files, "--metric", "ter").stderr == notice
+    shutil.copy("long.txt", "other.txt")
+    assert command("compare", "long.txt", "other.txt", *files, "--metric", "ter").stderr == notice
+
+
 def test_data_with_empty_lines_are_evaluated(ctc_run: Path, command: Command) -> None:
     Path("some.tsv").write_text("\tb\nabc\t\n\t\n")
     Path("none.tsv").write_text("\t\n\t\n")
@@ -244,6 +269,27 @@ def test_systems_are_compared_with_the_first_one(command: Command) -> None:
     [comparison] = json.loads(command(*arguments, "--json").stdout)
     assert (comparison["baseline"], comparison["system"]) == ("bad.txt", "good.txt")
     assert comparison["bootstrap"]["difference"] == 37.5
+
+
+def test_files_with_the_ending_gz_are_compressed_and_read_again(command: Command, mistake: Command) -> None:
+    Path("a.txt").write_text("the cat\n")
+    arguments = ("evaluate", "--hypotheses", "a.txt", "--references", "a.txt")
+    command(*arguments, "--save", "saved.json.gz", "--report", "report.html.gz")
+    assert gzip.decompress(Path("report.html.gz").read_bytes()).startswith(b"<!doctype html>")
+    compared = ("compare", "saved.json.gz", "a.txt", "--references", "a.txt", "--json")
+    [comparison, _] = json.loads(command(*compared).stdout)
+    assert (comparison["baseline"], comparison["bootstrap"]["difference"]) == ("saved.json.gz", 0)
+    told = mistake(*arguments, "--save", "saved.json.xz").stderr
+    assert "saved.json.xz: files are written plain or, with the ending .gz, compressed by gzip" in told
+
+
+def test_a_comparison_without_a_score_is_valid_json(command: Command) -> None:
+    Path("a.txt").write_text("a\n")
+    Path("empty.txt").write_text("\n")
+    metric = ("--metric", "phoneme_error_rate", "--json")
+    shown = command("compare", "a.txt", "empty.txt", "--references", "empty.txt", *metric).stdout
+    [comparison] = json.loads(shown, parse_constant=pytest.fail)
+    assert comparison["bootstrap"]["p_value"] == "NaN"
 
 
 def test_one_model_decoded_in_two_ways_is_compared_by_file(ctc_run: Path, command: Command) -> None:

@@ -84,10 +84,10 @@ def test_empty_lines_are_left_out_and_told(model: Path, here: Path, command: Com
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("steps", "--at", "1,x"), "--at 1,x: give whole numbers from 0, with commas, such as 0,1"),
-        (("steps", "--at", "-1"), "--at -1: give whole numbers from 0, with commas, such as 0,1"),
+        (("steps", "--at", "1,x"), "--at 1,x: 'x' is not a whole number of at least 0; give numbers with commas"),
+        (("steps", "--at", "-1"), "--at -1: '-1' is not a whole number of at least 0"),
         (("steps", "--samples", 1), "--samples 1: one sample has no spread; give 0, or at least 2"),
-        (("field", "--positions", "0"), "--positions 0: give whole numbers from 1"),
+        (("field", "--positions", "0"), "--positions 0: '0' is not a whole number of at least 1"),
         (("field", "--positions", "9"), "--positions 9: the target has 3 tokens"),
         (("steps", "--step-size", 0), "--step-size 0: give a number greater than 0"),
         (("field", "--step-size", "nan"), "--step-size nan: give a number greater than 0"),

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from tiny_task import examples, trainer, weights
 
 from sharpseq import UserError
 from sharpseq.training import average_weights
-from sharpseq.training.checkpoints import list_checkpoints
+from sharpseq.training.checkpoints import list_checkpoints, seal_checkpoint
 
 
 def save(folder: Path, **tensors: torch.Tensor) -> Path:
@@ -34,6 +35,18 @@ def test_average_refuses_other_models_and_broken_files(tmp_path: Path) -> None:
     (one / "model.safetensors").write_bytes((one / "model.safetensors").read_bytes()[:-3])
     with pytest.raises(UserError, match="broken"):
         average_weights([one])
+
+
+def test_the_weights_are_on_the_disk_before_the_seal_that_vouches_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    checkpoint = save(tmp_path / "checkpoint-1", a=torch.ones(2))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((checkpoint / "checkpoint.json").exists()))
+    seal_checkpoint(checkpoint)
+    # Weights, the names in the folder, the seal; then the folder with the seal in it.
+    assert synced == [False, False, False, True]
+    assert list_checkpoints(tmp_path) == [checkpoint]
 
 
 @pytest.mark.parametrize(("greater_is_better", "best"), [(True, 2), (False, 3)])

@@ -141,7 +141,7 @@ def test_a_recipe_trains_in_two_processes_and_goes_on_after_a_kill(tmp_path: Pat
     assert len(list((run / "evaluation").glob("second.default.*.json"))) == 2
     rows = [(row["stage"], row["step"]) for row in read_metrics(run / "metrics.jsonl") if "loss" in row]
     assert rows == [*(("first", step) for step in range(2, 13, 2)), *(("second", step) for step in range(2, 7, 2))]
-    assert not list(run.rglob("*.partial"))
+    assert not list(run.rglob("*.unfinished"))
 
     # A run that is finished has nothing left for anyone, and nobody waits for the other.
     assert "stage second: done before" in finish(launch(*command))

@@ -124,7 +124,7 @@ def test_killed_twice_a_refinement_stage_ends_with_the_same_bits(tmp_path: Path)
     score = broken / "stages" / "score"
     # Between a checkpoint and the end of the stage, then while the finished stage is being saved, or right after.
     kill_when(start(recipe, broken), lambda: (score / "checkpoint-4" / MANIFEST).exists())
-    kill_when(start(recipe, broken), lambda: (score / "model.partial").exists())
+    kill_when(start(recipe, broken), lambda: any(score.glob(".model.*.unfinished")))
     assert "resuming" in finish(recipe, broken)
     for part in ("stages/score/model", "stages/energy/model", "model"):
         ours, theirs = (run / part / "model.safetensors" for run in (broken, straight))

@@ -1,4 +1,4 @@
-"""What analyses share: their pictures, their page, and the files that they leave behind.
+"""What analyses share: their pictures, their page, and the files that they write.
 
 Importing `sharpseq.evaluation` does not import this subpackage, which needs matplotlib.
 """
@@ -6,7 +6,7 @@ Importing `sharpseq.evaluation` does not import this subpackage, which needs mat
 from __future__ import annotations
 
 from sharpseq.analyses.analysis_files import AnalysisFiles, Row, record_json
-from sharpseq.analyses.analysis_page import analysis_page, number_table, picture, section
+from sharpseq.analyses.analysis_page import NumberTable, Picture, Section, analysis_page
 from sharpseq.analyses.pictures import (
     BLUE,
     FAINT,
@@ -15,6 +15,7 @@ from sharpseq.analyses.pictures import (
     ORANGE,
     SOFT,
     VERMILION,
+    headline,
     new_figure,
     plain,
     png,
@@ -29,13 +30,14 @@ __all__ = [
     "SOFT",
     "VERMILION",
     "AnalysisFiles",
+    "NumberTable",
+    "Picture",
     "Row",
+    "Section",
     "analysis_page",
+    "headline",
     "new_figure",
-    "number_table",
-    "picture",
     "plain",
     "png",
     "record_json",
-    "section",
 ]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
+
 from sharpseq.errors import UserError
-from sharpseq.evaluation.strict_json import to_plain
 from sharpseq.evaluation.versions import installed_versions
-from sharpseq.evaluation.whole_file import write_whole_file
+from sharpseq.whole_files import write_whole_file
 
 Row = dict[str, str]
 """A row of a table: cells by the heading of their column."""
@@ -19,7 +19,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class AnalysisFiles:
-    """What an analysis leaves behind.
+    """What an analysis writes.
 
     Args:
         name: Stem of all file names.
@@ -53,6 +53,9 @@ class AnalysisFiles:
 
 
 def record_json(result: Any, **about: str) -> str:
-    """Return a result as JSON, with what it is about and the versions that computed it in front."""
+    """Return a result as JSON, after what it is about and the versions that computed it.
+
+    Numbers that are not finite are the strings NaN, Infinity and -Infinity.
+    """
     record = {**about, "versions": installed_versions(), "result": result}
-    return json.dumps(to_plain(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return to_json(record, indent=1, inf_nan_mode="strings").decode() + "\n"

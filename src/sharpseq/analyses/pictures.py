@@ -32,6 +32,11 @@ def plain(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
         spine.set_color(FAINT)
 
 
+def headline(figure: Figure, text: str) -> None:
+    """Say above all axes what the figure shows."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=12, color=INK)
+
+
 def png(figure: Figure) -> bytes:
     """Return a figure as a PNG file."""
     buffer = io.BytesIO()

@@ -2,8 +2,8 @@
 
 A command is a function with typer annotations, named like the command, in a module of this folder. Adding one takes
 its module, one import and one row in ``COMMANDS`` here; a group of commands is a ``typer.Typer`` of its own. At their
-top, modules here import only the standard library, typer, rich and ``sharpseq.errors``; a command's function imports
-what it needs itself, so that ``--help`` stays fast.
+top, modules here import only the standard library, typer, rich and the small modules that know no room, such as
+``sharpseq.errors``; a command's function imports what it needs itself, so that ``--help`` stays fast.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import typer
 
 from sharpseq.cli import compare, distill, evaluate, export, generate, info, latent, listings, theory, train
 from sharpseq.cli.failures import OneLineFailures
+from sharpseq.cli.standard_streams import prepare_streams
 
 __all__ = ["app", "main"]
 
@@ -69,4 +70,5 @@ app.add_typer(latent.app)
 
 def main() -> None:
     """Run the command line and leave the process with its exit status."""
+    prepare_streams()
     app(prog_name="sharpseq")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from sharpseq.cli.standard_streams import print_json
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,18 +22,18 @@ def check_folder(folder: Path | None) -> None:
     Raises:
         UserError: If not.
     """
-    from sharpseq.cli.output_files import check_writable
+    from sharpseq.cli.output_files import check_parent
 
     if folder is None:
         return
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give a folder")
-    check_writable(folder / "analysis.json" if folder.is_dir() else folder)
+    check_parent(folder / "analysis.json" if folder.is_dir() else folder)
 
 
 @contextmanager
 def progress_bar(doing: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal; yield what tells it how much is done."""
+    """Show a bar on a terminal; yield a function that takes how much is done."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -45,17 +46,18 @@ def progress_bar(doing: str, total: int) -> Iterator[Callable[[int], None]]:
 def show_table(files: AnalysisFiles, rows: Sequence[Row], *, title: str, output: Path | None, as_json: bool) -> None:
     """Print a table or the JSON, and write the files if they are wanted."""
     if as_json:
-        typer.echo(files.json, nl=False)
+        print_json(files.json)
     else:
         _print_rows(rows, title=title)
     write_files(files, output)
 
 
 def _print_rows(rows: Sequence[Row], *, title: str) -> None:
-    """Print rows as a table; a pipe or a log has no width of its own, and nothing is wrapped or cut there."""
-    from rich.console import Console
+    """Print rows as a table."""
     from rich.table import Table
     from rich.text import Text
+
+    from sharpseq.cli.printed_tables import print_table
 
     table = Table(title=title, title_justify="left", header_style="bold")
     for place, heading in enumerate(rows[0]):
@@ -63,15 +65,11 @@ def _print_rows(rows: Sequence[Row], *, title: str) -> None:
     for row in rows:
         # As texts: square brackets in a sentence are no markup.
         table.add_row(*map(Text, row.values()))
-    console = Console()
-    if not console.is_terminal:
-        needed = table.__rich_measure__(console, console.options.update(max_width=10_000)).maximum
-        console = Console(width=max(needed, console.width))
-    console.print(table)
+    print_table(table)
 
 
 def write_files(files: AnalysisFiles, output: Path | None) -> None:
-    """Write an analysis into a folder, if one is wanted, and tell on standard error what was written."""
+    """Write an analysis into a folder, if one is wanted, and report on standard error what was written."""
     if output is not None:
         for path in files.write(output):
             typer.echo(f"wrote {path}", err=True)

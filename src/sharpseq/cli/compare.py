@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
+from sharpseq.cli.standard_streams import print_json
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
     from sharpseq.evaluation import EvaluationResult
+    from sharpseq.evaluation.metrics import OnProgress
 
 
 def compare(
@@ -31,7 +33,7 @@ def compare(
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write an HTML report.")] = None,
 ) -> None:
     """Compare two or more systems on the same data with a paired bootstrap against the first."""
-    from sharpseq.cli.metric_argument import check_metrics
+    from sharpseq.cli.metric_argument import check_metrics, metric_progress
     from sharpseq.cli.output_files import check_writable
     from sharpseq.cli.printed_tables import print_results
     from sharpseq.evaluation import compare_systems, write_report
@@ -43,17 +45,19 @@ def compare(
     check_writable(report)
     metrics = check_metrics(metric or ["bleu", "chrf"])
     name, targets = _references(references or [], data)
-    results = [_load(path, targets, metrics=metrics, data=name) for path in systems]
-    results = _with_names_of_their_own(results, systems)
-    outputs = {result.system: result.hypotheses or () for result in results}
-    comparisons = compare_systems(outputs, targets, metrics=metrics, num_resamples=resamples, data=name)
+    with metric_progress() as on_progress:
+        results = [_load(path, targets, metrics=metrics, data=name, on_progress=on_progress) for path in systems]
+        results = _with_names_of_their_own(results, systems)
+        outputs = {result.system: result.hypotheses or () for result in results}
+        comparisons = compare_systems(
+            outputs, targets, metrics=metrics, num_resamples=resamples, data=name, on_progress=on_progress
+        )
     if report is not None:
         write_report(report, title=f"Comparison on {name}", results=results, comparisons=comparisons)
     if as_json:
-        import json
-        from dataclasses import asdict
+        from pydantic_core import to_json
 
-        typer.echo(json.dumps([asdict(comparison) for comparison in comparisons], indent=2))
+        print_json(to_json(comparisons, indent=2, inf_nan_mode="strings") + b"\n")
     else:
         print_results(results, comparisons, title=name)
 
@@ -72,14 +76,17 @@ def _references(files: list[Path], data: str | None) -> tuple[str, list[tuple[st
     return files[0].name, targets
 
 
-def _load(path: Path, references: list[tuple[str, ...]], *, metrics: list[str], data: str) -> EvaluationResult:
+def _load(
+    path: Path, references: list[tuple[str, ...]], *, metrics: list[str], data: str, on_progress: OnProgress
+) -> EvaluationResult:
     from dataclasses import replace
 
     from sharpseq.data import read_lines
     from sharpseq.evaluation import EvaluationResult, evaluate_outputs
 
     lines = read_lines(path)
-    saved = EvaluationResult.from_json("\n".join(lines), source=str(path)) if path.suffix == ".json" else None
+    is_result = path.name.removesuffix(".gz").endswith(".json")
+    saved = EvaluationResult.from_json("\n".join(lines), source=str(path)) if is_result else None
     if saved is not None and not saved.hypotheses:
         raise UserError(f"{path} keeps no outputs; make it with `sharpseq evaluate --save`")
     outputs = lines if saved is None else saved.hypotheses or ()
@@ -87,7 +94,15 @@ def _load(path: Path, references: list[tuple[str, ...]], *, metrics: list[str], 
         raise UserError(
             f"{path} has {len(outputs)} outputs for {len(references)} references; they must be of the same data"
         )
-    fresh = evaluate_outputs(outputs, references, metrics=metrics, system=path.name, data=data, keep_hypotheses=True)
+    fresh = evaluate_outputs(
+        outputs,
+        references,
+        metrics=metrics,
+        system=path.name,
+        data=data,
+        keep_hypotheses=True,
+        on_progress=on_progress,
+    )
     return fresh if saved is None else replace(saved, data=data, metrics=fresh.metrics, intervals=fresh.intervals)
 
 

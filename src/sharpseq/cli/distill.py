@@ -8,29 +8,33 @@ from typing import Annotated
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
-from sharpseq.cli.model_argument import PROMPT_HELP
+from sharpseq.cli.model_argument import Decoder, Model, PromptText
+from sharpseq.cli.number_lists import line_list
 
 
 def distill(
-    teacher: Annotated[str, typer.Argument(help="A run folder, a model folder, or a name of the hub.")],
+    teacher: Model,
     data: Annotated[str, typer.Argument(help="The sources to decode: " + DATA_HELP)],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="FILE.jsonl keeps sources too; any other name gets targets."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="FILE.jsonl keeps sources too; any other name gets targets. FILE.gz is compressed.",
         ),
     ],
-    decoder: Annotated[str | None, typer.Option(help="One of `sharpseq decoders`.")] = None,
+    decoder: Decoder = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting; num_beams=5 unless given otherwise."),
     ] = None,
-    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help=PROMPT_HELP)] = None,
-    batch_tokens: Annotated[int, typer.Option(help="Token budget of a batch.", min=1)] = 4000,
+    prompt: PromptText = None,
+    batch_tokens: BatchTokens = 4000,
 ) -> None:
     """Decode training sources with a teacher into a new corpus (sequence-level knowledge distillation).
 
-    Line i of the output belongs to example i. Interrupted, the same command goes on where it stopped.
+    Line i of the output belongs to example i. After an interruption the same command continues where it stopped.
     """
     from sharpseq.generation.distillation import check_output, distill_corpus
 
@@ -62,7 +66,6 @@ def distill(
     if report.too_long:
         typer.echo(
             f"{len(report.too_long)} sources are too long for the teacher and keep their own target: lines "
-            + ", ".join(map(str, report.too_long[:10]))
-            + (", …" if len(report.too_long) > 10 else ""),
+            + line_list(report.too_long),
             err=True,
         )

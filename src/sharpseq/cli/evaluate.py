@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
-from sharpseq.cli.model_argument import PROMPT_HELP
+from sharpseq.cli.model_argument import MODEL_HELP, Decoder, PromptText, RescoreWith, Settings
+from sharpseq.cli.number_lists import line_list
+from sharpseq.cli.standard_streams import print_json
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str | None, typer.Argument(help="A run folder, a model folder, or a name of the hub.")] = None,
+    model: Annotated[str | None, typer.Argument(help=MODEL_HELP)] = None,
     data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
     hypotheses: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Score these outputs instead of a model's.")
@@ -27,21 +29,16 @@ def evaluate(
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric (see `sharpseq metrics`); give it again for more.")
     ] = None,
-    decoder: Annotated[str | None, typer.Option(help="One of `sharpseq decoders`.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting, such as num_beams=5.")
-    ] = None,
-    rescore_with: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Autoregressive model that chooses among length candidates.")
-    ] = None,
-    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help=PROMPT_HELP)] = None,
+    decoder: Decoder = None,
+    settings: Settings = None,
+    rescore_with: RescoreWith = None,
+    prompt: PromptText = None,
     latency: Annotated[int, typer.Option(help="Sentences to time one at a time; 0 for none.", min=0)] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")] = False,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Also save the JSON, outputs included.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write an HTML report.")] = None,
 ) -> None:
     """Score a model on data, or a file of outputs against references."""
-    from sharpseq.cli.metric_argument import check_metrics
     from sharpseq.cli.output_files import check_writable
 
     if (hypotheses is None) == (model is None) or (hypotheses is None) != (not references):
@@ -49,21 +46,30 @@ def evaluate(
     if hypotheses is not None and (decoder or settings or rescore_with or prompt):
         raise UserError("--hypotheses are decoded already: leave out --decoder, --set, --rescore-with and --prompt")
     check_writable(save, report)
+    metrics = metric or ["bleu", "chrf"]
     if hypotheses is not None:
-        result = _score_files(hypotheses, references or [], metrics=check_metrics(metric or ["bleu", "chrf", "ter"]))
+        result = _score_files(hypotheses, references or [], metrics=metrics)
     elif model is None or data is None:
         raise UserError(f"give the data to evaluate {model} on: {DATA_HELP.rstrip('.')}")
     else:
-        from sharpseq.cli.corpus_argument import corpus_name, load_corpus
-        from sharpseq.cli.model_argument import load_generator
-        from sharpseq.evaluation.systems import evaluate_system
-        from sharpseq.generation import sources_of
+        decoding = {"decoder": decoder, "settings": settings or [], "rescore_with": rescore_with, "prompt": prompt}
+        result = _score_model(model, data, metrics=metrics, latency_sentences=latency, decoding=decoding)
+    _show(result, as_json=as_json, save=save, report=report)
 
-        metrics = check_metrics(metric or ["bleu", "chrf"])
-        corpus = load_corpus(data)
-        generator = load_generator(
-            model, decoder=decoder, settings=settings or [], rescore_with=rescore_with, prompt=prompt
-        )
+
+def _score_model(
+    model: str, data: str, *, metrics: list[str], latency_sentences: int, decoding: dict[str, Any]
+) -> EvaluationResult:
+    from sharpseq.cli.corpus_argument import corpus_name, load_corpus
+    from sharpseq.cli.metric_argument import check_metrics, metric_progress
+    from sharpseq.cli.model_argument import load_generator
+    from sharpseq.evaluation import evaluate_system
+    from sharpseq.generation import sources_of
+
+    metrics = check_metrics(metrics)
+    corpus = load_corpus(data)
+    generator = load_generator(model, **decoding)
+    with metric_progress() as on_progress:
         result, outputs = evaluate_system(
             generator,
             sources_of(corpus),
@@ -71,34 +77,39 @@ def evaluate(
             metrics=metrics,
             name=model,
             data=corpus_name(data),
-            latency_sentences=latency,
+            latency_sentences=latency_sentences,
             decoder_settings={"decoder": generator.decoder, **generator.options},
+            on_progress=on_progress,
         )
-        too_long = [number for number, output in enumerate(outputs, start=1) if getattr(output, "error", None)]
-        if too_long:
-            lines = ", ".join(map(str, too_long[:10])) + (", …" if len(too_long) > 10 else "")
-            typer.echo(
-                f"{len(too_long)} sources are too long for the model, their outputs count as empty: lines {lines}",
-                err=True,
-            )
-    _show(result, as_json=as_json, save=save, report=report)
+    too_long = [number for number, output in enumerate(outputs, start=1) if getattr(output, "error", None)]
+    if too_long:
+        typer.echo(
+            f"{len(too_long)} sources are too long for the model, their outputs count as empty: lines "
+            + line_list(too_long),
+            err=True,
+        )
+    return result
 
 
 def _score_files(hypotheses: Path, references: list[Path], *, metrics: list[str]) -> EvaluationResult:
     from sharpseq.cli.line_files import read_aligned
+    from sharpseq.cli.metric_argument import check_metrics, metric_progress
     from sharpseq.evaluation import evaluate_outputs
 
+    metrics = check_metrics(metrics)
     outputs, *columns = read_aligned([hypotheses, *references])
     if not outputs:
         raise UserError(f"{hypotheses} is empty; there is nothing to evaluate")
-    return evaluate_outputs(
-        outputs,
-        list(zip(*columns, strict=True)),
-        metrics=metrics,
-        system=hypotheses.name,
-        data=references[0].name,
-        keep_hypotheses=True,
-    )
+    with metric_progress() as on_progress:
+        return evaluate_outputs(
+            outputs,
+            list(zip(*columns, strict=True)),
+            metrics=metrics,
+            system=hypotheses.name,
+            data=references[0].name,
+            keep_hypotheses=True,
+            on_progress=on_progress,
+        )
 
 
 def _show(result: EvaluationResult, *, as_json: bool, save: Path | None, report: Path | None) -> None:
@@ -111,6 +122,6 @@ def _show(result: EvaluationResult, *, as_json: bool, save: Path | None, report:
     if report is not None:
         write_report(report, title=f"{result.system} on {result.data}", results=[result])
     if as_json:
-        typer.echo(result.to_json(), nl=False)
+        print_json(result.to_json())
     else:
         print_results([result], title=result.data)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from sharpseq.cli.model_argument import Model
 from sharpseq.errors import UserError
 
 
@@ -19,7 +20,7 @@ class Format(str, Enum):
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A run folder, a model folder, or a name of the hub.")],
+    model: Model,
     output: Annotated[Path, typer.Argument(help="The folder to make.")],
     to: Annotated[Format, typer.Option(help="The engine CTranslate2, or a plain folder with adapters merged.")] = (
         Format.ctranslate2

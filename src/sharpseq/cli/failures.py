@@ -1,4 +1,4 @@
-"""How a command ends when it cannot go on: one line for what a user can mend, a traceback for a bug."""
+"""How a command ends when it cannot go on: one line for what a user can fix, a traceback for a bug."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FULL_DISK_PHRASES = ("No space left on device", "PytorchStreamWriter failed wri
 
 
 class OneLineFailures(TyperGroup):
-    """A group of commands that tells a user's mistake in one line and lets a bug keep its traceback.
+    """A group of commands that reports a user's mistake in one line and lets a bug keep its traceback.
 
     A user's mistake and a full disk end with status 2, an interrupt with 130, a closed pipe quietly with 1, all of
     them without a traceback.
@@ -44,26 +44,30 @@ class OneLineFailures(TyperGroup):
 def _failures_in_one_line() -> Iterator[None]:
     try:
         yield
-        sys.stdout.flush()  # here rather than at exit, where a full disk or a closed pipe could not be told
+        sys.stdout.flush()  # here rather than at exit, where a full disk or a closed pipe could not be reported
     except UserError as error:
-        _tell(str(error))
+        _report(str(error))
         raise typer.Exit(_MISTAKE) from error
     except KeyboardInterrupt as error:
-        _tell("interrupted")
+        _report("interrupted")
         raise typer.Exit(_INTERRUPTED) from error
     except BrokenPipeError as error:
         _discard_unwritable_output()
         raise typer.Exit(_BROKEN_PIPE) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None:
+            _discard_unwritable_output()
+            _report("standard output is closed to writing; redirect it to a file, a pipe or a terminal")
+            raise typer.Exit(_MISTAKE) from error
         if not _is_full_disk(error):
             raise
         _discard_unwritable_output()
         where = f" for {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        _tell(f"no space left on the disk{where}; free some and run the same command again")
+        _report(f"no space left on the disk{where}; free some and run the same command again")
         raise typer.Exit(_MISTAKE) from error
 
 
-def _tell(message: str) -> None:
+def _report(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 

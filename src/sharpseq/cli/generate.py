@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from sharpseq.cli.model_argument import PROMPT_HELP
+from sharpseq.cli.model_argument import Decoder, Model, PromptText, RescoreWith, Settings
 from sharpseq.errors import UserError
 
 _WINDOW = 1000
@@ -19,33 +19,27 @@ _WINDOW = 1000
 
 
 def generate(
-    model: Annotated[str, typer.Argument(help="A run folder, a model folder, or a name of the hub.")],
+    model: Model,
     file: Annotated[str, typer.Argument(help="Text file, plain or .gz; - for standard input.")] = "-",
-    decoder: Annotated[
-        str | None, typer.Option(help="One of `sharpseq decoders`; by default the one made for the model.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting, such as num_beams=5.")
-    ] = None,
-    rescore_with: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Autoregressive model that chooses among length candidates.")
-    ] = None,
-    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help=PROMPT_HELP)] = None,
+    decoder: Decoder = None,
+    settings: Settings = None,
+    rescore_with: RescoreWith = None,
+    prompt: PromptText = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="Put the log-probability in nats and a tab before each line.")
     ] = False,
-    batch_tokens: Annotated[int, typer.Option(help="Token budget of a batch.", min=1)] = 4000,
+    batch_tokens: BatchTokens = 4000,
 ) -> None:
     """Write one output line for each input line, in order, as they come.
 
-    Empty lines stay empty. A line longer than the model allows is told on standard error and gives an empty line;
+    Empty lines stay empty. A line longer than the model allows is reported on standard error and gives an empty line;
     the exit status is then 2.
     """
     from sharpseq.cli.model_argument import load_generator
     from sharpseq.data import iter_lines
 
     lines = iter_lines(_standard_input() if file == "-" else file)
-    # Unreadable input is told before a model takes its time to load, and a wrong model even when there is no input.
+    # Unreadable input is reported before a model takes its time to load, and a wrong model even when there is no input.
     first = next(lines, None)
     generator = load_generator(
         model,
@@ -103,7 +97,7 @@ def _as_they_come(first: str, lines: Iterable[str]) -> Iterator[list[str]]:
             for line in lines:
                 arrived.put(line)
             arrived.put(None)
-        except BaseException as error:  # handed to the main thread, which tells it after the lines before it
+        except BaseException as error:  # handed to the main thread, which reports it after the lines before it
             arrived.put(error)
 
     threading.Thread(target=read, daemon=True).start()

@@ -36,7 +36,7 @@ class Extra:
 
 @dataclass(frozen=True)
 class Environment:
-    """All that ``sharpseq info`` tells."""
+    """All that ``sharpseq info`` shows."""
 
     versions: dict[str, str | None]
     devices: Devices

@@ -12,13 +12,15 @@ from sharpseq.cli.analysis_output import progress_bar, show_table, write_files
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
 from sharpseq.cli.corpus_argument import corpus_name
 from sharpseq.cli.latent_output import (
+    as_user_errors,
     check_inputs,
     check_step_size,
     load_inputs,
-    read_numbers,
-    tell_left_out,
-    told,
+    report_left_out,
 )
+from sharpseq.cli.model_argument import Model
+from sharpseq.cli.number_lists import read_numbers
+from sharpseq.cli.standard_streams import print_json
 from sharpseq.errors import UserError
 
 app = typer.Typer(
@@ -33,7 +35,6 @@ class RefinementName(str, Enum):
     learned = "learned"
 
 
-Model: TypeAlias = Annotated[str, typer.Argument(help="A run folder, a model folder, or a name of the hub.")]
 Data: TypeAlias = Annotated[str, typer.Argument(help=DATA_HELP)]
 Limit: TypeAlias = Annotated[int | None, typer.Option(help="Read only that many of the first lines.", min=1)]
 Output: TypeAlias = Annotated[
@@ -62,7 +63,7 @@ def marginal(
     check_inputs(generator, examples, model=model)
     with progress_bar("sampling", len(examples)) as on_progress:
         report = measure_marginals(generator, examples, num_samples=samples, seed=seed, on_progress=on_progress)
-    tell_left_out(report.left_out)
+    report_left_out(report.left_out)
     show_table(
         marginal_files(report, model=model, data=corpus_name(data)),
         marginal_rows(report),
@@ -91,7 +92,7 @@ def steps(
     as_json: AsJson = False,
 ) -> None:
     """Follow outputs from step to step: edits, repetitions, marginal log-probability, BLEU."""
-    wanted = read_numbers(at, option="--at", least=0)
+    wanted = read_numbers(at, int, option="--at", least=0)
     check_step_size(step_size)
     if samples == 1:
         raise UserError("--samples 1: one sample has no spread; give 0, or at least 2")
@@ -113,7 +114,7 @@ def steps(
             seed=seed,
             on_progress=on_progress,
         )
-    tell_left_out(reports[0].left_out)
+    report_left_out(reports[0].left_out)
     show_table(
         steps_files(reports, model=model, data=corpus_name(data)),
         step_rows(reports),
@@ -139,14 +140,14 @@ def field(
 ) -> None:
     """Draw a latent of two dimensions: gradient field, refinement paths and tokens of each target position."""
     check_step_size(step_size)
-    wanted = None if positions is None else read_numbers(positions, option="--positions", least=1)
+    wanted = None if positions is None else read_numbers(positions, int, option="--positions", least=1)
     generator, examples = load_inputs(model, data, limit=None, output=output)
     from sharpseq.analyses.latent import check_plane, field_files, gradient_field, text_rows
 
     if line > len(examples):
         raise UserError(f"--line {line}: {data} has {len(examples)} lines")
     example = examples[line - 1]
-    told(model, check_plane, generator)
+    as_user_errors(model, check_plane, generator)
     check_inputs(generator, [example], model=f"{data}, line {line}", with_targets=bool(example.target.strip()))
     found = gradient_field(generator, example, steps=num_steps, step_size=step_size, grid_size=grid)
     missing = [position for position in wanted or [] if position > len(found.fields)]
@@ -182,10 +183,10 @@ def revisions(
 
     check_inputs(generator, examples, model=model, refinements=[refinement.value], with_targets=False)
     report = revise(generator, examples, refinement=refinement.value, steps=num_steps, seed=seed, min_words=min_words)
-    tell_left_out(report.left_out)
+    report_left_out(report.left_out)
     files = revisions_files(report, model=model, data=corpus_name(data), num_shown=show)
     if as_json:
-        typer.echo(files.json, nl=False)
+        print_json(files.json)
     else:
         from rich.console import Console
 
@@ -227,7 +228,7 @@ def diversity(
             seed=seed,
             on_progress=on_progress,
         )
-    tell_left_out(report.left_out)
+    report_left_out(report.left_out)
     show_table(
         diversity_files(report, model=model, data=corpus_name(data)),
         diversity_rows(report),

@@ -50,35 +50,18 @@ def check_inputs(
     """
     from sharpseq.analyses.latent import check_refinement, latent_model, readable_pairs
 
-    told(model, latent_model, generator)
+    as_user_errors(model, latent_model, generator)
     for refinement in refinements:
-        told(model, check_refinement, generator, refinement)
-    told(model, readable_pairs, generator, examples, with_targets=with_targets)
+        as_user_errors(model, check_refinement, generator, refinement)
+    as_user_errors(model, readable_pairs, generator, examples, with_targets=with_targets)
 
 
-def told(where: str, check: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Run a check of the library, and tell what it finds as a mistake of the user; ``where`` is what is wrong."""
+def as_user_errors(where: str, check: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Run a check of the library, and report what it finds as the user's mistake; ``where`` is what is wrong."""
     try:
         return check(*arguments, **options)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
-
-
-def read_numbers(text: str, *, option: str, least: int) -> list[int]:
-    """Read whole numbers with commas between them.
-
-    Raises:
-        UserError: If they are not.
-
-    Example:
-        >>> read_numbers("0,1, 4", option="--at", least=0)
-        [0, 1, 4]
-    """
-    parts = [part.strip() for part in text.split(",")]
-    # `isdecimal` alone is true for digits of other scripts, too.
-    if not all(part.isascii() and part.isdecimal() and int(part) >= least for part in parts):
-        raise UserError(f"{option} {text}: give whole numbers from {least}, with commas, such as {least},{least + 1}")
-    return [int(part) for part in parts]
 
 
 def check_step_size(step_size: float) -> None:
@@ -91,8 +74,8 @@ def check_step_size(step_size: float) -> None:
         raise UserError(f"--step-size {step_size:g}: give a number greater than 0")
 
 
-def tell_left_out(left_out: Sequence[tuple[int, str]]) -> None:
-    """Tell which lines could not be read, on standard error."""
+def report_left_out(left_out: Sequence[tuple[int, str]]) -> None:
+    """Report on standard error which lines could not be read."""
     if left_out:
-        told = "; ".join(f"line {number}: {reason}" for number, reason in left_out[:5])
-        typer.echo(f"{len(left_out)} left out ({told}{'; …' if len(left_out) > 5 else ''})", err=True)
+        reasons = "; ".join(f"line {number}: {reason}" for number, reason in left_out[:5])
+        typer.echo(f"{len(left_out)} left out ({reasons}{'; …' if len(left_out) > 5 else ''})", err=True)

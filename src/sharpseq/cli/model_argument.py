@@ -1,18 +1,39 @@
-"""The MODEL argument: a folder or hub name, and how to decode with it."""
+"""The MODEL argument: a folder or Hub id, and how to decode with it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
 
 from sharpseq.cli.quiet import quiet_libraries
 from sharpseq.cli.settings import parse_settings
 from sharpseq.errors import UserError
 
-PROMPT_HELP = "Prompt of a causal language model, with {source} in it; by default the one saved with it."
-
 if TYPE_CHECKING:
     from sharpseq.generation import SequenceGenerator
+
+MODEL_HELP = "A run folder, a model folder, or a Hub id."
+
+Model: TypeAlias = Annotated[str, typer.Argument(help=MODEL_HELP)]
+Decoder: TypeAlias = Annotated[
+    str | None, typer.Option(help="One of `sharpseq decoders`; by default the one made for the model.")
+]
+Settings: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting, such as num_beams=5.")
+]
+RescoreWith: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="Autoregressive model that chooses among length candidates.")
+]
+PromptText: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Prompt of a causal language model, with {source} in it; by default the one saved with it.",
+    ),
+]
+BatchTokens: TypeAlias = Annotated[int, typer.Option(help="Token budget of a batch.", min=1)]
 
 
 def load_generator(

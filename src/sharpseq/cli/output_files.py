@@ -6,23 +6,35 @@ import os
 from pathlib import Path
 
 from sharpseq.errors import UserError
+from sharpseq.whole_files import check_ending, write_whole_file
 
 
 def check_writable(*paths: Path | None) -> None:
     """Check that files can be written, without touching them; None stands for a file that is not wanted.
 
     Raises:
-        UserError: If a folder is missing or closed to the user, or a path is a folder.
+        UserError: If a folder is missing or closed to the user, a path is a folder, or a name asks for a compression
+            that is not written.
     """
     for path in paths:
         if path is None:
             continue
         if path.is_dir():
             raise UserError(f"{path} is a folder; give a file")
-        if not path.parent.is_dir():
-            raise UserError(f"{path}: there is no folder {path.parent}; make it first")
-        if not os.access(path.parent, os.W_OK):
-            raise UserError(f"{path} cannot be written: the folder {path.parent} is read-only; choose another place")
+        check_ending(path)
+        check_parent(path)
+
+
+def check_parent(path: Path) -> None:
+    """Check that a file or folder can be made where its path says.
+
+    Raises:
+        UserError: If its parent is missing or closed to the user.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path} cannot be written: the folder {path.parent} is read-only; choose another place")
 
 
 def write_output(path: Path, text: str) -> None:
@@ -31,8 +43,6 @@ def write_output(path: Path, text: str) -> None:
     Raises:
         UserError: If it cannot be written.
     """
-    from sharpseq.evaluation.whole_file import write_whole_file
-
     try:
         write_whole_file(path, text)
     except OSError as error:

@@ -15,20 +15,25 @@ if TYPE_CHECKING:
 def print_results(
     results: Sequence[EvaluationResult], comparisons: Sequence[Comparison] = (), *, title: str | None = None
 ) -> None:
-    """Print a table of results, with rows and columns exchanged where only that fits the terminal.
-
-    A pipe or a log has no width of its own: nothing is wrapped or cut there.
-    """
+    """Print a table of results, with rows and columns exchanged where only that fits the terminal."""
     from rich.console import Console
 
     from sharpseq.evaluation import results_table
 
     console = Console()
     table = results_table(results, comparisons, title=title)
+    if console.is_terminal and _width(table, console) > console.width:
+        table = min(table, _turned(table), key=lambda candidate: _width(candidate, console))
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """Print a table; a pipe or a log has no width of its own, and nothing is wrapped or cut there."""
+    from rich.console import Console
+
+    console = Console()
     if not console.is_terminal:
         console = Console(width=max(_width(table, console), console.width))
-    elif _width(table, console) > console.width:
-        table = min(table, _turned(table), key=lambda candidate: _width(candidate, console))
     console.print(table)
 
 

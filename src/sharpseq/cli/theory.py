@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sharpseq.cli.analysis_output import check_folder, progress_bar, show_table
-from sharpseq.errors import UserError
+from sharpseq.cli.number_lists import read_numbers
 
 if TYPE_CHECKING:
     from sharpseq.analyses.theory import OutcomeCounts
@@ -38,8 +37,8 @@ def theory(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")] = False,
 ) -> None:
     """Compute the distribution that each objective wants, exactly, and whether training gets there."""
-    sharpness = _read_numbers(k, option="--k", highest=math.inf)
-    exponents = _read_numbers(power, option="--power", highest=1.0) if power.strip() else []
+    sharpness = read_numbers(k, float, option="--k", above=0)
+    exponents = read_numbers(power, float, option="--power", above=0, most=1) if power.strip() else []
     check_folder(output)
     given = None if counts is None else _read(counts)
     from sharpseq.analyses import AnalysisFiles
@@ -72,22 +71,3 @@ def _read(path: Path) -> OutcomeCounts:
     from sharpseq.analyses.theory import read_counts
 
     return read_counts(path)
-
-
-def _read_numbers(text: str, *, option: str, highest: float) -> list[float]:
-    """Read numbers above 0 with commas between them.
-
-    Raises:
-        UserError: If they are not.
-    """
-    numbers = []
-    for part in text.split(","):
-        try:
-            number = float(part)
-        except ValueError:
-            number = math.nan
-        if not 0 < number <= highest or number == math.inf:
-            limit = f" and at most {highest:g}" if highest < math.inf else ""
-            raise UserError(f"{option} {text}: give numbers above 0{limit}, with commas, such as 0.5,1")
-        numbers.append(number)
-    return numbers

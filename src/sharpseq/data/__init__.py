@@ -1,6 +1,6 @@
 """Data: from corpora to batches of token ids."""
 
-from sharpseq.data.collators import CausalCollator, SequenceCollator
+from sharpseq.data.collators import CausalCollator, SequenceCollator, pad_rows, source_batch
 from sharpseq.data.conversations import alpaca, messages, stream_alpaca, stream_messages
 from sharpseq.data.corpora import (
     jsonl,
@@ -43,10 +43,12 @@ __all__ = [
     "jsonl",
     "load_tokenizer",
     "messages",
+    "pad_rows",
     "parallel_text",
     "prompt_of",
     "pronouncing_dictionary",
     "read_lines",
+    "source_batch",
     "sources_only",
     "stream_alpaca",
     "stream_hugging_face_dataset",

@@ -52,7 +52,7 @@ class SequenceCollator:
             Integer tensors: ``input_ids`` and ``attention_mask`` of shape (B, S), 1 where a token is kept; ``labels``
             of shape (B, T) padded with -100, T at least 1; ``example_ids`` of shape (B,), the examples' indices, by
             which an error can name its batch; and for autoregressive models ``decoder_input_ids`` of shape (B, T), the
-            labels shifted right behind the start token.
+            labels shifted right after the start token.
 
         Raises:
             ValueError: If there is no example.
@@ -60,10 +60,10 @@ class SequenceCollator:
         if not examples:
             raise ValueError("`examples` must hold at least one example; got none")
         sources = [example.input_ids for example in examples]
+        multiple = self.pad_to_multiple_of
         batch = {
-            "input_ids": _padded(sources, self.pad_token_id, self.pad_to_multiple_of),
-            "attention_mask": _padded([[1] * len(ids) for ids in sources], 0, self.pad_to_multiple_of),
-            "labels": _padded([example.labels for example in examples], _IGNORED, self.pad_to_multiple_of),
+            **source_batch(sources, pad_token_id=self.pad_token_id, multiple=multiple),
+            "labels": pad_rows([example.labels for example in examples], filler=_IGNORED, multiple=multiple),
             "example_ids": torch.tensor([example.index for example in examples]),
         }
         if self.decoder_start_token_id is not None:
@@ -78,7 +78,7 @@ class CausalCollator:
     """Join prompt and target of each example in one row, as a causal language model reads them, and pad the rows.
 
     Args:
-        pad_token_id: Token that fills ``input_ids`` behind each row.
+        pad_token_id: Token that fills ``input_ids`` after each row.
         pad_to_multiple_of: Round the width up to a multiple of this, for kernels that like it.
 
     Example:
@@ -120,21 +120,54 @@ class CausalCollator:
         rows = [example.input_ids + example.labels for example in examples]
         labels = [[_IGNORED] * len(example.input_ids) + example.labels for example in examples]
         return {
-            "input_ids": _padded(rows, self.pad_token_id, self.pad_to_multiple_of),
-            "attention_mask": _padded([[1] * len(row) for row in rows], 0, self.pad_to_multiple_of),
-            "labels": _padded(labels, _IGNORED, self.pad_to_multiple_of),
+            **source_batch(rows, pad_token_id=self.pad_token_id, multiple=self.pad_to_multiple_of),
+            "labels": pad_rows(labels, filler=_IGNORED, multiple=self.pad_to_multiple_of),
             "example_ids": torch.tensor([example.index for example in examples]),
         }
+
+
+def source_batch(rows: Sequence[Sequence[int]], *, pad_token_id: int, multiple: int | None = None) -> dict[str, Tensor]:
+    """Pad rows of ids into what models and decoders read.
+
+    Args:
+        rows: Ids of each source, or of each whole row of a causal language model; at least one row.
+        pad_token_id: Token after the end of each row.
+        multiple: Round the width up to a multiple of this.
+
+    Returns:
+        ``input_ids`` (B, S) and ``attention_mask`` (B, S), 1 where a token is kept.
+
+    Example:
+        >>> source_batch([[5], [6, 7]], pad_token_id=1)["attention_mask"]
+        tensor([[1, 0],
+                [1, 1]])
+    """
+    return {
+        "input_ids": pad_rows(rows, filler=pad_token_id, multiple=multiple),
+        "attention_mask": pad_rows([[1] * len(row) for row in rows], filler=0, multiple=multiple),
+    }
+
+
+def pad_rows(rows: Sequence[Sequence[int]], *, filler: int, multiple: int | None = None) -> Tensor:
+    """Return rows of integers as one tensor (B, T), T the longest of them but at least 1.
+
+    Args:
+        rows: At least one row.
+        filler: What stands after the end of each row.
+        multiple: Round the width up to a multiple of this.
+
+    Example:
+        >>> pad_rows([[5], [6, 7]], filler=1)
+        tensor([[5, 1],
+                [6, 7]])
+    """
+    # A width of 0 breaks attention and argmax, and a batch whose targets are all empty is a legal one.
+    width = max(1, *(len(row) for row in rows))
+    if multiple is not None:
+        width += -width % multiple
+    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows], dtype=torch.long)
 
 
 def _check_multiple(pad_to_multiple_of: int | None) -> None:
     if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
         raise ValueError(f"`pad_to_multiple_of` must be at least 1; got {pad_to_multiple_of}")
-
-
-def _padded(rows: Sequence[list[int]], filler: int, multiple: int | None) -> Tensor:
-    # A width of 0 breaks attention and argmax, and a batch whose targets are all empty is a legal one.
-    width = max(1, *(len(row) for row in rows))
-    if multiple is not None:
-        width += -width % multiple
-    return torch.tensor([row + [filler] * (width - len(row)) for row in rows])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sharpseq.evaluation.metrics import MetricSpec, measure, metric_spec
+from sharpseq.evaluation.metrics import MetricSpec, OnProgress, measure, metric_spec
 from sharpseq.evaluation.significance import PairedBootstrap, paired_bootstrap
 
 
@@ -36,6 +36,7 @@ def compare_systems(
     data: str = "data",
     num_resamples: int = 1000,
     seed: int = 12345,
+    on_progress: OnProgress | None = None,
 ) -> list[Comparison]:
     """Compare every system with the first one by a paired bootstrap.
 
@@ -46,6 +47,7 @@ def compare_systems(
         data: Name of the data, for tables.
         num_resamples: Number of resampled corpora; all metrics and systems share them.
         seed: Seed of the resampling.
+        on_progress: Called while a metric takes long; see `sharpseq.evaluation.measure`.
 
     Returns:
         One comparison per metric and system other than the first, metric by metric.
@@ -65,11 +67,11 @@ def compare_systems(
     comparisons = []
     for metric in metrics:
         spec = metric_spec(metric)
-        first = measure(spec, systems[baseline], references)
+        first = measure(spec, systems[baseline], references, on_progress=on_progress)
         for system in others:
             bootstrap = paired_bootstrap(
                 first.statistics,
-                measure(spec, systems[system], references).statistics,
+                measure(spec, systems[system], references, on_progress=on_progress).statistics,
                 first.aggregate,
                 num_resamples=num_resamples,
                 seed=seed,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sharpseq.evaluation.measurement import FloatArray
+from sharpseq.evaluation.measurement import FloatArray, Number
 
 # A log-probability computed in float32 may end a little above 0.
 _ROUNDING = 1e-3
@@ -24,8 +24,8 @@ class ConfidenceReport:
         num_tokens: Number of output tokens.
     """
 
-    nll_per_sentence: float
-    nll_per_token: float
+    nll_per_sentence: Number
+    nll_per_token: Number
     num_sentences: int
     num_tokens: int
 

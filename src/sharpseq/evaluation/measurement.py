@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Annotated, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Aggregate: TypeAlias = Callable[[FloatArray], FloatArray]
+
+_NON_FINITE = {text: float(text) for text in ("NaN", "Infinity", "-Infinity")}
+
+
+def _non_finite(value: Any) -> Any:
+    return _NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+Number: TypeAlias = Annotated[float, BeforeValidator(_non_finite)]
+"""A float that JSON, which has no word for them, may hold as the string NaN, Infinity or -Infinity."""
 
 
 class Metric(Protocol):
@@ -45,7 +56,7 @@ class MetricResult:
     """
 
     name: str
-    score: float
+    score: Number
     signature: str | None
     higher_is_better: bool | None
 
@@ -63,6 +74,23 @@ class Measurement:
     result: MetricResult
     statistics: FloatArray
     aggregate: Aggregate
+
+
+def present_references(references: Sequence[str]) -> Sequence[str]:
+    """Return the references of a sentence without those that are missing.
+
+    In files of references, a sentence that has fewer of them than others has a blank line in the last files. So a blank
+    reference beside another one is a missing one. If all are blank the right output is an empty one, and one blank
+    reference is left.
+
+    Args:
+        references: The references of one sentence.
+
+    Example:
+        >>> present_references(["the cat", " ", ""]), present_references(["", ""])
+        (['the cat'], [''])
+    """
+    return [reference for reference in references if reference.strip()] or references[:1]
 
 
 def check_corpus(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:

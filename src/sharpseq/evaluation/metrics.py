@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
 
 from sharpseq.errors import UserError, nearest
 from sharpseq.evaluation.error_rates import phoneme_error_rate, word_error_rate
 from sharpseq.evaluation.exact_match import exact_match
 from sharpseq.evaluation.length_ratio import length_ratio
-from sharpseq.evaluation.measurement import Measurement, Metric, MetricResult
+from sharpseq.evaluation.measurement import Measurement, Metric, MetricResult, check_corpus, present_references
 from sharpseq.evaluation.repetition import repetition_rate
 from sharpseq.evaluation.rouge import rouge
 from sharpseq.evaluation.sacrebleu_metrics import bleu, chrf, ter
@@ -29,6 +32,8 @@ class MetricSpec:
         unit: ``points`` (0 to 100), ``percent`` or ``ratio``.
         factory: Makes the metric with its default settings. For other settings replace it:
             ``dataclasses.replace(METRICS["bleu"], factory=partial(bleu, tokenize="zh"))``.
+        slow_from: Words in a line from which on it takes about a second, and much longer for longer lines; None where
+            the time grows no faster than the text.
     """
 
     name: str
@@ -37,6 +42,16 @@ class MetricSpec:
     higher_is_better: bool | None
     unit: str
     factory: Callable[[], Metric]
+    slow_from: int | None = None
+
+    @property
+    def slow_notice(self) -> str:
+        """A line for people who wait."""
+        return f"{self.name}: lines of {self.slow_from} words or more take long, up to minutes each"
+
+
+OnProgress: TypeAlias = Callable[[MetricSpec, int], None]
+"""Called with a metric and how many sentences it has measured, where that takes long."""
 
 
 _SPECS = (
@@ -45,14 +60,26 @@ _SPECS = (
     ),
     MetricSpec("chrf", "character n-gram F-score (sacreBLEU)", "Popović 2015", True, "points", chrf),
     MetricSpec(
-        "ter", "word edits and block shifts per reference word (sacreBLEU)", "Snover et al. 2006", False, "percent", ter
+        "ter",
+        "word edits and block shifts per reference word (sacreBLEU)",
+        "Snover et al. 2006",
+        False,
+        "percent",
+        ter,
+        slow_from=150,
     ),
     MetricSpec(
         "rouge1", "unigram F-measure, mean over sentences", "Lin 2004", True, "points", partial(rouge, "rouge1")
     ),
     MetricSpec("rouge2", "bigram F-measure, mean over sentences", "Lin 2004", True, "points", partial(rouge, "rouge2")),
     MetricSpec(
-        "rougeL", "F-measure of the longest common subsequence", "Lin 2004", True, "points", partial(rouge, "rougeL")
+        "rougeL",
+        "F-measure of the longest common subsequence",
+        "Lin 2004",
+        True,
+        "points",
+        partial(rouge, "rougeL"),
+        slow_from=1000,
     ),
     MetricSpec(
         "exact_match", "share of outputs that equal a reference", "Rajpurkar et al. 2016", True, "percent", exact_match
@@ -115,13 +142,21 @@ def metric_spec(metric: str | MetricSpec) -> MetricSpec:
     return METRICS[metric]
 
 
-def measure(metric: str | MetricSpec, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Measurement:
+def measure(
+    metric: str | MetricSpec,
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    on_progress: OnProgress | None = None,
+) -> Measurement:
     """Measure a corpus with one metric.
 
     Args:
         metric: A name in :data:`METRICS`, or a row of your own.
         hypotheses: One output per sentence, detokenised.
-        references: The references of every sentence, at least one each.
+        references: The references of every sentence, at least one each. A blank one beside another is a missing one.
+        on_progress: Called with the metric and the number of sentences done, from 0, if lines are so long
+            that the metric takes long; see ``MetricSpec.slow_from``.
 
     Returns:
         The corpus score and the per-sentence statistics that a bootstrap resamples.
@@ -137,7 +172,17 @@ def measure(metric: str | MetricSpec, hypotheses: Sequence[str], references: Seq
     """
     spec = metric_spec(metric)
     made = spec.factory()
-    statistics = made.statistics(hypotheses, references)
+    check_corpus(hypotheses, references)
+    references = [present_references(of_sentence) for of_sentence in references]
+    if on_progress is None or not _takes_long(spec, hypotheses, references):
+        statistics = made.statistics(hypotheses, references)
+    else:
+        rows = []
+        on_progress(spec, 0)
+        for number, (hypothesis, of_sentence) in enumerate(zip(hypotheses, references, strict=True), start=1):
+            rows.append(made.statistics([hypothesis], [of_sentence]))
+            on_progress(spec, number)
+        statistics = np.concatenate(rows)
     result = MetricResult(
         name=spec.name,
         score=float(made.aggregate(statistics.sum(axis=0))),
@@ -145,6 +190,15 @@ def measure(metric: str | MetricSpec, hypotheses: Sequence[str], references: Seq
         higher_is_better=spec.higher_is_better,
     )
     return Measurement(result, statistics, made.aggregate)
+
+
+def _takes_long(spec: MetricSpec, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> bool:
+    if spec.slow_from is None:
+        return False
+    return any(
+        min(len(hypothesis.split()), max(len(reference.split()) for reference in of_sentence)) >= spec.slow_from
+        for hypothesis, of_sentence in zip(hypotheses, references, strict=True)
+    )
 
 
 def check_metric(name: str) -> None:

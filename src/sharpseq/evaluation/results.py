@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 from numpy.typing import ArrayLike
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sharpseq.errors import UserError
 from sharpseq.evaluation.confidence import ConfidenceReport, measure_confidence
-from sharpseq.evaluation.measurement import MetricResult, check_corpus
-from sharpseq.evaluation.metrics import MetricSpec, measure
+from sharpseq.evaluation.measurement import MetricResult, Number, check_corpus
+from sharpseq.evaluation.metrics import MetricSpec, OnProgress, measure
 from sharpseq.evaluation.significance import BootstrapInterval, bootstrap_interval
 from sharpseq.evaluation.speed import SpeedResult
-from sharpseq.evaluation.strict_json import from_plain, to_plain
 from sharpseq.evaluation.versions import installed_versions
 
 FORMAT_VERSION = 1
@@ -36,21 +36,24 @@ class EvaluationResult:
         confidence: Negative log-likelihood of the outputs, None if the log-probabilities are unknown.
         speed: One entry per batch size, empty if the speed was not measured.
         num_passes: Target-side network passes per batch, averaged over batches; None if unknown.
-        decoder_settings: Decoder and its options, whatever JSON can say; tuples come back from it as lists.
+        decoder_settings: Decoder and its options, as far as JSON has a form for them; a tuple comes back as a list.
         versions: Versions of Python and of the packages that shape a result.
         hypotheses: The outputs, None if they are not kept.
     """
+
+    # For pydantic, which reads the JSON; it holds for the dataclasses in the fields as well.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="strings")
 
     system: str
     data: str
     num_sentences: int
     metrics: dict[str, MetricResult]
     intervals: dict[str, BootstrapInterval]
-    repetition_rate: float
-    length_ratio: float
+    repetition_rate: Number
+    length_ratio: Number
     confidence: ConfidenceReport | None = None
     speed: tuple[SpeedResult, ...] = ()
-    num_passes: float | None = None
+    num_passes: Number | None = None
     decoder_settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=installed_versions)
     hypotheses: tuple[str, ...] | None = None
@@ -62,10 +65,10 @@ class EvaluationResult:
             TypeError: If ``decoder_settings`` holds something that JSON has no form for.
             ValueError: If ``decoder_settings`` holds a number that is not finite.
         """
-        document = {"format_version": FORMAT_VERSION, **to_plain(self)}
-        # Settings have no declared types, so a NaN written as a string could not be told from a string when read back.
-        document["decoder_settings"] = self.decoder_settings
-        return json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        # Settings have no declared types: pydantic would make a list of a set, and nothing of NaN.
+        json.dumps(self.decoder_settings, allow_nan=False)
+        document = {"format_version": FORMAT_VERSION, **json.loads(_RESULT.dump_json(self))}
+        return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "evaluation result") -> EvaluationResult:
@@ -83,16 +86,35 @@ class EvaluationResult:
             document = json.loads(text)
         except json.JSONDecodeError as error:
             raise UserError(f"{source}:{error.lineno}: not JSON ({error.msg}); evaluate the system again") from error
+        except (RecursionError, ValueError) as error:
+            raise UserError(f"{source}: not JSON that can be read ({error}); evaluate the system again") from error
         version = document.pop("format_version", None) if isinstance(document, dict) else None
         if version != FORMAT_VERSION:
             raise UserError(
                 f"{source}: not an evaluation result of format {FORMAT_VERSION} (its `format_version` is {version!r}); "
                 "evaluate the system again"
             )
+        missing = [name for name in (entry.name for entry in fields(cls)) if name not in document]
+        if missing:
+            raise UserError(f"{source}: `{missing[0]}` is missing; evaluate the system again")
         try:
-            return from_plain(cls, document)
-        except ValueError as error:
-            raise UserError(f"{source}: {error}; evaluate the system again") from error
+            return _RESULT.validate_json(json.dumps(document))
+        except ValidationError as error:
+            raise UserError(f"{source}: {_first_mistake(error)}; evaluate the system again") from error
+
+
+_RESULT = TypeAdapter(EvaluationResult)
+_ABOUT_KEYS = {"unexpected_keyword_argument": "unknown key", "missing": "the key is missing"}
+
+
+def _first_mistake(error: ValidationError) -> str:
+    """Return where a document is wrong, and how, in one line."""
+    mistake = error.errors(include_url=False)[0]
+    place = ".".join(map(str, mistake["loc"]))
+    if mistake["type"] in _ABOUT_KEYS:
+        return f"`{place}`: {_ABOUT_KEYS[mistake['type']]}"
+    message = mistake["msg"][0].lower() + mistake["msg"][1:]
+    return f"`{place}`: {message}; got {json.dumps(mistake['input'], ensure_ascii=False)[:60]}"
 
 
 def evaluate_outputs(
@@ -110,6 +132,7 @@ def evaluate_outputs(
     keep_hypotheses: bool = False,
     num_resamples: int = 1000,
     seed: int = 12345,
+    on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
     """Score the outputs of a system and gather what else is known about it.
 
@@ -127,6 +150,7 @@ def evaluate_outputs(
         keep_hypotheses: Whether the result keeps the outputs.
         num_resamples: Resampled corpora for the 95% intervals; 0 leaves the intervals out.
         seed: Seed of the resampling.
+        on_progress: See `sharpseq.evaluation.measure`.
 
     Raises:
         ImportError: If a metric needs an extra that is not installed.
@@ -147,7 +171,7 @@ def evaluate_outputs(
         raise ValueError(
             f"`log_prob` must have one entry per hypothesis; got {report.num_sentences} for {len(hypotheses)}"
         )
-    measured = [measure(metric, hypotheses, references) for metric in metrics]
+    measured = [measure(metric, hypotheses, references, on_progress=on_progress) for metric in metrics]
     intervals = {
         measurement.result.name: bootstrap_interval(
             measurement.statistics, measurement.aggregate, num_resamples=num_resamples, seed=seed

@@ -67,7 +67,7 @@ class SacrebleuMetric:
 
 
 def bleu(**options: Any) -> SacrebleuMetric:
-    """Make the BLEU of sacreBLEU: 13a tokenisation and exponential smoothing unless told otherwise.
+    """Make the BLEU of sacreBLEU: 13a tokenisation and exponential smoothing unless configured otherwise.
 
     Args:
         **options: Passed to ``sacrebleu.metrics.BLEU``, such as ``tokenize="zh"`` or ``lowercase=True``.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharpseq.evaluation.measurement import Aggregate, FloatArray
+from sharpseq.evaluation.measurement import Aggregate, FloatArray, Number
 
 # Resamples are drawn in blocks of about this many sentence indices, 16 MB, so that memory does not grow with both the
 # corpus and the number of resamples.
@@ -27,9 +27,9 @@ class BootstrapInterval:
         seed: Seed of the resampling.
     """
 
-    score: float
-    low: float
-    high: float
+    score: Number
+    low: Number
+    high: Number
     num_resamples: int
     seed: int
 

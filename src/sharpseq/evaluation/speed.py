@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
 
+from sharpseq.evaluation.measurement import Number
+
 
 @dataclass(frozen=True)
 class SpeedResult:
@@ -27,11 +29,11 @@ class SpeedResult:
     batch_size: int
     num_sentences: int
     num_repeats: int
-    milliseconds_per_sentence: float
-    milliseconds_low: float
-    milliseconds_high: float
-    sentences_per_second: float
-    output_tokens_per_second: float | None
+    milliseconds_per_sentence: Number
+    milliseconds_low: Number
+    milliseconds_high: Number
+    sentences_per_second: Number
+    output_tokens_per_second: Number | None
     num_threads: int
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sharpseq.evaluation.metrics import MetricSpec
+from sharpseq.evaluation.metrics import MetricSpec, OnProgress
 from sharpseq.evaluation.results import EvaluationResult, evaluate_outputs
 from sharpseq.evaluation.speed import SpeedResult, measure_latency
 
@@ -58,6 +58,7 @@ def evaluate_system(
     latency_sentences: int = 0,
     decoder_settings: Mapping[str, Any] | None = None,
     num_resamples: int = 1000,
+    on_progress: OnProgress | None = None,
 ) -> tuple[EvaluationResult, list[Output]]:
     """Generate from every source, score the outputs and time the system.
 
@@ -72,6 +73,7 @@ def evaluate_system(
             0 leaves the speed out.
         decoder_settings: Decoder and its options, for the record.
         num_resamples: Resampled corpora for the 95% intervals; 0 leaves the intervals out.
+        on_progress: Called while a metric takes long; see `sharpseq.evaluation.measure`.
 
     Returns:
         The result, which keeps the outputs' texts, and the outputs themselves.
@@ -97,6 +99,7 @@ def evaluate_system(
         decoder_settings=decoder_settings,
         keep_hypotheses=True,
         num_resamples=num_resamples,
+        on_progress=on_progress,
     )
     return result, outputs
 

@@ -82,9 +82,22 @@ def find_comparison(result: EvaluationResult, name: str, comparisons: Sequence[C
     return None
 
 
-def format_number(value: float | None, *, decimals: int) -> str:
-    """Return the number with that many decimals; a dash if it is missing or undefined."""
-    return MISSING if value is None or math.isnan(value) else f"{value:.{decimals}f}"
+def format_number(value: float | None, *, decimals: int, signed: bool = False) -> str:
+    """Return the number with that many decimals; a dash if it is missing or undefined.
+
+    Args:
+        value: The number.
+        decimals: Digits after the point.
+        signed: Whether a number that is not negative gets a plus.
+
+    Example:
+        >>> format_number(-1.25, decimals=1), format_number(0.5, decimals=1, signed=True)
+        ('−1.2', '+0.5')
+    """
+    if value is None or math.isnan(value):
+        return MISSING
+    sign = "−" if value < 0 else "+" if signed else ""
+    return sign + (f"{abs(value):.{decimals}f}" if math.isfinite(value) else "∞")
 
 
 def format_p_value(p_value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from sharpseq.data import Example, Message, encode_sources, prompt_of
 from sharpseq.errors import UserError
 from sharpseq.generation.sequence_generator import SequenceGenerator, sources_of
+from sharpseq.whole_files import check_ending, move_into_place, whole_file
 
 _WINDOW = 500
 """Examples decoded between two writes: what a kill loses at most."""
@@ -55,15 +57,15 @@ def distill_corpus(
     """Decode the sources of a corpus into a new corpus, resuming where an earlier run stopped.
 
     Lines go to ``output`` with the ending ``.partial`` until all are there, beside a ``.partial.json`` that says what
-    they were made from. A resumed corpus equals an uninterrupted one: it goes on at the start of a window, so that
+    they were made from. A resumed corpus equals an uninterrupted one: it continues at the start of a window, so that
     sentences share their batches with the same others.
 
     Args:
         teacher: The model that writes the new targets.
         corpus: Examples; only their sources are read, and the target of one that is too long.
         output: The new corpus: one target a line, or with the ending ``.jsonl`` objects with ``source`` and ``target``,
-            or where examples have a history with ``messages``.
-        on_progress: Told how many lines are written.
+            or where examples have a history with ``messages``. A further ending ``.gz`` compresses it.
+        on_progress: Called with the number of lines written so far.
 
     Returns:
         What was done.
@@ -91,12 +93,17 @@ def distill_corpus(
                         too_long.append(start + number)
                     file.write(line + "\n")
                 file.flush()
-        partial.replace(output)
+        if output.suffix == ".gz":
+            with partial.open("rb") as plain, whole_file(output) as file:
+                shutil.copyfileobj(plain, file)
+            partial.unlink()
+        else:
+            move_into_place(partial, output)
         record.unlink()
     except OSError as error:
         raise UserError(
-            f"{partial} cannot be written: {error.strerror}; mend that and run the same command again, which goes on "
-            "from there"
+            f"{partial} cannot be written: {error.strerror}; fix that and run the same command again, which "
+            "continues from there"
         ) from error
     on_progress(len(corpus))
     return DistillationReport(len(corpus), num_resumed, too_long)
@@ -106,10 +113,12 @@ def check_output(output: Path) -> None:
     """Check, before a teacher is loaded, that there is a place for a new corpus.
 
     Raises:
-        UserError: If the file exists already or its folder does not.
+        UserError: If the file exists already, its folder does not, or its name asks for a compression that is not
+            written.
     """
     if output.exists():
         raise UserError(f"{output} exists already; choose another name or delete it")
+    check_ending(output)
     if not output.parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent}; make it first")
 
@@ -126,7 +135,7 @@ def _decode(
 
 def _line_maker(corpus: Sequence[Example], output: Path) -> Callable[[Example, str], str]:
     """Return what turns an example and its new target into a line: every line of a corpus has the same fields."""
-    if output.suffix != ".jsonl":
+    if not output.name.removesuffix(".gz").endswith(".jsonl"):
         return lambda example, target: target.replace("\n", " ")
     if not any(example.history for example in corpus):
         return lambda example, target: json.dumps({"source": example.source, "target": target}, ensure_ascii=False)

@@ -14,7 +14,7 @@ from sharpseq.models.pretrained import is_causal, load_config, load_weights, num
 
 
 def model_folder(name_or_path: str | Path) -> str:
-    """Return what holds the weights: a run folder's model, or the folder or hub name itself.
+    """Return what holds the weights: a run folder's model, or the folder or Hub id itself.
 
     Raises:
         UserError: If it is a path and there is no model.
@@ -27,9 +27,9 @@ def model_folder(name_or_path: str | Path) -> str:
         raise UserError(f"{folder} is a run without a finished model; go on with `sharpseq train` and its recipe")
     if folder.exists():
         raise UserError(f"{folder} holds no model (no config.json in it); give a run folder or a model folder")
-    # `runs/typo` beside a folder `runs` is no name on the hub either.
+    # `runs/typo` beside a folder `runs` is no Hub id either.
     if is_missing_path(str(name_or_path)) or (folder.parent.name and folder.parent.is_dir()):
-        raise UserError(f"{folder}: no such folder; give a run folder, a model folder or a name of the hub")
+        raise UserError(f"{folder}: no such folder; give a run folder, a model folder or a Hub id")
     return str(name_or_path)
 
 
@@ -37,7 +37,7 @@ def load_model(name_or_path: str | Path, *, merge: bool = False, dtype: torch.dt
     """Load one of our models, a Hugging Face seq2seq or causal model, or an adapter with its model, for evaluation.
 
     Args:
-        name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a hub name.
+        name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a Hub id.
         merge: Add an adapter to the weights, for a plain model; it makes no difference without an adapter.
         dtype: Type of the weights; as they were saved when not given, float32 below an adapter.
 

@@ -20,6 +20,7 @@ from sharpseq.data import (
     end_token_id,
     load_tokenizer,
     prompt_of,
+    source_batch,
 )
 from sharpseq.decoding import DECODERS, Rescorer, autoregressive_rescorer
 from sharpseq.generation.decoder_choice import check_decoder, default_decoder, family_of
@@ -95,10 +96,10 @@ class SequenceGenerator:
     def from_pretrained(
         cls, name_or_path: str | Path, *, prompt: Prompt | str | None = None, merge: bool = False, **kwargs: Any
     ) -> SequenceGenerator:
-        """Load a model folder, a run folder, or a model of the hub.
+        """Load a model folder, a run folder, or a model of the Hub.
 
         Args:
-            name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a hub name.
+            name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a Hub id.
             prompt: Prompt of a causal language model, or its template, for a chat where the tokenizer has a template
                 for chats; the one saved with the tokenizer when not given.
             merge: Add an adapter to the weights, which makes decoding faster.
@@ -199,18 +200,16 @@ class SequenceGenerator:
         ]
 
     def _batch(self, sources: list[list[int]]) -> dict[str, Tensor]:
-        width = max(map(len, sources))
         pad = self.tokenizer.pad_token_id if self.model.config.pad_token_id is None else self.model.config.pad_token_id
-        ids = torch.tensor([source + [pad] * (width - len(source)) for source in sources])
-        mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in sources])
-        return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device)}
+        batch = source_batch(sources, pad_token_id=pad)
+        return {name: ids.to(self.model.device) for name, ids in batch.items()}
 
 
 def load_rescorer(name_or_path: str | Path, *, tokenizer: PreTrainedTokenizerBase) -> Rescorer:
     """Load an autoregressive model that chooses between the candidates of another one.
 
     Args:
-        name_or_path: A model folder, a run folder with a finished model in it, or a name of the hub.
+        name_or_path: A model folder, a run folder with a finished model in it, or a Hub id.
         tokenizer: The tokenizer of the model that writes the candidates.
 
     Raises:

@@ -18,8 +18,8 @@ from sharpseq.data import encode_sources, load_tokenizer
 from sharpseq.errors import UserError
 from sharpseq.generation import Generation, load_model, max_source_length
 from sharpseq.generation import model_folder as find_model
-from sharpseq.integrations.new_folder import new_folder
 from sharpseq.models.adapters import is_adapter_folder
+from sharpseq.whole_files import whole_folder
 
 QUANTIZATIONS = (
     "int8",
@@ -52,7 +52,7 @@ def export_ctranslate2(model_folder: str | Path, output_folder: str | Path, *, q
     and what `Ctranslate2Generator` must know of the model; it is there whole or not at all.
 
     Args:
-        model_folder: A model folder, a run folder with a finished model in it, or a name of the hub.
+        model_folder: A model folder, a run folder with a finished model in it, or a Hub id.
         output_folder: The folder to make; it must not exist, or be empty.
         quantization: How weights are stored, one of `QUANTIZATIONS`; as they are when not given.
 
@@ -72,18 +72,16 @@ def export_ctranslate2(model_folder: str | Path, output_folder: str | Path, *, q
         raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)}; got {quantization!r}")
     ctranslate2 = _ctranslate2()
     source, output = find_model(model_folder), Path(output_folder)
-    with new_folder(output) as partial:
+    with whole_folder(output) as folder:
         if is_adapter_folder(Path(source)):
             raise UserError(
                 f"{source} is an adapter; merge it first with `sharpseq export {source} FOLDER --to hugging_face`"
             )
         loaded, tokenizer = load_model(source), load_tokenizer(source)
         _check_convertible(loaded, tokenizer, where=source)
-        ctranslate2.converters.TransformersConverter(source).convert(
-            str(partial), quantization=quantization, force=True
-        )
-        tokenizer.save_pretrained(partial)
-        (partial / _MANIFEST).write_text(json.dumps(_manifest(loaded, tokenizer), indent=1), encoding="utf-8")
+        ctranslate2.converters.TransformersConverter(source).convert(str(folder), quantization=quantization, force=True)
+        tokenizer.save_pretrained(folder)
+        (folder / _MANIFEST).write_text(json.dumps(_manifest(loaded, tokenizer), indent=1), encoding="utf-8")
     return output
 
 
@@ -94,8 +92,8 @@ class Ctranslate2Generator:
         folder: What `export_ctranslate2` wrote.
         options: ``num_beams`` (1), ``length_penalty`` (1.0), ``min_new_tokens`` (0), ``max_new_tokens`` (2·S + 10 for
             a source of S tokens) as for `sharpseq.decoding.autoregressive_decode`; and ``patience`` (2.0): the search
-            ends when ``patience · num_beams`` outputs are finished. At 1, CTranslate2's own default, it ends earlier than that of
-            transformers and up to one output in fifteen differs, none for the better; at 2, one in some three hundred.
+            ends when ``patience · num_beams`` outputs are finished. At 1, CTranslate2's own default, it ends earlier
+            than that of transformers and up to one output in fifteen differs, none for the better; at 2, one in some three hundred.
             A beam search that runs into the largest length is cut there, where ours weighs how probable the end is.
         batch_tokens: Token budget of a batch, padding included.
         num_threads: Threads of a batch; by default as many as torch uses, for a fair race.
@@ -155,7 +153,7 @@ class Ctranslate2Generator:
             window: Lines that are read before the first output, to make batches of similar length.
 
         Yields:
-            One output a line. ``log_prob`` includes the end mark, and is under the softmax without padding and begin
+            One output a line. ``log_prob`` includes EOS, and is under the softmax without padding and begin
             mark, which are never written.
         """
         reader = iter(lines)
@@ -195,7 +193,7 @@ class Ctranslate2Generator:
         return decoded
 
     def _limit(self, source_length: int) -> int:
-        """Return the largest number of tokens of an output, without the end mark."""
+        """Return the largest number of tokens of an output, EOS not counted."""
         if self.options["max_new_tokens"] is not None:
             return int(self.options["max_new_tokens"])
         return min(max(2 * source_length + 10, int(self.options["min_new_tokens"] or 0)), self._max_target_length)
@@ -215,12 +213,12 @@ class Ctranslate2Generator:
             return_scores=True,
         )
         written = [result.hypotheses[0] for result in results]
-        # The engine divides the sum by a power of the length, the end mark counted.
+        # The engine divides the sum by a power of the length, EOS counted.
         penalty = float(self.options["length_penalty"] or 0)
         log_probs = [
             result.scores[0] * (len(tokens) + 1) ** penalty for result, tokens in zip(results, written, strict=True)
         ]
-        # The score of a cut output lacks the end mark, and a least length takes it out of the softmax.
+        # The score of a cut output lacks EOS, and a least length takes it out of the softmax.
         unfit = [
             n for n, tokens in enumerate(written) if self.options["min_new_tokens"] or len(tokens) == max_new_tokens
         ]
@@ -262,7 +260,7 @@ def _check_convertible(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
         # CTranslate2 drops the first two rows of the position table, which is right for one id of the padding only.
         raise UserError(
             f"{where}: the padding has id {model.config.pad_token_id}, and with any but 1 CTranslate2 would shift all "
-            "positions without a word; train with a tokenizer of sharpseq"
+            "positions silently; train with a tokenizer of sharpseq"
         )
     for name in ("bos_token", "eos_token", "unk_token"):
         if getattr(tokenizer, name) is None:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from sharpseq.data import load_tokenizer
 from sharpseq.generation import load_model, model_folder
-from sharpseq.integrations.new_folder import new_folder
 from sharpseq.models.pretrained import is_causal
+from sharpseq.whole_files import whole_folder
 
 
 def export_hugging_face(model: str | Path, output_folder: str | Path) -> Path:
     """Write a model as a plain folder that ``from_pretrained`` loads, with an adapter added to its weights.
 
     Args:
-        model: A model or adapter folder, a run folder with a finished model in it, or a name of the hub.
+        model: A model or adapter folder, a run folder with a finished model in it, or a Hub id.
         output_folder: The folder to make; it must not exist, or be empty. It is there whole or not at all.
 
     Returns:
@@ -28,10 +28,10 @@ def export_hugging_face(model: str | Path, output_folder: str | Path) -> Path:
         PosixPath('merged')
     """
     output = Path(output_folder)
-    with new_folder(output) as partial:
+    with whole_folder(output) as folder:
         source = model_folder(model)
         loaded = load_model(source, merge=True)
         tokenizer = load_tokenizer(source, pad_with_end=is_causal(loaded.config))
-        loaded.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        loaded.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return output

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from sharpseq.models.adapters import CONVERTED
 from sharpseq.recipe import Recipe, dump_recipe
 from sharpseq.recipe.yaml_text import read_yaml
 from sharpseq.runs.recipe_methods import with_methods
+from sharpseq.whole_files import is_unfinished, write_whole_file
 
 if sys.platform != "win32":
     import fcntl
@@ -48,7 +48,7 @@ class RunFolder:
         return self.path / "evaluation" / f"{stage}.{decoding}.{data}.json"
 
     def claim(self, recipe: Recipe) -> bool:
-        """Make the folder this recipe's, and tell whether it was already; recipes may differ in their descriptions.
+        """Make the folder this recipe's, and return whether it was already; recipes may differ in their descriptions.
 
         Raises:
             UserError: If it belongs to another recipe or holds something else.
@@ -57,6 +57,11 @@ class RunFolder:
         if self.recipe_file.exists():
             there, _ = read_yaml(self._read_recipe(), where=str(self.recipe_file))
             here, _ = read_yaml(text, where=str(self.recipe_file))
+            if there is None:
+                raise UserError(
+                    f"{self.recipe_file} is empty, and does not say whose run this is; copy the recipe there if you "
+                    "are sure, or choose another folder with --run"
+                )
             there = _with_defaults(there)
             if isinstance(there, dict):
                 there["description"] = here["description"]
@@ -72,7 +77,7 @@ class RunFolder:
             raise UserError(f"{self.path} is not empty and not a run; choose another folder with --run")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_whole(self.recipe_file, text)
+            write_whole_file(self.recipe_file, text)
         except OSError as error:
             raise UserError(
                 f"{self.path} cannot be written: {error.strerror}; choose another folder with --run"
@@ -110,9 +115,9 @@ class RunFolder:
             pass  # some network file systems cannot lock
 
     def _files(self) -> set[str]:
+        files = [path for path in self.path.rglob("*") if not path.is_dir()]
         # A recipe that a kill left half-written is nothing.
-        files = {str(path.relative_to(self.path)) for path in self.path.rglob("*") if not path.is_dir()}
-        return files - {self.recipe_file.name + ".partial"}
+        return {str(path.relative_to(self.path)) for path in files if not is_unfinished(path)}
 
     def _read_recipe(self) -> str:
         try:
@@ -121,25 +126,6 @@ class RunFolder:
             raise UserError(
                 f"{self.recipe_file} cannot be read; delete the folder, or choose another with --run"
             ) from error
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a folder to fill that takes its name ``path`` only when it is full, replacing what was there."""
-    temporary = path.with_name(path.name + ".partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    yield temporary
-    shutil.rmtree(path, ignore_errors=True)
-    temporary.replace(path)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _with_defaults(recipe: Any) -> Any:

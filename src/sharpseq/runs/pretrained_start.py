@@ -28,7 +28,7 @@ from sharpseq.models.pretrained import (
     load_weights,
 )
 from sharpseq.recipe import Recipe, schema
-from sharpseq.runs.folder import whole_folder
+from sharpseq.whole_files import whole_folder
 
 
 def pretrained_config(recipe: Recipe, model: schema.Pretrained) -> PreTrainedConfig:

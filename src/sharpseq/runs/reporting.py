@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from sharpseq.evaluation import (
 )
 from sharpseq.recipe import Recipe, dump_recipe
 from sharpseq.runs.folder import RunFolder
+from sharpseq.runs.stage_evaluation import read_scores, scores_file
 
 NUM_SAMPLES = 20
 
@@ -55,5 +55,5 @@ def write_run_report(
 def _output_nll(folder: RunFolder, recipe: Recipe, result: EvaluationResult) -> Any:
     stage, _, decoding = result.system.partition(" ")
     file = folder.evaluation(stage, decoding or next(iter(recipe.evaluation.decodings)), result.data)
-    scores = [json.loads(line) for line in file.with_suffix(".scores.jsonl").read_text(encoding="utf-8").splitlines()]
-    return output_nll_per_token([score["log_prob"] for score in scores], [score["num_tokens"] for score in scores])
+    log_probs, num_tokens = zip(*read_scores(scores_file(file)), strict=True)
+    return output_nll_per_token(log_probs, num_tokens)

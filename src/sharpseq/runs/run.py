@@ -23,7 +23,7 @@ from sharpseq.recipe import Recipe, Stage
 from sharpseq.runs.building import build_arguments, build_filter, build_stream
 from sharpseq.runs.checks import check_metrics, check_model
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
-from sharpseq.runs.folder import RunFolder, whole_folder, write_whole
+from sharpseq.runs.folder import RunFolder
 from sharpseq.runs.model_card import model_card
 from sharpseq.runs.model_shape import ModelShape
 from sharpseq.runs.model_source import ModelSource, source_of
@@ -36,6 +36,7 @@ from sharpseq.training.checkpoints import average_weights, list_checkpoints, new
 from sharpseq.training.endless_stream import TOKENIZER_EXAMPLES
 from sharpseq.training.progress import MetricsFile, ProgressBar, read_metrics
 from sharpseq.training.trainer import SequenceTrainer
+from sharpseq.whole_files import whole_folder, write_whole_file
 
 Say = Callable[[str], None]
 
@@ -321,4 +322,4 @@ class _Run:
             return
         with whole_folder(self.folder.model) as folder:
             shutil.copytree(self.folder.stage_model(self.recipe.final_stage), folder, dirs_exist_ok=True)
-            write_whole(folder / "README.md", model_card(self.recipe))
+            write_whole_file(folder / "README.md", model_card(self.recipe))

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -13,12 +14,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sharpseq.data import Example
 from sharpseq.decoding import DECODERS, Rescorer
 from sharpseq.errors import UserError
-from sharpseq.evaluation import Comparison, EvaluationResult, compare_systems, evaluate_system
+from sharpseq.evaluation import Comparison, EvaluationResult, MetricSpec, compare_systems, evaluate_system
 from sharpseq.generation import SequenceGenerator, default_decoder, load_rescorer, sources_of
 from sharpseq.models.adapters import without_wrapper
 from sharpseq.recipe import Recipe, Stage
-from sharpseq.runs.folder import RunFolder, write_whole
+from sharpseq.runs.folder import RunFolder
 from sharpseq.runs.model_source import ModelSource
+from sharpseq.whole_files import write_whole_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class RunEvaluator:
         tokenizer: The run's tokenizer.
         corpora: Validation and test data, by name.
         rescorer: Chooses the output in every decoding that has more than one candidate.
-        say: Told what happens, a line at a time.
+        say: Called with what happens, a line at a time.
     """
 
     recipe: Recipe
@@ -79,8 +81,9 @@ class RunEvaluator:
 
     def _evaluate_once(self, stage: str, decoding: str, data: str) -> EvaluationResult:
         file = self.folder.evaluation(stage, decoding, data)
-        if file.exists() and file.with_suffix(".scores.jsonl").exists():
-            return EvaluationResult.from_json(file.read_text(encoding="utf-8"), source=str(file))
+        stored = self._stored(file)
+        if stored is not None:
+            return stored
         options = dict(self.recipe.evaluation.decodings[decoding])
         model = self.source.trained(self.folder.stage_model(stage), self.tokenizer)
         if self.recipe.evaluation.bf16:
@@ -112,10 +115,12 @@ class RunEvaluator:
             data=data,
             latency_sentences=self.recipe.evaluation.latency_sentences if data != "validation" else 0,
             decoder_settings=settings,
+            on_progress=self._on_progress,
         )
         scores = [{"log_prob": output.log_prob, "num_tokens": output.num_tokens} for output in outputs]
-        write_whole(file.with_suffix(".scores.jsonl"), "".join(json.dumps(score) + "\n" for score in scores))
-        write_whole(file, result.to_json())
+        file.parent.mkdir(exist_ok=True)
+        write_whole_file(scores_file(file), "".join(json.dumps(score) + "\n" for score in scores))
+        write_whole_file(file, result.to_json())
         return result
 
     def compare(self, data: str, results: Sequence[EvaluationResult]) -> list[Comparison]:
@@ -124,7 +129,46 @@ class RunEvaluator:
         if len(systems) < 2:
             return []
         references = [example.references for example in self.corpora[data]]
-        return compare_systems(systems, references, metrics=self.recipe.evaluation.metrics, data=data)
+        metrics = self.recipe.evaluation.metrics
+        return compare_systems(systems, references, metrics=metrics, data=data, on_progress=self._on_progress)
+
+    def _stored(self, file: Path) -> EvaluationResult | None:
+        """Return the result of an earlier evaluation; None if there is none, or its files are broken."""
+        if not (file.exists() and scores_file(file).exists()):
+            return None
+        try:
+            result = EvaluationResult.from_json(file.read_text(encoding="utf-8", errors="replace"), source=str(file))
+            if len(read_scores(scores_file(file))) == result.num_sentences:
+                return result
+            broken = scores_file(file)
+        except UserError:
+            broken = file
+        except ValueError:
+            broken = scores_file(file)
+        self.say(f"{broken} is {'broken' if broken.stat().st_size else 'empty'}; evaluating again")
+        return None
+
+    def _on_progress(self, metric: MetricSpec, done: int) -> None:
+        if not done:
+            self.say(metric.slow_notice)
+
+
+def scores_file(file: Path) -> Path:
+    """Return the file beside an evaluation that has the log-probability and the length of every output."""
+    return file.with_suffix(".scores.jsonl")
+
+
+def read_scores(path: Path) -> list[tuple[float, int]]:
+    """Return log-probability, in nats, and length, in tokens, of every output.
+
+    Raises:
+        ValueError: If the file is broken.
+    """
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [(float(row["log_prob"]), int(row["num_tokens"])) for row in rows]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} has a line without scores") from error
 
 
 def num_candidates(decoder: str, options: Mapping[str, Any]) -> int:

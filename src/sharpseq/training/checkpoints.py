@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sharpseq.errors import UserError
+from sharpseq.whole_files import force_to_disk, write_whole_file
 
 MANIFEST = "checkpoint.json"
 
@@ -25,9 +26,9 @@ def seal_checkpoint(folder: Path) -> None:
         "files": {str(path.relative_to(folder)): path.stat().st_size for path in files},
         "crc32": {str(path.relative_to(folder)): _checksum(path) for path in files},
     }
-    temporary = folder / (MANIFEST + ".tmp")
-    temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    temporary.replace(folder / MANIFEST)
+    # The manifest must not reach the disk before the files that it vouches for.
+    force_to_disk(folder)
+    write_whole_file(folder / MANIFEST, json.dumps(manifest, indent=1))
 
 
 def is_whole(folder: Path) -> bool:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sharpseq.whole_files import write_whole_file
+
 
 class ProgressBar(ProgressCallback):
     """One progress bar a stage, with loss, tokens per second and time left, instead of a line for every log."""
@@ -79,9 +81,7 @@ class MetricsFile(TrainerCallback):
         kept = [row for row in rows if row["stage"] != self.stage or row["step"] <= state.global_step]
         if len(kept) < len(rows):
             text = "".join(json.dumps(row) + "\n" for row in kept)
-            replacement = self.path.with_suffix(".tmp")
-            replacement.write_text(text, encoding="utf-8")
-            replacement.replace(self.path)
+            write_whole_file(self.path, text)
 
     def on_log(
         self,

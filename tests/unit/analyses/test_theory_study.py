@@ -213,7 +213,7 @@ def test_counts_are_read_sorted_and_given_lengths(tmp_path: Path) -> None:
         ("a\t1\t2\t3\n", "counts.tsv:1: 4 columns"),
         ("a\t1\n \t2\n", "counts.tsv:2: the outcome is empty; give one, or drop the line"),
         ("a\t1\nb\t1\na\t2\n", "counts.tsv:3: 'a' stands in line 1 already; add the counts up"),
-        ("a\tmany\n", "counts.tsv:1: the count 'many' is not a number of at least 0; mend the line"),
+        ("a\tmany\n", "counts.tsv:1: the count 'many' is not a number of at least 0; correct the line"),
         ("a\t-1\n", "counts.tsv:1: the count '-1' is not a number of at least 0"),
         ("a\tnan\n", "counts.tsv:1: the count 'nan' is not a number of at least 0"),
         ("a\tinf\n", "counts.tsv:1: the count 'inf' is not a number of at least 0"),

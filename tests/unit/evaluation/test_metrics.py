@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from sharpseq.evaluation import METRICS, Metric, measure
+from sharpseq.evaluation import METRICS, Metric, MetricSpec, measure
 from sharpseq.evaluation.metrics import metric_spec
 from sharpseq.evaluation.sacrebleu_metrics import bleu
 
@@ -85,6 +85,33 @@ def test_perfect_outputs_beat_poor_ones_in_the_direction_of_the_metric(name: str
 def test_the_order_of_references_does_not_matter(name: str) -> None:
     backwards = [list(reversed(refs)) for refs in REFERENCES]
     assert measure(name, HYPOTHESES, backwards).result.score == measure(name, HYPOTHESES, REFERENCES).result.score
+
+
+@every_metric
+def test_a_blank_reference_beside_another_one_is_a_missing_one(name: str) -> None:
+    hypotheses, references = ["", "the cat", "the cat sat"], [["the cat sat on"], ["the cat sat"], ["the dog sat on"]]
+    blanks = [["the cat sat on", ""], [" ", "the cat sat"], ["", "the dog sat on", "\t"]]
+    with_blanks, without = measure(name, hypotheses, blanks), measure(name, hypotheses, references)
+    assert with_blanks.result == without.result
+    assert (with_blanks.statistics == without.statistics).all()
+    nothing = measure(name, ["", "a b"], [["", " "], [" ", ""]]).result
+    assert repr(nothing) == repr(measure(name, ["", "a b"], [[""], [""]]).result)
+
+
+def test_progress_is_reported_where_lines_are_long() -> None:
+    long, short = "a b c d e " * 30, "a b"
+    called: list[tuple[str, int]] = []
+
+    def on_progress(metric: MetricSpec, done: int) -> None:
+        called.append((metric.name, done))
+
+    corpus = ([long, short], [[long], [short, long]])
+    for name in METRICS:
+        assert (measure(name, *corpus, on_progress=on_progress).statistics == measure(name, *corpus).statistics).all()
+    assert called == [("ter", 0), ("ter", 1), ("ter", 2)]
+    measure("ter", [short, long], [[short], [short]], on_progress=on_progress)
+    assert len(called) == 3
+    assert METRICS["ter"].slow_notice == "ter: lines of 150 words or more take long, up to minutes each"
 
 
 @every_metric

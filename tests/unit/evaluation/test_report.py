@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 
 from sharpseq import UserError
 from sharpseq.evaluation import (
@@ -23,8 +25,9 @@ from sharpseq.evaluation import (
     evaluate_outputs,
     write_report,
 )
-from sharpseq.evaluation.report.markup import Html, element, join
+from sharpseq.evaluation.report.page_templates import render_page
 from sharpseq.evaluation.report.training_curves import stage_panels
+from sharpseq.evaluation.report.training_section import training_section
 from sharpseq.evaluation.report.word_differences import mark_differences
 
 NASTY = "<script>alert('x')</script> & \"$\\frac{1}$\""
@@ -107,8 +110,8 @@ class Page(HTMLParser):
 def test_everything_is_on_the_page_and_everything_is_escaped(tmp_path: Path) -> None:
     page = Page(report(tmp_path / "report.html"))
     assert page.tags["script"] == 0 and page.tags["b"] > 0
-    # Five panels for the first stage, five for the second, two histograms.
-    assert page.tags["svg"] == 12
+    # Loss and gradient norm of two stages, two histograms.
+    assert page.tags["svg"] == 6
     for section in ("results", "confidence", "training", "samples", "recipe", "settings"):
         assert page.ids[section] == 1
     # Title twice, run, stage, system in three tables and a histogram, decoder twice, three sources, the recipe.
@@ -251,7 +254,38 @@ def test_stages_and_runs_keep_their_places() -> None:
         "Learning rate",
         "Validation: word error rate",
     ]
+    assert [panel.is_constant for panel in panels["y"]] == [False, True, False, True, True]
     assert panels["x"][1].curves[0].low is not None
+
+
+def test_a_blank_reference_beside_another_one_is_not_shown_and_not_matched(tmp_path: Path) -> None:
+    text = report(tmp_path / "report.html", samples=[OutputSample("source", ["the cat", ""], {"one": "", "two": "x"})])
+    assert "<td><div>the cat</div></td>" in text
+    assert 'class="exact"' not in text[text.index('id="samples"') :]
+
+
+def test_what_never_changes_is_a_line_of_text_and_no_panel(tmp_path: Path) -> None:
+    text = report(tmp_path / "report.html", runs=[TrainingRun("one", rows())])
+    assert re.findall("<figcaption>([^<]*)<", text) == ["Training loss", "Gradient norm"]
+    assert (
+        "One value only, so not drawn: Weight f&#39;(g) 0.5 (0.1 to 0.9) · Learning rate 0.001 · "
+        "Validation: word error rate 30." in text
+    )
+    # Runs that differ are named, and a band that moves is worth a panel.
+    fast = [row | {"learning_rate": 2e-3} for row in rows() if "loss" in row]
+    wide = [row | {"weight_max": row["step"]} for row in rows()]
+    text = report(tmp_path / "report.html", runs=[TrainingRun("one", wide), TrainingRun("two", fast)])
+    assert "Learning rate 0.001 (one), 0.002 (two)" in text
+    assert "Weight f&#39;(g): mean, smallest, largest" in text
+
+
+def test_constant_values_beside_points_that_are_not_finite_say_so() -> None:
+    logged = [{"step": step, "loss": value} for step, value in enumerate([1.0, 1.0, math.nan])]
+    section = training_section([TrainingRun("a", logged)])
+    assert section is not None
+    assert section.stages[0].constants == ["Training loss 1 (1 point not finite)"]
+    [only_nan] = stage_panels([TrainingRun("a", logged[2:])])["training"]
+    assert not only_nan.is_constant
 
 
 def test_a_row_without_a_step_is_an_error() -> None:
@@ -290,6 +324,9 @@ def test_repeated_words_are_marked() -> None:
     assert [word.repeats for word in mark_differences("a a b a", [])] == [False, True, False, False]
 
 
-def test_markup_escapes_all_but_markup() -> None:
-    assert element("p", "<", Html("<br>"), title='"', class_="") == '<p title="&quot;">&lt;<br></p>'
-    assert isinstance(join("a"), Html)
+def test_templates_escape_and_miss_nothing() -> None:
+    page = render_page("base.html", title=NASTY, subtitle='"')
+    assert Page(page).text.count(NASTY) == 2
+    assert "<p>&#34;</p>" in page
+    with pytest.raises(UndefinedError, match="'subtitle' is undefined"):
+        render_page("base.html", title="t")

@@ -41,7 +41,9 @@ def corpora() -> dict[str, tuple[list[str], list[list[str]]]]:
 def test_equals_the_public_corpus_score_and_signature(name: str, corpus: str) -> None:
     hypotheses, references = corpora()[corpus]
     scorer = SCORERS[name]()
-    expected = scorer.corpus_score(hypotheses, list(zip_longest(*references)))
+    # Some of these references are blank: beside another one they are missing, which sacreBLEU writes as None.
+    present = [[text for text in texts if text] or [""] for texts in references]
+    expected = scorer.corpus_score(hypotheses, list(zip_longest(*present)))
     result = measure(name, hypotheses, references).result
     assert result.score == pytest.approx(expected.score, abs=1e-10)
     assert result.signature == str(scorer.get_signature())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,9 +63,12 @@ def test_targets_are_the_teachers_and_the_order_is_kept(teacher: SequenceGenerat
     records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [(record["source"], record["target"]) for record in records] == list(zip(WORDS, expected, strict=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.de", "out.jsonl"]
+    for name in ("out.de", "out.jsonl"):
+        distill_corpus(teacher, CORPUS, tmp_path / f"{name}.gz")
+        assert gzip.decompress((tmp_path / f"{name}.gz").read_bytes()) == (tmp_path / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["out.de", "out.jsonl"])
+@pytest.mark.parametrize("name", ["out.de", "out.jsonl", "out.de.gz", "out.jsonl.gz"])
 @pytest.mark.parametrize("call", [1, 2, 4])
 @pytest.mark.parametrize("tail", [b"", b"whole\n", b"cut \xc3"])
 def test_resumed_equals_uninterrupted(
@@ -110,6 +114,12 @@ def test_only_the_same_distillation_goes_on(teacher: SequenceGenerator, tmp_path
     with pytest.raises(UserError, match="left by another distillation"):
         distill_corpus(teacher, CORPUS, output)
     assert partial.read_bytes() == left
+
+
+def test_a_compression_that_is_not_written_is_refused(teacher: SequenceGenerator, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"out\.de\.bz2: files are written plain or, with the ending \.gz, compressed"):
+        distill_corpus(teacher, CORPUS, tmp_path / "out.de.bz2")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_written_over(teacher: SequenceGenerator, tmp_path: Path) -> None:

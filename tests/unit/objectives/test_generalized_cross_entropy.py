@@ -30,7 +30,9 @@ def test_values_and_gradients_are_those_of_the_definition(q: float) -> None:
     comp_sum = np.where(MASK, ((1 + v) ** -q - 1) / -q, 0).sum(1) / MASK.sum(1)
     np.testing.assert_allclose(loss.detach(), comp_sum, rtol=1e-12)
     (gradient,) = torch.autograd.grad(loss.sum(), batch.tokens.log_probs)
-    np.testing.assert_allclose(gradient, np.where(MASK, -(PROBS**q), 0) / MASK.sum(1, keepdims=True), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(
+        gradient, np.where(MASK, -(PROBS**q), 0) / MASK.sum(1, keepdims=True), rtol=1e-12, atol=1e-15
+    )
 
 
 def test_the_limit_is_maximum_likelihood() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sharpseq.analyses.latent.marginal import marginal_log_prob
-from sharpseq.analyses.latent.readable_pairs import latent_model, readable_pairs, source_batch
+from sharpseq.analyses.latent.readable_pairs import latent_model, readable_pairs, sources_of_pairs
 from sharpseq.analyses.latent.step_statistics import Mean
 from sharpseq.data import Example
 from sharpseq.generation import SequenceGenerator
@@ -84,7 +84,7 @@ def measure_marginals(
         examples: Sources with targets.
         num_samples: Samples of the latent for each pair, at least 2.
         seed: Seed of the noise.
-        on_progress: Told how many pairs are done.
+        on_progress: Called with the number of pairs done so far.
 
     Raises:
         ValueError: If the model has no latent, nothing can be read, or ``num_samples`` is less than 2.
@@ -96,7 +96,7 @@ def measure_marginals(
         target = torch.tensor([pair.target_ids], device=model.device)
         estimate = marginal_log_prob(
             model,
-            source_batch(model, [pair]),
+            sources_of_pairs(model, [pair]),
             target,
             torch.tensor([target.shape[1]]),
             num_samples=num_samples,

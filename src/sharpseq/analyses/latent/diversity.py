@@ -119,7 +119,7 @@ def measure_diversity(
         refinement: How each sample is refined: "delta", "learned", or not at all.
         steps: Refinement steps; 0 reads the samples as they are.
         seed: Seed of the first sample; the others have the numbers after it.
-        on_progress: Told how many samples are done.
+        on_progress: Called with the number of samples done so far.
 
     Raises:
         ValueError: If the model has no latent or lacks a refinement network, nothing can be read, or a number is out of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sharpseq.analyses.latent.readable_pairs import latent_model, readable_pairs, source_batch, texts_of
+from sharpseq.analyses.latent.readable_pairs import latent_model, readable_pairs, sources_of_pairs, texts_of
 from sharpseq.data import Example
 from sharpseq.decoding import EncoderOutput, length_candidates
 from sharpseq.decoding.inference import inference
@@ -116,7 +116,7 @@ def gradient_field(
     has_reference = bool(example.target.strip())
     [pair] = readable_pairs(generator, [example], with_targets=has_reference).pairs
     with inference(model):
-        encoded = model.encode(**source_batch(model, [pair]))
+        encoded = model.encode(**sources_of_pairs(model, [pair]))
         reference = torch.tensor([pair.target_ids], device=model.device) if has_reference else None
         length = _length(model, encoded, reference)
         prior = model.prior(encoded, length)

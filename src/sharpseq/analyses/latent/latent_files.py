@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sharpseq.analyses import AnalysisFiles, analysis_page, number_table, picture, png, record_json, section
+from sharpseq.analyses import AnalysisFiles, NumberTable, Picture, Section, analysis_page, png, record_json
 from sharpseq.analyses.latent.corpus_marginals import MarginalReport
 from sharpseq.analyses.latent.diversity import DiversityReport
 from sharpseq.analyses.latent.field_pictures import field_figure
@@ -32,13 +32,11 @@ def marginal_files(report: MarginalReport, *, model: str, data: str) -> Analysis
         "Errors are those of the sampling. A small effective sample size means that few samples carry the estimate, "
         "which then lies too low."
     )
-    shown = section(
-        "Marginal log-probability",
-        picture(image, description="Histograms of log-probability and effective sample size"),
-        number_table(marginal_rows(report)),
-        note=note,
+    parts = (
+        Picture(image, "Histograms of log-probability and effective sample size"),
+        NumberTable(marginal_rows(report)),
     )
-    return _files("marginal", report, [shown], {"": image}, model=model, data=data)
+    return _files("marginal", report, Section("Marginal log-probability", parts, note), image, model=model, data=data)
 
 
 def steps_files(reports: Sequence[RefinementReport], *, model: str, data: str) -> AnalysisFiles:
@@ -48,13 +46,8 @@ def steps_files(reports: Sequence[RefinementReport], *, model: str, data: str) -
         _BARS + "Edits, repetitions and log-probabilities are those of the outputs before repetitions are removed; "
         "BLEU is of the outputs after it."
     )
-    shown = section(
-        "Step by step",
-        picture(image, description="Statistics of the outputs over refinement steps"),
-        number_table(step_rows(reports)),
-        note=note,
-    )
-    return _files("steps", list(reports), [shown], {"": image}, model=model, data=data)
+    parts = (Picture(image, "Statistics of the outputs over refinement steps"), NumberTable(step_rows(reports)))
+    return _files("steps", list(reports), Section("Step by step", parts, note), image, model=model, data=data)
 
 
 def field_files(
@@ -62,42 +55,37 @@ def field_files(
 ) -> AnalysisFiles:
     """Return the planes of a two-dimensional latent as files."""
     image = png(field_figure(fields, positions=positions))
+    heading = f"Latent and gradient ({fields.parameterization} network)"
     note = (
         "Each plane is the latent of one target position, all others at their prior mean. Colours are the tokens that "
         "a point is read as. Arrows point along −∇E; their lengths compare within a plane. Markers get smaller step by "
         "step; all positions move at once, so a path need not follow the arrows."
     )
-    shown = section(
-        f"Latent and gradient ({fields.parameterization} network)",
-        number_table(text_rows(fields)),
-        picture(image, description="Gradient field and refinement paths of each position"),
-        note=note,
+    parts = (
+        NumberTable(text_rows(fields)),
+        Picture(image, "Gradient field and refinement paths of each position"),
     )
-    return _files("field", fields, [shown], {"": image}, model=model, data=data)
+    return _files("field", fields, Section(heading, parts, note), image, model=model, data=data)
 
 
 def revisions_files(report: RevisionReport, *, model: str, data: str, num_shown: int = 20) -> AnalysisFiles:
     """Return revisions as files; the page shows the first ones, the JSON has all."""
-    return _files(
-        "revisions", report, [revisions_section(report, report.revisions[:num_shown])], {}, model=model, data=data
-    )
+    shown = revisions_section(report, report.revisions[:num_shown])
+    return _files("revisions", report, shown, None, model=model, data=data)
 
 
 def diversity_files(report: DiversityReport, *, model: str, data: str) -> AnalysisFiles:
     """Return scores of sampled translations as files."""
     image = png(diversity_figure(report))
     note = f"sacreBLEU {report.signature}. Dots are single scores, bars mean and standard deviation."
-    shown = section(
-        "Sampled translations",
-        picture(image, description="BLEU of samples against references and against each other"),
-        number_table(diversity_rows(report)),
-        note=note,
+    parts = (
+        Picture(image, "BLEU of samples against references and against each other"),
+        NumberTable(diversity_rows(report)),
     )
-    return _files("diversity", report, [shown], {"": image}, model=model, data=data)
+    return _files("diversity", report, Section("Sampled translations", parts, note), image, model=model, data=data)
 
 
-def _files(
-    name: str, result: Any, sections: Sequence[Any], pictures: Mapping[str, bytes], *, model: str, data: str
-) -> AnalysisFiles:
-    page = analysis_page(f"{model} on {data}", "latent-variable model", sections)
+def _files(name: str, result: Any, shown: Section, image: bytes | None, *, model: str, data: str) -> AnalysisFiles:
+    page = analysis_page(f"{model} on {data}", "latent-variable model", [shown])
+    pictures = {} if image is None else {"": image}
     return AnalysisFiles(name, record_json(result, model=model, data=data), page, pictures)

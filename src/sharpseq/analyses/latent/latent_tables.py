@@ -11,6 +11,7 @@ from sharpseq.analyses.latent.diversity import DiversityReport, Spread
 from sharpseq.analyses.latent.gradient_field import GradientField
 from sharpseq.analyses.latent.refinement_styles import REFINEMENT_STYLES
 from sharpseq.analyses.latent.step_statistics import Mean, RefinementReport
+from sharpseq.evaluation.tables import format_number
 
 
 def marginal_rows(report: MarginalReport) -> list[Row]:
@@ -18,8 +19,8 @@ def marginal_rows(report: MarginalReport) -> list[Row]:
     quantities = [
         ("log p(y|x, T), nats a sentence", with_error(report.log_prob, 3)),
         ("log p(y|x, T), nats a token", with_error(report.log_prob_per_token, 4)),
-        ("evidence lower bound, nats a sentence", _number(report.lower_bound, 3)),
-        ("log p(T|x), nats a sentence", _number(report.length_log_prob, 3)),
+        ("evidence lower bound, nats a sentence", format_number(report.lower_bound, decimals=3)),
+        ("log p(T|x), nats a sentence", format_number(report.length_log_prob, decimals=3)),
         ("effective samples, mean", f"{report.effective_samples:.1f} of {report.num_samples}"),
         ("effective samples, least", f"{report.least_effective_samples:.1f} of {report.num_samples}"),
         ("sentences", str(report.num_sentences)),
@@ -77,16 +78,9 @@ def with_error(mean: Mean, decimals: int, *, signed: bool = False) -> str:
         >>> with_error(Mean(1.234, 0.05), 2), with_error(Mean(0.5, math.nan), 1, signed=True)
         ('1.23 ± 0.05', '+0.5')
     """
-    value = _number(mean.value, decimals, signed=signed)
+    value = format_number(mean.value, decimals=decimals, signed=signed)
     return value if math.isnan(mean.standard_error) else f"{value} ± {mean.standard_error:.{decimals}f}"
 
 
 def _with_deviation(spread: Spread) -> str:
     return with_error(Mean(spread.mean, spread.deviation), 2)
-
-
-def _number(value: float, decimals: int, *, signed: bool = False) -> str:
-    if math.isnan(value):
-        return "–"
-    text = f"{value:{'+' if signed else ''}.{decimals}f}"
-    return text.replace("-", "−") if math.isfinite(value) else ("−∞" if value < 0 else "∞")

@@ -65,7 +65,7 @@ def marginal_log_prob(
     Args:
         model: A latent-variable model.
         batch: Sources: ``input_ids`` (B, S) and ``attention_mask`` (B, S), whose real tokens come first.
-        sequences: Targets without end mark, shape (B, T).
+        sequences: Targets without EOS, shape (B, T).
         num_tokens: Their lengths in tokens, at least 1, shape (B,).
         num_samples: S, at least 2.
         seed: Seed of the noise.

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from sharpseq.data import Example, encode
+from sharpseq.data import Example, encode, source_batch
 from sharpseq.generation import SequenceGenerator
 from sharpseq.models import LatentNat
 
@@ -23,7 +22,7 @@ class Pair:
     Args:
         number: Place of the example in its corpus, from 1: in a text file, the line number.
         example: The example.
-        source_ids: Its source with the end mark.
+        source_ids: Its source with EOS.
         target_ids: Its target without one; empty for an empty target.
     """
 
@@ -101,26 +100,10 @@ def readable_pairs(
     return ReadablePairs(pairs, left_out)
 
 
-def source_batch(model: LatentNat, pairs: Sequence[Pair]) -> dict[str, Tensor]:
-    """Return the padded sources of some pairs, as decoders read them."""
-    ids = padded([pair.source_ids for pair in pairs], pad=model.config.pad_token_id).to(model.device)
-    lengths = torch.tensor([len(pair.source_ids) for pair in pairs], device=model.device)
-    return {
-        "input_ids": ids,
-        "attention_mask": (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long(),
-    }
-
-
-def padded(rows: Sequence[Sequence[int]], *, pad: int) -> Tensor:
-    """Return ids as one tensor (B, T), T the longest of them.
-
-    Example:
-        >>> padded([[5], [6, 7]], pad=1)
-        tensor([[5, 1],
-                [6, 7]])
-    """
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], dtype=torch.long)
+def sources_of_pairs(model: LatentNat, pairs: Sequence[Pair]) -> dict[str, Tensor]:
+    """Return the padded sources of some pairs on the model's device, as decoders read them."""
+    batch = source_batch([pair.source_ids for pair in pairs], pad_token_id=model.config.pad_token_id)
+    return {name: ids.to(model.device) for name, ids in batch.items()}
 
 
 def in_batches(pairs: Sequence[Pair], size: int = 32) -> Iterator[Sequence[Pair]]:

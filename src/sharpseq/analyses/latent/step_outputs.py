@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sharpseq.analyses.latent.readable_pairs import Pair, in_batches, latent_model, source_batch
+from sharpseq.analyses.latent.readable_pairs import Pair, in_batches, latent_model, sources_of_pairs
 from sharpseq.decoding import DECODERS
 from sharpseq.generation import SequenceGenerator
 
@@ -43,7 +43,7 @@ def step_outputs(
     outputs = []
     for batch in in_batches(pairs):
         decoded = DECODERS[_DECODERS[refinement]].decode(
-            model, source_batch(model, batch), steps=steps, keep_steps=True, **options
+            model, sources_of_pairs(model, batch), steps=steps, keep_steps=True, **options
         )
         by_step = [(ids.tolist(), lengths.tolist()) for ids, lengths in decoded.trace["outputs_per_step"]]
         for row in range(len(batch)):

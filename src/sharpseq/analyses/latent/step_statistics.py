@@ -10,19 +10,18 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from rapidfuzz.distance import Levenshtein
 
 from sharpseq.analyses.latent.marginal import marginal_log_prob
 from sharpseq.analyses.latent.readable_pairs import (
     Pair,
     latent_model,
-    padded,
     readable_pairs,
-    source_batch,
+    sources_of_pairs,
     texts_of,
 )
 from sharpseq.analyses.latent.step_outputs import REFINEMENTS, check_refinement, step_outputs
-from sharpseq.data import Example
-from sharpseq.evaluation.error_rates import edit_distance
+from sharpseq.data import Example, pad_rows
 from sharpseq.evaluation.metrics import measure
 from sharpseq.generation import SequenceGenerator
 
@@ -123,7 +122,7 @@ def measure_steps(
         step_size: α of the learned refinement.
         num_samples: Samples of the importance sampling; 0 leaves the probabilities out.
         seed: Seed of the importance sampling.
-        on_progress: Told how many sentences are done.
+        on_progress: Called with the number of sentences done so far.
 
     Returns:
         One report for each refinement, in that order.
@@ -200,8 +199,8 @@ def _marginals(
         targets = list(dict.fromkeys(tuple(ids) for of_refinement in outputs for ids in of_refinement[row]))
         estimate = marginal_log_prob(
             model,
-            source_batch(model, [pair] * len(targets)),
-            padded(targets, pad=model.config.pad_token_id).to(model.device),
+            sources_of_pairs(model, [pair] * len(targets)),
+            pad_rows(targets, filler=model.config.pad_token_id).to(model.device),
             torch.tensor([len(target) for target in targets]),
             num_samples=num_samples,
             seed=seed,
@@ -224,7 +223,7 @@ def _statistics(
     num_samples: int,
 ) -> StepStatistics:
     """Summarise the outputs of one step; ``marginals`` are those of step 0 and of this step, (N, 3) each."""
-    edits = [edit_distance(list(map(str, old)), list(map(str, new))) for old, new in zip(first, outputs, strict=True)]
+    edits = [Levenshtein.distance(old, new) for old, new in zip(first, outputs, strict=True)]
     repeated, before = ([_num_repeated(ids) for ids in rows] for rows in (outputs, first))
     references = [[text for text in pair.example.references if text.strip()] for pair in pairs]
     scored = [row for row, of_pair in enumerate(references) if of_pair]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sharpseq.data.text_files import read_lines
 from sharpseq.errors import UserError
+from sharpseq.number_text import read_number
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,6 @@ def read_counts(path: str | os.PathLike[str]) -> OutcomeCounts:
 
 def _number(text: str, *, where: str, name: str, least: float) -> float:
     try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not least <= number < math.inf:
-        raise UserError(f"{where}: the {name} {text.strip()!r} is not a number of at least {least:g}; mend the line")
-    return number
+        return read_number(text, float, least=least)
+    except ValueError as error:
+        raise UserError(f"{where}: the {name} {text.strip()!r} is not {error}; correct the line") from None

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sharpseq.analyses import BLUE, FAINT, GREEN, INK, ORANGE, SOFT, VERMILION, new_figure, plain
+from sharpseq.analyses import BLUE, FAINT, GREEN, INK, ORANGE, SOFT, VERMILION, headline, new_figure, plain
 from sharpseq.analyses.theory.optimum_study import LengthBias, OptimumStudy, Sharpening
 
 PALETTE = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", VERMILION, "#f0e442", "#8a8f98")
@@ -41,7 +41,7 @@ def optimum_figure(study: OptimumStudy) -> Figure:
     legend = figure.legend(handles, names, loc="outside right upper", frameon=False, fontsize=8.5)
     for text in legend.get_texts():
         text.set_parse_math(False)
-    figure.suptitle("The larger k, the more of the mass goes to one outcome", x=0.01, ha="left", fontsize=12, color=INK)
+    headline(figure, "The larger k, the more of the mass goes to one outcome")
     return figure
 
 
@@ -77,13 +77,10 @@ def length_figure(bias: LengthBias) -> Figure:
     plain(right, x=x, y="share of the data")
     right.set_title("Share that the short one needs for half the mass\n", loc="left", fontsize=10, fontweight="bold")
     right.legend(frameon=False, fontsize=9, loc="lower right", title="weighted", title_fontsize=9)
-    figure.suptitle(
+    headline(
+        figure,
         f"{bias.short:g} against {bias.long:g} tokens: a small k per sequence favours the short one, "
         "a large k per token the long one",
-        x=0.01,
-        ha="left",
-        fontsize=12,
-        color=INK,
     )
     return figure
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from sharpseq.analyses import BLUE, FAINT, INK, SOFT, VERMILION, new_figure, plain
+from sharpseq.analyses import BLUE, FAINT, INK, SOFT, VERMILION, headline, new_figure, plain
 from sharpseq.analyses.theory.optimum_pictures import shortened
 from sharpseq.analyses.theory.product_study import RESOLVED, ProductRow, ProductStudy
 
@@ -39,7 +39,7 @@ def product_figure(study: ProductStudy) -> Figure:
     _mark_switches(axes, study)
     first = rows[0]
     title = f"Maximum likelihood gives {_percent(first.unseen_mass)} to outputs that nobody writes; a larger k chooses"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
+    headline(figure, title)
     return figure
 
 
@@ -69,13 +69,7 @@ def comparison_figure(pairs: Sequence[tuple[ProductStudy, ProductStudy | None]])
     title = f"CTC under maximum likelihood gives {_percent(max(mixed))} to outputs that nobody writes"
     if min(mixed) < RESOLVED < max(mixed):
         title = "CTC mixes words that exclude each other, as a factorised model does, but not a word more or less"
-    figure.suptitle(
-        title,
-        x=0.01,
-        ha="left",
-        fontsize=12,
-        color=INK,
-    )
+    headline(figure, title)
     return figure
 
 

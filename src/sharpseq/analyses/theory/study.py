@@ -21,7 +21,7 @@ from sharpseq.analyses.theory.product_study import (
 from sharpseq.analyses.theory.training_study import GradientStudy, TrainingStudy, study_gradients, study_training
 
 NUM_QUESTIONS = 5
-"""Steps of which `study_theory` tells the end."""
+"""Number of questions whose end `study_theory` reports."""
 
 _FRAMES = 3
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from sharpseq.analyses import BLUE, FAINT, GREEN, INK, ORANGE, SOFT, VERMILION, new_figure, plain
+from sharpseq.analyses import BLUE, FAINT, GREEN, INK, ORANGE, SOFT, VERMILION, headline, new_figure, plain
 from sharpseq.analyses.theory.training_study import GradientStudy, TrainingStudy
 
 _LINES = (INK, "#9ecae1", "#4292c6", "#2171b5", "#08519c", "#08306b", ORANGE, "#b15928", GREEN, "#cc79a7")
@@ -52,13 +52,7 @@ def gradient_figure(study: GradientStudy) -> Figure:
     for axes in (left, right):
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
     figure.legend(*right.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8.5)
-    figure.suptitle(
-        "The sharper the objective, the less it pulls at what the model does not expect yet",
-        x=0.01,
-        ha="left",
-        fontsize=12,
-        color=INK,
-    )
+    headline(figure, "The sharper the objective, the less it pulls at what the model does not expect yet")
     return figure
 
 
@@ -74,13 +68,7 @@ def training_figure(studies: Sequence[TrainingStudy]) -> Figure:
         for colour, course in zip(_COURSES, studies[0].courses, strict=True)
     ]
     figure.legend(handles=handles, loc="outside lower left", ncols=6, frameon=False, fontsize=8.5)
-    figure.suptitle(
-        _title(studies),
-        x=0.01,
-        ha="left",
-        fontsize=12,
-        color=INK,
-    )
+    headline(figure, _title(studies))
     return figure
 
 

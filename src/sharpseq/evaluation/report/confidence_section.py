@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sharpseq.evaluation.report.figures import histogram_figure
-from sharpseq.evaluation.report.markup import Html, element
 
 _NUM_BINS = 48
 # A few hopeless outputs would squeeze everybody else into the first bins.
 _SHOWN_QUANTILE = 0.995
 
 
-def confidence_section(output_nll: Mapping[str, ArrayLike]) -> Html:
-    """Return the section: one histogram a system, below each other on one scale.
+@dataclass(frozen=True)
+class Histogram:
+    """The confidence of one system.
+
+    Args:
+        system: Its name.
+        mean: Mean of its finite values, in nats per token.
+        figure: The histogram as SVG.
+    """
+
+    system: str
+    mean: float
+    figure: str
+
+
+@dataclass(frozen=True)
+class ConfidenceSection:
+    """Histograms of all systems below each other, on one scale.
+
+    Args:
+        histograms: One for each system.
+        note: How to read them, and what they leave out.
+    """
+
+    histograms: Sequence[Histogram]
+    note: str
+
+
+def confidence_section(output_nll: Mapping[str, ArrayLike]) -> ConfidenceSection | None:
+    """Return the histograms; None if there is nothing to draw.
 
     Args:
         output_nll: -log p(output) / T in nats per token of every output, by name of the system.
@@ -31,34 +59,24 @@ def confidence_section(output_nll: Mapping[str, ArrayLike]) -> Html:
     finite = {system: nll[np.isfinite(nll)] for system, nll in values.items()}
     finite = {system: nll for system, nll in finite.items() if nll.size}
     if not finite:
-        return Html("")
+        return None
     pooled = np.concatenate(list(finite.values()))
     upper = max(float(np.quantile(pooled, _SHOWN_QUANTILE)), 1e-3)
     edges = np.linspace(0, upper, _NUM_BINS + 1)
     highest = max(float(np.histogram(nll, edges)[0].max() / nll.size) for nll in finite.values())
     # The colour belongs to the place in the caller's order, whether or not a system before it has values.
-    order = list(output_nll)
-    rows = [
-        element(
-            "div",
-            element("div", element("strong", system), element("span", f"mean {nll.mean():.3f}"), class_="ridge-name"),
-            histogram_figure(
-                nll, series=order.index(system), edges=edges, highest_share=highest, prefix=f"nll{order.index(system)}"
+    order = {system: place for place, system in enumerate(output_nll)}
+    histograms = [
+        Histogram(
+            system=system,
+            mean=float(nll.mean()),
+            figure=histogram_figure(
+                nll, series=order[system], edges=edges, highest_share=highest, prefix=f"nll{order[system]}"
             ),
-            class_="ridge",
         )
         for system, nll in finite.items()
     ]
-    note = "−log p(output) per output token, in nats; the dashed line is the mean over outputs. " + _outside(
-        values, upper
-    )
-    return element(
-        "section", element("h2", "Confidence"), *rows, element("p", note.strip(), class_="note"), id="confidence"
-    )
-
-
-def _outside(values: Mapping[str, np.ndarray], upper: float) -> str:
-    """Return a sentence about what the histograms leave out; empty if they show everything."""
+    note = "−log p(output) per output token, in nats; the dashed line is the mean over outputs."
     outside = {system: int((nll > upper).sum()) for system, nll in values.items()}
-    parts = [f"{count:,} of {system}" for system, count in outside.items() if count]
-    return f"Above the shown range: {', '.join(parts)}." if parts else ""
+    left_out = ", ".join(f"{count:,} of {system}" for system, count in outside.items() if count)
+    return ConfidenceSection(histograms, f"{note} Above the shown range: {left_out}." if left_out else note)

@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from sharpseq.evaluation.measurement import FloatArray
 from sharpseq.evaluation.report.inline_svg import FAINT, INK, inline_svg, series_colour
-from sharpseq.evaluation.report.markup import Html
 
 # More points than a panel has pixels only make the page heavy.
 _MAX_POINTS = 400
@@ -36,8 +35,20 @@ class Curve:
     low: FloatArray | None = None
     high: FloatArray | None = None
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether the line and the edges of its band have one value each."""
+        return all(edge is None or edge.min() == edge.max() for edge in (self.values, self.low, self.high))
 
-def curve_figure(curves: Sequence[Curve], *, prefix: str) -> Html:
+    @property
+    def in_words(self) -> str:
+        """The first value, with the edges of the band where they differ from it."""
+        value = f"{self.values[0]:.4g}"
+        edges = [] if self.low is None or self.high is None else [f"{edge[0]:.4g}" for edge in (self.low, self.high)]
+        return value if set(edges) <= {value} else f"{value} ({' to '.join(edges)})"
+
+
+def curve_figure(curves: Sequence[Curve], *, prefix: str) -> str:
     """Draw curves into one panel; the scale is logarithmic where positive values span more than two decades.
 
     Args:
@@ -69,7 +80,7 @@ def curve_figure(curves: Sequence[Curve], *, prefix: str) -> Html:
     return inline_svg(figure, prefix=prefix)
 
 
-def histogram_figure(values: FloatArray, *, series: int, edges: FloatArray, highest_share: float, prefix: str) -> Html:
+def histogram_figure(values: FloatArray, *, series: int, edges: FloatArray, highest_share: float, prefix: str) -> str:
     """Draw the share of values in every bin, with a line at their mean.
 
     Args:

@@ -7,8 +7,6 @@ import re
 
 from matplotlib.figure import Figure
 
-from sharpseq.evaluation.report.markup import Html
-
 # The page has a light and a dark theme, matplotlib has neither: figures are drawn in these colours, which occur nowhere
 # else, and the page's style sheet says what they look like.
 INK = "#010203"
@@ -24,7 +22,7 @@ def series_colour(index: int) -> str:
     return SERIES[index % len(SERIES)]
 
 
-def inline_svg(figure: Figure, *, prefix: str) -> Html:
+def inline_svg(figure: Figure, *, prefix: str) -> str:
     """Render a figure as an ``<svg>`` element without anything that reaches out of it.
 
     Args:
@@ -45,7 +43,7 @@ def inline_svg(figure: Figure, *, prefix: str) -> Html:
     )
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
-    return Html(re.sub(r"\n\s*", "\n", _renamed(text, prefix=prefix)).strip())
+    return re.sub(r"\n\s*", "\n", _renamed(text, prefix=prefix)).strip()
 
 
 def _renamed(text: str, *, prefix: str) -> str:

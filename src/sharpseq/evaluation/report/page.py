@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 
 from numpy.typing import ArrayLike
@@ -13,13 +12,13 @@ from numpy.typing import ArrayLike
 from sharpseq.errors import UserError
 from sharpseq.evaluation.comparison import Comparison
 from sharpseq.evaluation.report.confidence_section import confidence_section
-from sharpseq.evaluation.report.markup import Html, element, join
-from sharpseq.evaluation.report.results_section import results_section
+from sharpseq.evaluation.report.page_templates import render_page
+from sharpseq.evaluation.report.results_section import data_tables, metric_signatures, results_note
 from sharpseq.evaluation.report.samples_section import OutputSample, samples_section
 from sharpseq.evaluation.report.training_curves import TrainingRun
 from sharpseq.evaluation.report.training_section import training_section
 from sharpseq.evaluation.results import EvaluationResult
-from sharpseq.evaluation.whole_file import write_whole_file
+from sharpseq.whole_files import write_whole_file
 
 
 def write_report(
@@ -52,36 +51,31 @@ def write_report(
         UserError: If the file cannot be written.
         ValueError: If a logged row has no ``step``, or ``output_nll`` holds NaN.
     """
-    sections = [
-        results_section(results, comparisons) if results else "",
-        confidence_section(output_nll or {}),
-        training_section(runs),
-        samples_section(samples),
-        element("section", element("h2", "Recipe"), element("pre", recipe), id="recipe") if recipe.strip() else "",
-        _settings_section(results),
-    ]
-    _replace(Path(path), _page(title, sections, results))
-
-
-def _page(title: str, sections: Sequence[str], results: Sequence[EvaluationResult]) -> Html:
-    """Return the whole document."""
-    style = Html((files("sharpseq.evaluation.report") / "page.css").read_text(encoding="utf-8"))
-    head = element(
-        "head", Html('<meta charset="utf-8">'), _viewport(), element("title", title), element("style", style)
-    )
-    written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     version = next((f" {result.versions['sharpseq']}" for result in results if "sharpseq" in result.versions), "")
-    header = element("header", element("h1", title), element("p", f"sharpseq{version} · {written}"))
-    body = element("body", header, element("main", *sections))
-    return join(Html("<!doctype html>\n"), element("html", head, body, lang="en"), Html("\n"))
+    written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    page = render_page(
+        "report.html",
+        title=title,
+        subtitle=f"sharpseq{version} · {written}",
+        tables=data_tables(results, comparisons),
+        results_note=results_note(results, comparisons),
+        signatures=metric_signatures(results),
+        confidence=confidence_section(output_nll or {}),
+        training=training_section(runs),
+        samples=samples_section(samples),
+        recipe=recipe,
+        settings=_settings(results),
+    )
+    try:
+        write_whole_file(Path(path), page)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot write the report ({error.strerror}); choose a writable place with free space"
+        ) from error
 
 
-def _viewport() -> Html:
-    return Html('<meta name="viewport" content="width=device-width, initial-scale=1">')
-
-
-def _settings_section(results: Sequence[EvaluationResult]) -> Html:
-    """Return how every system was decoded, and with which versions."""
+def _settings(results: Sequence[EvaluationResult]) -> list[tuple[str, str]]:
+    """Return how every system was decoded, how its speed varied, and the versions, each line once."""
     lines = [
         (result.system, ", ".join(f"{key} {value}" for key, value in result.decoder_settings.items()))
         for result in results
@@ -89,35 +83,13 @@ def _settings_section(results: Sequence[EvaluationResult]) -> Html:
     lines += [
         (
             f"{result.system}, batch {entry.batch_size}",
-            _speed(entry.milliseconds_low, entry.milliseconds_high, entry.num_threads),
+            f"{entry.milliseconds_low:.3g} to {entry.milliseconds_high:.3g} ms a sentence over the repetitions, "
+            f"{entry.num_threads} threads",
         )
         for result in results
         for entry in result.speed
     ]
-    versions = dict.fromkeys(
-        ", ".join(f"{name} {version}" for name, version in result.versions.items()) for result in results
-    )
-    lines += [("versions", line) for line in versions]
-    rows = [
-        element("tr", element("th", name, scope="row"), element("td", line))
-        for name, line in dict.fromkeys(lines)
-        if line
+    lines += [
+        ("versions", ", ".join(f"{name} {version}" for name, version in result.versions.items())) for result in results
     ]
-    if not rows:
-        return Html("")
-    table = element("table", element("tbody", *rows), class_="settings")
-    return element("section", element("h2", "Settings"), element("div", table, class_="scroll"), id="settings")
-
-
-def _speed(low: float, high: float, num_threads: int) -> str:
-    return f"{low:.3g} to {high:.3g} ms a sentence over the repetitions, {num_threads} threads"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the file beside its place and move it there, so that no half report is ever seen."""
-    try:
-        write_whole_file(path, text)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot write the report ({error.strerror}); give a writable place with free space"
-        ) from error
+    return [(name, line) for name, line in dict.fromkeys(lines) if line]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sharpseq.evaluation.comparison import Comparison
-from sharpseq.evaluation.report.markup import Html, element, join
 from sharpseq.evaluation.results import EvaluationResult
 from sharpseq.evaluation.tables import (
     MISSING,
@@ -22,42 +22,113 @@ from sharpseq.evaluation.tables import (
 _SIGNIFICANT = 0.05
 
 
-def results_section(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> Html:
-    """Return the section: one table per data set, and a note that says how to read it."""
+@dataclass(frozen=True)
+class Bar:
+    """A bar with a tick, in percent of the width that there is.
+
+    Args:
+        left: Where the bar begins.
+        width: Its width.
+        tick: Where the tick is.
+        is_thin: Whether the tick is a thin one.
+    """
+
+    left: float
+    width: float
+    tick: float
+    is_thin: bool = False
+
+
+@dataclass(frozen=True)
+class ScoreCell:
+    """A cell of a results table; what is empty is not shown.
+
+    Args:
+        score: The score.
+        interval: Its 95% interval.
+        bar: The interval, or the length ratio, as a picture.
+        p_value: The p-value against the first row.
+        is_best: Whether this is the best score of its column.
+        is_significant: Whether the p-value is small.
+    """
+
+    score: str
+    interval: str = ""
+    bar: Bar | None = None
+    p_value: str = ""
+    is_best: bool = False
+    is_significant: bool = False
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """The results on one data set.
+
+    Args:
+        data: Name of the data set.
+        num_sentences: How many sentences it has; several numbers if the systems differ.
+        headings: Headings of the columns.
+        rows: Name and cells of every system.
+    """
+
+    data: str
+    num_sentences: str
+    headings: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[ScoreCell]]]
+
+
+def data_tables(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> list[DataTable]:
+    """Return one table for each data set."""
     comparisons = against_first_row(results, comparisons)
     by_data: dict[str, list[EvaluationResult]] = {}
     for result in results:
         by_data.setdefault(result.data, []).append(result)
-    tables = [_data_table(data, rows, comparisons) for data, rows in by_data.items()]
-    return element("section", element("h2", "Results"), *tables, _note(results, comparisons), id="results")
+    return [_data_table(data, rows, comparisons) for data, rows in by_data.items()]
 
 
-def _data_table(data: str, results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> Html:
-    """Return the table of one data set."""
+def results_note(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> str:
+    """Return how to read the tables."""
+    sentences = ["Arrows point to better; the best score of a column is marked."]
+    intervals = [interval for result in results for interval in result.intervals.values()]
+    if intervals:
+        sentences.append(
+            f"Brackets and bars: 95% bootstrap interval ({intervals[0].num_resamples:,} resampled corpora)."
+        )
+    if against_first_row(results, comparisons):
+        sentences.append(
+            "p: two-sided paired bootstrap against the first row; "
+            f"in bold below {_SIGNIFICANT}. It knows about sentences, not about seeds: one training run is an anecdote."
+        )
+    if any(result.confidence for result in results):
+        sentences.append("Output NLL: −log p(output) in nats; small means confident.")
+    return " ".join(sentences)
+
+
+def metric_signatures(results: Sequence[EvaluationResult]) -> list[str]:
+    """Return what reproduces the scores, each signature once."""
+    metrics = [metric for result in results for metric in result.metrics.values() if metric.signature]
+    return list(dict.fromkeys(f"{metric.name}|{metric.signature}" for metric in metrics))
+
+
+def _data_table(data: str, results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> DataTable:
     names = metric_names(results)
     diagnostics = diagnostic_columns(results)
     headings = ["system", *(metric_heading(name, results) for name in names), *(heading for heading, _ in diagnostics)]
-    head = element("tr", *(_heading(heading) for heading in headings))
     columns = [_metric_column(name, results, comparisons) for name in names]
     columns += [_diagnostic_column(heading, cell, results) for heading, cell in diagnostics]
-    rows = [
-        element("tr", element("th", result.system, scope="row"), *(column[index] for column in columns))
-        for index, result in enumerate(results)
-    ]
     counts = sorted({result.num_sentences for result in results})
-    caption = element(
-        "caption", element("strong", data), f" · {' / '.join(f'{count:,}' for count in counts)} sentences"
+    return DataTable(
+        data=data,
+        num_sentences=" / ".join(f"{count:,}" for count in counts),
+        # An arrow stays on the line of the word before it.
+        headings=[re.sub(r" (?=[↑↓])", "\N{NO-BREAK SPACE}", heading) for heading in headings],
+        rows=[(result.system, [column[index] for column in columns]) for index, result in enumerate(results)],
     )
-    table = element("table", caption, element("thead", head), element("tbody", *rows), class_="results")
-    return element("div", table, class_="scroll")
 
 
-def _heading(heading: str) -> Html:
-    """Return the head of a column, its arrow kept on the line of the word before."""
-    return element("th", re.sub(r" (?=[↑↓])", "\N{NO-BREAK SPACE}", heading), scope="col")
-
-
-def _metric_column(name: str, results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> list[Html]:
+def _metric_column(
+    name: str, results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]
+) -> list[ScoreCell]:
     """Return the cells of a metric; the intervals share one scale, so that their bars compare."""
     ends = [end for result in results for end in _ends(result, name) if math.isfinite(end)]
     best = _best(name, results)
@@ -65,12 +136,16 @@ def _metric_column(name: str, results: Sequence[EvaluationResult], comparisons: 
     for result in results:
         cell = metric_cell(result, name, comparisons)
         bootstrap = find_comparison(result, name, comparisons)
-        significant = bootstrap is not None and bootstrap.p_value < _SIGNIFICANT
-        number = element("span", cell.score, class_="score best" if result is best else "score")
-        details = element("span", cell.interval, class_="interval") if cell.interval else ""
-        bar = _interval_bar(result, name, min(ends), max(ends)) if ends else ""
-        p_value = element("span", cell.p_value, class_="p significant" if significant else "p") if cell.p_value else ""
-        cells.append(element("td", number, details, bar, p_value))
+        cells.append(
+            ScoreCell(
+                score=cell.score,
+                interval=cell.interval,
+                bar=_interval_bar(result, name, min(ends), max(ends)) if ends else None,
+                p_value=cell.p_value,
+                is_best=result is best,
+                is_significant=bootstrap is not None and bootstrap.p_value < _SIGNIFICANT,
+            )
+        )
     return cells
 
 
@@ -88,57 +163,32 @@ def _best(name: str, results: Sequence[EvaluationResult]) -> EvaluationResult | 
     return (max if direction else min)(scored, key=lambda result: result.metrics[name].score)
 
 
-def _interval_bar(result: EvaluationResult, name: str, low: float, high: float) -> Html:
+def _interval_bar(result: EvaluationResult, name: str, low: float, high: float) -> Bar | None:
     """Return a bar for the interval on a scale from low to high, with a tick at the score."""
     interval = result.intervals.get(name)
     if interval is None or not math.isfinite(interval.high - interval.low) or high <= low:
-        return Html("")
-    left, middle, right = (
+        return None
+    left, tick, right = (
         100 * (end - low) / (high - low) for end in (interval.low, result.metrics[name].score, interval.high)
     )
-    band = element("i", style=f"left:{left:.1f}%;width:{right - left:.1f}%")
-    return element("span", band, element("b", style=f"left:{middle:.1f}%"), class_="bar", aria_hidden="true")
+    return Bar(left=left, width=right - left, tick=tick)
 
 
 def _diagnostic_column(
     heading: str, cell: Callable[[EvaluationResult], str], results: Sequence[EvaluationResult]
-) -> list[Html]:
+) -> list[ScoreCell]:
     """Return the cells of a column beside the metrics."""
-    cells = []
-    for result in results:
-        bar = _length_bar(result.length_ratio) if heading == "length ratio" else ""
-        cells.append(element("td", element("span", cell(result) or MISSING, class_="score"), bar))
-    return cells
+    return [
+        ScoreCell(
+            score=cell(result) or MISSING, bar=_length_bar(result.length_ratio) if heading == "length ratio" else None
+        )
+        for result in results
+    ]
 
 
-def _length_bar(ratio: float) -> Html:
+def _length_bar(ratio: float) -> Bar | None:
     """Return a bar from 1 to the ratio, on a scale from three quarters to five quarters."""
     if not math.isfinite(ratio):
-        return Html("")
+        return None
     end = 200 * (min(max(ratio, 0.75), 1.25) - 0.75)
-    band = element("i", style=f"left:{min(end, 50):.1f}%;width:{abs(end - 50):.1f}%")
-    middle = element("b", style="left:50%", class_="tick")
-    return element("span", band, middle, class_="bar", aria_hidden="true")
-
-
-def _note(results: Sequence[EvaluationResult], comparisons: Sequence[Comparison]) -> Html:
-    """Return how to read the table and what reproduces the scores."""
-    sentences = ["Arrows point to better; the best score of a column is marked."]
-    intervals = [interval for result in results for interval in result.intervals.values()]
-    if intervals:
-        sentences.append(
-            f"Brackets and bars: 95% bootstrap interval ({intervals[0].num_resamples:,} resampled corpora)."
-        )
-    if comparisons:
-        sentences.append(
-            "p: two-sided paired bootstrap against the first row; "
-            f"in bold below {_SIGNIFICANT}. It knows about sentences, not about seeds: one training run is an anecdote."
-        )
-    if any(result.confidence for result in results):
-        sentences.append("Output NLL: −log p(output) in nats; small means confident.")
-    signatures = dict.fromkeys(
-        (metric.name, metric.signature) for result in results for metric in result.metrics.values() if metric.signature
-    )
-    lines = [element("li", element("code", f"{name}|{signature}")) for name, signature in signatures]
-    listed = element("ul", *lines, class_="signatures") if lines else ""
-    return join(element("p", " ".join(sentences), class_="note"), listed)
+    return Bar(left=min(end, 50), width=abs(end - 50), tick=50, is_thin=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sharpseq.evaluation.report.markup import Html, element, join
+from sharpseq.evaluation.exact_match import matches_reference
+from sharpseq.evaluation.measurement import present_references
 from sharpseq.evaluation.report.word_differences import MarkedWord, mark_differences
 
 
@@ -24,50 +25,64 @@ class OutputSample:
     outputs: Mapping[str, str]
 
 
-def samples_section(samples: Sequence[OutputSample]) -> Html:
-    """Return the section: one row a sentence, one column a system."""
+@dataclass(frozen=True)
+class MarkedOutput:
+    """An output as it is shown.
+
+    Args:
+        words: Its words, those that differ from the nearest reference marked.
+        is_exact: Whether it equals a reference.
+    """
+
+    words: Sequence[MarkedWord]
+    is_exact: bool
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """A sentence as it is shown.
+
+    Args:
+        source: The source text.
+        references: Its references.
+        outputs: One for each system; None where a system has none.
+    """
+
+    source: str
+    references: Sequence[str]
+    outputs: Sequence[MarkedOutput | None]
+
+
+@dataclass(frozen=True)
+class SamplesSection:
+    """A table with one row a sentence and one column a system.
+
+    Args:
+        systems: Names of the systems.
+        rows: The sentences.
+    """
+
+    systems: list[str]
+    rows: Sequence[SampleRow]
+
+
+def samples_section(samples: Sequence[OutputSample]) -> SamplesSection | None:
+    """Return the table; None if there are no samples."""
     if not samples:
-        return Html("")
+        return None
     systems = list(dict.fromkeys(system for sample in samples for system in sample.outputs))
-    head = element("tr", *(element("th", heading, scope="col") for heading in ("source", "reference", *systems)))
-    rows = [_row(sample, systems) for sample in samples]
-    table = element("table", element("thead", head), element("tbody", *rows), class_="samples")
-    note = element(
-        "p",
-        element("mark", "Marked"),
-        " words are not where the nearest reference has them; ",
-        element("span", "underlined", class_="repeats"),
-        " ones repeat the word before them; ✓ equals a reference.",
-        class_="note",
-    )
-    return element(
-        "section", element("h2", "Sample outputs"), element("div", table, class_="scroll"), note, id="samples"
-    )
+    return SamplesSection(systems, [_row(sample, systems) for sample in samples])
 
 
-def _row(sample: OutputSample, systems: Sequence[str]) -> Html:
-    """Return the row of a sentence; a system without an output for it has a dash."""
-    references = join(*(element("div", reference) for reference in sample.references))
-    cells = [
-        _output(sample.outputs[system], sample.references) if system in sample.outputs else "–" for system in systems
+def _row(sample: OutputSample, systems: Sequence[str]) -> SampleRow:
+    references = present_references(sample.references)
+    outputs = [
+        MarkedOutput(
+            mark_differences(sample.outputs[system], references),
+            matches_reference(sample.outputs[system], references),
+        )
+        if system in sample.outputs
+        else None
+        for system in systems
     ]
-    return element(
-        "tr", element("td", sample.source), element("td", references), *(element("td", cell) for cell in cells)
-    )
-
-
-def _output(output: str, references: Sequence[str]) -> Html:
-    """Return the output with its differing words marked."""
-    words = mark_differences(output, references)
-    if not words:
-        return element("span", "(empty)", class_="empty")
-    exact = any(output.split() == reference.split() for reference in references)
-    tick = element("span", " ✓", class_="exact", title="equals a reference") if exact else ""
-    return join(Html(" ".join(map(_marked, words))), tick)
-
-
-def _marked(word: MarkedWord) -> Html:
-    """Return the word as it is shown."""
-    if not (word.differs or word.repeats):
-        return join(word.text)
-    return element("mark" if word.differs else "span", word.text, class_="repeats" if word.repeats else "")
+    return SampleRow(sample.source, references, outputs)

@@ -11,9 +11,9 @@ import numpy as np
 
 from sharpseq.evaluation.report.figures import Curve
 
-_TITLES = {
+_NAMES = {
     "loss": "Training loss",
-    "weight_mean": "Weight f'(g): mean, smallest, largest",
+    "weight_mean": "Weight f'(g)",
     "grad_norm": "Gradient norm",
     "learning_rate": "Learning rate",
 }
@@ -40,14 +40,21 @@ class CurvePanel:
     """One quantity of one stage, for all runs that logged it.
 
     Args:
-        title: The quantity, for people.
+        name: The quantity, for people.
+        title: The quantity and what is drawn of it.
         curves: One curve a run.
         num_skipped: Points that were not finite and cannot be drawn.
     """
 
+    name: str
     title: str
     curves: tuple[Curve, ...]
     num_skipped: int
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether there is nothing to see in the curves: one value a run, or a single point."""
+        return bool(self.curves) and all(curve.is_constant for curve in self.curves)
 
 
 def stage_panels(runs: Sequence[TrainingRun]) -> dict[str, list[CurvePanel]]:
@@ -83,7 +90,7 @@ def _quantities(runs: Sequence[TrainingRun], stage: str) -> list[str]:
     """Return the keys worth a panel: the known ones, then every validation metric."""
     keys = dict.fromkeys(key for run in runs for row in run.rows if _stage(row) == stage for key in row)
     validation = [key for key in keys if key.startswith("eval_") and not key.endswith(_TIMINGS)]
-    return [key for key in _TITLES if key in keys] + validation
+    return [key for key in _NAMES if key in keys] + validation
 
 
 def _panel(runs: Sequence[TrainingRun], stage: str, key: str) -> CurvePanel:
@@ -96,8 +103,9 @@ def _panel(runs: Sequence[TrainingRun], stage: str, key: str) -> CurvePanel:
         num_skipped += len(points) - len(finite)
         if finite:
             curves.append(_curve(index, finite, *_band(rows, key, finite)))
-    title = _TITLES.get(key) or f"Validation: {key.removeprefix('eval_').replace('_', ' ')}"
-    return CurvePanel(title, tuple(curves), num_skipped)
+    name = _NAMES.get(key) or f"Validation: {key.removeprefix('eval_').replace('_', ' ')}"
+    title = f"{name}: mean, smallest, largest" if key == "weight_mean" else name
+    return CurvePanel(name, title, tuple(curves), num_skipped)
 
 
 def _points(rows: Sequence[Mapping[str, Any]], key: str) -> dict[int, float]:
