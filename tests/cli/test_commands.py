@@ -400,7 +400,7 @@ def told_of(method: Any) -> tuple[str, str]:
         ("models", {name: told_of(family) for name, family in MODELS.items()}),
         ("objectives", {name: told_of(loss) for name, loss in LOSSES.items()}),
         ("decoders", {name: (*told_of(decoder), *decoder.options) for name, decoder in DECODERS.items()}),
-        ("metrics", {name: (spec.description, spec.reference) for name, spec in METRICS.items()}),
+        ("metrics", {name: told_of(metric) for name, metric in METRICS.items()}),
         ("recipes", {entry.name: (entry.description,) for entry in shipped_recipes()}),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
-from sharpseq.cli.model_argument import Decoder, Model, PromptText
+from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText
 from sharpseq.cli.number_lists import line_list
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from sharpseq.cli.model_argument import Decoder, Model, PromptText, RescoreWith, Settings
+from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText, RescoreWith, Settings
 from sharpseq.errors import UserError
 
 _WINDOW = 1000

@@ -39,7 +39,7 @@ def metrics() -> None:
     """List the metrics."""
     from sharpseq.evaluation import METRICS
 
-    _print((name, spec.description, spec.reference) for name, spec in METRICS.items())
+    _print(_row(each.declaration) for each in METRICS.values())
 
 
 def recipes() -> None:

@@ -93,8 +93,9 @@ class Ctranslate2Generator:
         options: ``num_beams`` (1), ``length_penalty`` (1.0), ``min_new_tokens`` (0), ``max_new_tokens`` (2·S + 10 for
             a source of S tokens) as for `sharpseq.decoding.autoregressive_decode`; and ``patience`` (2.0): the search
             ends when ``patience · num_beams`` outputs are finished. At 1, CTranslate2's own default, it ends earlier
-            than that of transformers and up to one output in fifteen differs, none for the better; at 2, one in some three hundred.
-            A beam search that runs into the largest length is cut there, where ours weighs how probable the end is.
+            than that of transformers and up to one output in fifteen differs, none for the better; at 2, one in some
+            three hundred. A beam search that runs into the largest length is cut there, where ours weighs how probable
+            the end is.
         batch_tokens: Token budget of a batch, padding included.
         num_threads: Threads of a batch; by default as many as torch uses, for a fair race.
         compute_type: What CTranslate2 computes in; by default what fits the stored weights.
