@@ -103,7 +103,7 @@ def test_a_recipe_trains_networks_for_one_model_and_evaluates_each_in_its_ways(t
     report = result.report.read_text(encoding="utf-8")
     assert "gradient_matching" in report
     card = (result.model / "README.md").read_text(encoding="utf-8")
-    assert "`energy`, from `score`: gradient_matching (delta_steps 1)" in card
+    assert "`energy`, from `score`: gradient_matching (delta_steps 1, update_probability " in card
     assert "a refinement network (energy)" in card
 
     generator = SequenceGenerator.from_pretrained(tmp_path / "run", decoder="latent_refinement", options={"steps": 1})

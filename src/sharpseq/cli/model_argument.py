@@ -53,7 +53,9 @@ def load_generator(
     options: dict[str, Any] = parse_settings(settings)
     quiet_libraries()
     from sharpseq.generation import SequenceGenerator
+    from sharpseq.processor_threads import choose_num_threads
 
+    choose_num_threads()
     try:
         generator = SequenceGenerator.from_pretrained(
             model, prompt=prompt, decoder=decoder, options=options, batch_tokens=batch_tokens

@@ -48,7 +48,7 @@ def metric_spec(metric: str | MetricSpec) -> MetricSpec:
         ValueError: If there is no metric of that name.
 
     Example:
-        >>> metric_spec("bleu").reference
+        >>> metric_spec("bleu").declaration.reference
         'Papineni et al. 2002'
     """
     if isinstance(metric, MetricSpec):

@@ -40,9 +40,12 @@ def with_methods(recipe: Recipe) -> Recipe:
     for position, stage in enumerate(recipe.stages):
         try:
             objective = build_method(LOSSES, stage.objective.plain)
-            _check_refiner(stage, objective)
         except SettingError as error:
             raise _user_error(recipe, error.under("stages", position, "objective")) from error
+        try:
+            _check_refiner(stage, objective)
+        except SettingError as error:
+            raise UserError(f"{recipe.place_of('stages', position, *error.path)}: {error}") from error
         chosen = type(stage.objective)(**plain_settings(objective))
         stages.append(stage.model_copy(update={"objective": chosen}))
     return recipe.model_copy(update={"stages": stages, "model": _model(recipe)})
@@ -65,9 +68,12 @@ def _check_refiner(stage: Stage, objective: object) -> None:
     """Check that a stage has a refinement network if and only if it trains one."""
     name = GradientMatching.declaration.name
     if isinstance(objective, GradientMatching) and stage.refiner is None:
-        raise SettingError(f"`{name}` trains a `refiner`; add one, such as `refiner: {{parameterization: score}}`")
+        raise SettingError(
+            f"`{name}` trains a `refiner`; add one, such as `refiner: {{parameterization: score}}`", "objective"
+        )
     if stage.refiner is not None and not isinstance(objective, GradientMatching):
-        raise SettingError(f"`refiner` goes with `objective: {{name: {name}}}` only; got {stage.objective.name}")
+        message = f"`refiner` goes with `objective: {{name: {name}}}` only; got {stage.objective.name}"
+        raise SettingError(message, "refiner")
 
 
 def build_objective(objective: Any) -> Any:

@@ -19,6 +19,7 @@ from sharpseq.data import EncodedExample, Example, LengthFilter, StreamingBatche
 from sharpseq.data.token_budget import example_sizes, side_lengths
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult
+from sharpseq.processor_threads import ThreadWatch
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.runs.building import build_arguments, build_filter, build_stream
 from sharpseq.runs.checks import check_metrics, check_model
@@ -35,6 +36,7 @@ from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
 from sharpseq.training.endless_stream import TOKENIZER_EXAMPLES
 from sharpseq.training.progress import MetricsFile, ProgressBar, read_metrics
+from sharpseq.training.thread_callback import ThreadCallback
 from sharpseq.training.trainer import SequenceTrainer
 from sharpseq.whole_files import whole_folder, write_whole_file
 
@@ -106,9 +108,11 @@ class _Run:
     shape: ModelShape = field(init=False)
     source: ModelSource = field(init=False)
     evaluator: RunEvaluator = field(init=False)
+    threads: ThreadWatch = field(init=False)
 
     def __post_init__(self) -> None:
         self.source = source_of(self.recipe, base=self.folder.base)
+        self.threads = ThreadWatch(self.say)
 
     def say(self, line: str) -> None:
         if self.processes.is_main_process:
@@ -139,6 +143,7 @@ class _Run:
     def conclude(self) -> RunResult:
         """Save the final model, evaluate and report."""
         self._finish_model()
+        self.threads.begin()
         results = self.evaluator.evaluate()
         comparisons = {data: self.evaluator.compare(data, systems) for data, systems in results.items()}
         write_run_report(
@@ -252,7 +257,7 @@ class _Run:
             eval_dataset=self._validation_examples,
             processing_class=self.tokenizer,
             evaluators=[partial(self.evaluator.validation_metric, stage)] if self.recipe.validation.metric else [],
-            callbacks=[MetricsFile(self.folder.metrics, stage=stage.name)],
+            callbacks=[MetricsFile(self.folder.metrics, stage=stage.name), ThreadCallback(self.threads)],
             description=stage.name,
         )
         try:

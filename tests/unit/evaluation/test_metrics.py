@@ -166,7 +166,9 @@ def test_an_unknown_metric_names_the_known_ones() -> None:
 
 
 def test_a_row_of_your_own_brings_its_settings() -> None:
-    spec = dataclasses.replace(METRICS["bleu"], name="bleu_lowercase", factory=partial(bleu, lowercase=True))
+    declaration = dataclasses.replace(METRICS["bleu"].declaration, name="bleu_lowercase")
+    factory = partial(bleu, lowercase=True)
+    spec = dataclasses.replace(METRICS["bleu"], declaration=declaration, factory=factory)
     measured = measure(spec, ["The Cat Sat Down"], [["the cat sat down"]])
     assert measured.result.name == "bleu_lowercase"
     assert measured.result.score == pytest.approx(100)
