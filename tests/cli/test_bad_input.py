@@ -98,6 +98,12 @@ def test_sources_too_long_to_evaluate_are_told(ctc_run: Path, command: Command) 
     [
         ("three.txt,two.txt", "parallel files need equal numbers of lines: three.txt has 3, two.txt has 2"),
         ("three.txt,", "a file's name is missing beside a comma"),
+        (
+            "three.txt,there.txt",
+            "there.txt: no such file; check the path, and write a comma in a file's name twice (,,)",
+        ),
+        ("1,2.tsv", "1: no such file; check the path, and write a comma in a file's name twice (,,)"),
+        ("1,,2.tsv", "1,2.tsv: no such file"),
         ("narrow.tsv", "narrow.tsv:2: 1 tab-separated column(s) where 2 are needed"),
         ("broken.jsonl", "broken.jsonl:2: not valid JSON"),
         ("fields.jsonl", "fields.jsonl:1: no field `target`; the fields there are: `source`"),
