@@ -159,10 +159,10 @@ def scorer(system: str) -> Callable[[Any, Any, Any], Any]:
         return lambda hidden, weight, labels: ChunkedLogProbFunction.apply(
             hidden, weight, None, labels, 1.0, 32768, None, 1.0, ("log_probs",)
         )[0]
-    from sharpseq.scoring import sequence_scores
+    from sharpseq.scoring import score_hidden_states
 
     # Every token is a sequence of its own here, so that each can be weighted on its own.
-    return lambda hidden, weight, labels: sequence_scores(hidden[:, None], weight, labels[:, None]).log_prob
+    return lambda hidden, weight, labels: score_hidden_states(hidden[:, None], weight, labels[:, None]).log_prob
 
 
 def _reset_peak(device: str) -> int:

@@ -43,7 +43,7 @@ class Sizes:
         layers: Encoder layers, and as many decoder layers.
         dropout: Dropout everywhere.
         label_smoothing: Label smoothing of the loss.
-        max_tokens: Token budget of a batch, padding included, the larger of its two sides.
+        per_device_train_batch_tokens: Token budget of a batch, padding included, the larger of its two sides.
         warmup_updates: Updates before the clock starts.
         updates: Updates under the clock.
         rounds: How often each system is measured.
@@ -57,7 +57,7 @@ class Sizes:
     layers: int = 3
     dropout: float = 0.1
     label_smoothing: float = 0.0
-    max_tokens: int = 2048
+    per_device_train_batch_tokens: int = 2048
     warmup_updates: int = 5
     updates: int = 40
     rounds: int = 2

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from theory_references import NumpyTransform, Reference
 
-from sharpseq.objectives import Transform, exponential, identity, power
+from sharpseq.objectives import Exponential, Identity, Power, Transform
 from sharpseq.theory import OptimalDistribution, function_of_probability, optimal_distribution
 
 Pair = tuple[Transform, NumpyTransform]
@@ -35,7 +35,7 @@ class RandomProblem:
             torch.from_numpy(self.p_data),
             self.transform,
             lengths=torch.from_numpy(self.lengths),
-            weighting="per_token" if self.weighting == "per_token" else "per_sequence",
+            weighting="token_mean" if self.weighting == "token_mean" else "sequence_mean",
         )
 
 
@@ -47,27 +47,27 @@ def random_problem(family: str, seed: int, *, num_outcomes: int, equal_lengths: 
     equal = rng.random() < 0.4 if equal_lengths is None else equal_lengths
     lengths = rng.integers(1, 7, num_outcomes).astype(float)
     lengths = np.full(num_outcomes, lengths[0]) if equal else lengths
-    weighting = str(rng.choice(["per_sequence", "per_token"]))
+    weighting = str(rng.choice(["sequence_mean", "token_mean"]))
     transform, by_hand = FAMILIES[family](rng)
-    stakes = p_data * lengths if weighting == "per_token" else p_data
+    stakes = p_data * lengths if weighting == "token_mean" else p_data
     return RandomProblem(p_data, lengths, weighting, transform, Reference(stakes, lengths, by_hand))
 
 
 def identity_pair(rng: np.random.Generator) -> Pair:
     """Return f(g) = g."""
-    return identity(), NumpyTransform(lambda g: g, lambda g: 0 * g, -np.inf)
+    return Identity(), NumpyTransform(lambda g: g, lambda g: 0 * g, -np.inf)
 
 
 def exponential_pair(rng: np.random.Generator) -> Pair:
     """Return f(g) = e^{kg} with k between 0.1 and 12: below, between and above the lengths."""
     k = float(np.exp(rng.uniform(np.log(0.1), np.log(12.0))))
-    return exponential(k), NumpyTransform(lambda g: np.exp(k * g), lambda g: np.log(k) + k * g, 0.0)
+    return Exponential(k), NumpyTransform(lambda g: np.exp(k * g), lambda g: np.log(k) + k * g, 0.0)
 
 
 def power_pair(rng: np.random.Generator) -> Pair:
     """Return f(g) = −(−g)^k with k between 0.25 and 0.95."""
     k = float(rng.uniform(0.25, 0.95))
-    return power(k), NumpyTransform(
+    return Power(k), NumpyTransform(
         lambda g: -((-g) ** k), lambda g: np.log(k) + (k - 1) * np.log(-np.minimum(g, -1e-300)), -np.inf
     )
 

@@ -32,8 +32,7 @@ from run_recipes import insert
 from theory_problems import FAMILIES, RandomProblem, random_problem
 from theory_references import by_enumeration, by_nested_roots
 
-from sharpseq.objectives import Transform, exponential, identity, power
-from sharpseq.objectives.transforms import Exponential, Identity
+from sharpseq.objectives import Exponential, Identity, Power, Transform
 from sharpseq.theory import function_of_probability, optimal_distribution
 
 FOLDER = Path(__file__).resolve().parent
@@ -148,11 +147,11 @@ def timed(num_outcomes: int, *, longest: int) -> list[dict[str, Any]]:
     p_data = torch.from_numpy(p / p.sum())
     lengths = torch.from_numpy(rng.integers(1, longest + 1, num_outcomes).astype(float))
     kinds: dict[str, Transform] = {
-        "identity": identity(),
-        "exponential(0.5)": exponential(0.5),
-        "exponential(8)": exponential(8.0),
-        f"exponential({longest + 1})": exponential(longest + 1.0),
-        "power(0.5)": power(0.5),
+        "identity": Identity(),
+        "exponential(0.5)": Exponential(0.5),
+        "exponential(8)": Exponential(8.0),
+        f"exponential({longest + 1})": Exponential(longest + 1.0),
+        "power(0.5)": Power(0.5),
         "log(q + 1e-6), T = 1": function_of_probability(_shifted_log),
         "sigmoid(2(g + 2))": _sigmoid,
     }

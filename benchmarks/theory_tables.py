@@ -25,8 +25,8 @@ from pydantic_core import to_json
 from run_recipes import insert
 
 from sharpseq.analyses.theory import TheoryStudy, length_bias, study_theory, theory_files
-from sharpseq.objectives import exponential, identity
-from sharpseq.theory import Schedule, cures, optimal_factorised, train_softmax
+from sharpseq.objectives import BoxCox, Exponential, Identity
+from sharpseq.theory import TrainingPlan, cures, optimal_factorised, train_softmax
 
 PAIRS = ((1, 2), (1, 4), (2, 4), (2, 8), (5, 10), (5, 20), (10, 20), (10, 40))
 """Lengths of a short and a long outcome."""
@@ -120,7 +120,7 @@ def random_rows(num_targets: int) -> list[dict[str, Any]]:
             unseen = right = 0.0
             for seed in range(num_targets):
                 outcomes, p_data = random_target(size=size, num_modes=num_modes, seed=seed)
-                best = optimal_factorised(outcomes, p_data, exponential(k, normalized=True), num_starts=8)
+                best = optimal_factorised(outcomes, p_data, BoxCox(k), num_starts=8)
                 mixed += best.best_output not in outcomes
                 right += best.best_output == outcomes[int(p_data.argmax())]
                 unseen += best.unseen_mass
@@ -156,7 +156,7 @@ def length_rows(num_points: int) -> list[dict[str, Any]]:
     rows = []
     for short, long in PAIRS:
         bias = length_bias(short, long, num_points=num_points)
-        sequence, token = bias.break_even["per_sequence"], bias.break_even["per_token"]
+        sequence, token = bias.break_even["sequence_mean"], bias.break_even["token_mean"]
         crossing = next(k for k, a, b in zip(bias.k, sequence, token, strict=True) if abs(a - 0.5) <= abs(b - 0.5))
         at = {k: nearest(bias.k, k) for k in (0, short, long)}
         rows.append(
@@ -181,7 +181,7 @@ def nearest(values: Sequence[float], wanted: float) -> int:
 def training_rows(*, num_updates: int, num_starts: int) -> list[dict[str, Any]]:
     """Return the fate of random starts under every schedule, for equal and for unequal lengths."""
     rows = []
-    likelihood = Schedule("maximum likelihood", lambda _: identity())
+    likelihood = TrainingPlan("maximum likelihood", Identity())
     for lengths in ((4, 4, 4, 4), (1, 2, 3, 4)):
         for k in (2.0, 8.0):
             runs = [(schedule, num_updates) for schedule in (likelihood, *cures(k))]
@@ -190,7 +190,7 @@ def training_rows(*, num_updates: int, num_starts: int) -> list[dict[str, Any]]:
             for schedule, updates in runs:
                 course = train_softmax(
                     [0.4, 0.3, 0.2, 0.1],
-                    identity() if schedule is likelihood else exponential(k),
+                    Identity() if schedule is likelihood else Exponential(k),
                     schedule,
                     num_updates=updates,
                     learning_rate=4.0,

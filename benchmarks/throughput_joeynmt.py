@@ -57,7 +57,7 @@ def configuration(folder: Path, sizes: dict[str, Any]) -> dict[str, Any]:
             "normalization": "tokens",
             "label_smoothing": sizes["label_smoothing"],
             "batch_type": "token",
-            "batch_size": sizes["max_tokens"],
+            "batch_size": sizes["per_device_train_batch_tokens"],
             "epochs": 10**6,
             "updates": sizes["warmup_updates"] + sizes["updates"],
             "logging_freq": 1,

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from sharpseq.data import EncodedExample
 from sharpseq.evaluation.versions import installed_versions
 from sharpseq.models import autoregressive_config, autoregressive_model
-from sharpseq.objectives import maximum_likelihood
+from sharpseq.objectives import MaximumLikelihood
 from sharpseq.training import SequenceTrainer
 from sharpseq.training.arguments import SequenceTrainingArguments
 
@@ -82,8 +82,8 @@ def main(folder: Path, output: Path, *, precision: str) -> None:
     arguments = SequenceTrainingArguments(
         output_dir=str(folder / "sharpseq"),
         max_steps=sizes["warmup_updates"] + sizes["updates"],
-        max_tokens=sizes["max_tokens"],
-        reduction="per_token",
+        per_device_train_batch_tokens=sizes["per_device_train_batch_tokens"],
+        reduction="token_mean",
         learning_rate=1e-3,
         lr_scheduler_type="inverse_sqrt",
         warmup_steps=100,
@@ -96,7 +96,7 @@ def main(folder: Path, output: Path, *, precision: str) -> None:
         seed=1,
     )
     stamps = Stamps()
-    objective = maximum_likelihood(label_smoothing=sizes["label_smoothing"])
+    objective = MaximumLikelihood(label_smoothing=sizes["label_smoothing"])
     trainer = TimedTrainer(model, arguments, objective=objective, train_dataset=examples, callbacks=[stamps])
     stamps.trainer = trainer
     trainer.train()

@@ -98,12 +98,11 @@ def main(command_line: Sequence[str]) -> dict[str, float]:
         tokenizer = AutoTokenizer.from_pretrained(options.model)
         train, validation = read(options.train), read(options.validation)
 
+    rising = {"schedule": "linear", "start": 0.0, "end": options.k, "until": 0.8}
     config = SharpSFTConfig(
         output_dir=str(options.output),
-        # The convex loss, in three lines. A model that knows nothing yet starts at maximum likelihood (k = 0).
-        k=options.k,
-        normalized=is_made_up,
-        anneal_until=0.8 if is_made_up else None,
+        # The convex loss. A model that knows nothing yet starts at maximum likelihood (k = 0).
+        objective_kwargs={"transform": {"name": "box_cox", "k": rising if is_made_up else options.k}},
         # All below is TRL's.
         max_steps=options.steps,
         learning_rate=options.learning_rate or (1e-2 if is_made_up else 2e-4),

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sharpseq import SequenceTrainer, SequenceTrainingArguments, convex_composition
+from sharpseq import ConvexComposition, SequenceTrainer, SequenceTrainingArguments
 from sharpseq.data import EncodedExample
 from sharpseq.models import VanillaNat, VanillaNatConfig
 from sharpseq.objectives import derivative
@@ -68,7 +68,7 @@ def main(command_line: Sequence[str]) -> list[dict[str, float]]:
     arguments = SequenceTrainingArguments(
         output_dir="runs/own-objective",
         max_steps=options.steps,
-        max_tokens=400,
+        per_device_train_batch_tokens=400,
         learning_rate=5e-3,
         logging_steps=max(options.steps // 5, 1),
         save_strategy="no",
@@ -77,7 +77,7 @@ def main(command_line: Sequence[str]) -> list[dict[str, float]]:
         VanillaNat(VanillaNatConfig(vocab_size=FIRST_LETTER + 8, dropout=0.0, **sizes)),
         arguments,
         # Label smoothing works with it too: its term is scaled by the same weight.
-        objective=convex_composition(transform, label_smoothing=0.05),
+        objective=ConvexComposition(transform, label_smoothing=0.05),
         train_dataset=reversed_words(500, seed=1),
         eval_dataset=reversed_words(50, seed=2),
     )

@@ -23,12 +23,12 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from sharpseq import (
+    ConvexComposition,
+    Exponential,
+    MaximumLikelihood,
     SequenceGenerator,
     SequenceTrainer,
     SequenceTrainingArguments,
-    convex_composition,
-    exponential,
-    maximum_likelihood,
 )
 from sharpseq.data import EncodedExample, Example, LengthFilter, encode, parallel_text, train_tokenizer
 from sharpseq.evaluation import EvaluationResult, compare_systems, evaluate_outputs, results_table
@@ -88,8 +88,8 @@ def continued(
         output_dir=str(options.output),
         max_steps=steps,
         learning_rate=options.learning_rate,
-        max_tokens=options.max_tokens,
-        reduction="per_token" if options.model == "autoregressive" else "per_sequence",
+        per_device_train_batch_tokens=options.batch_tokens,
+        reduction="token_mean" if options.model == "autoregressive" else "sequence_mean",
         save_strategy="no",
         seed=options.seed,
     )
@@ -108,17 +108,17 @@ def main(command_line: Sequence[str]) -> dict[str, EvaluationResult]:
     tokenizer = train_tokenizer(texts, kind="bpe", vocab_size=options.vocab_size)
     family = MODELS[options.model]
     # One-pass models predict the length or use CTC: their targets have no end mark.
-    encoded = encode(learnt, tokenizer, append_eos_to_target=family.kind == "autoregressive")
+    encoded = encode(learnt, tokenizer, append_eos_to_target=family.predicts_eos)
     examples, report = LengthFilter(max_source_length=100, max_target_length=100, min_target_length=1).apply(encoded)
     print(report)
 
     torch.manual_seed(options.seed)
     sizes = {"d_model": options.width, "encoder_layers": 2, "decoder_layers": 1, "ffn_dim": 2 * options.width}
     fresh = family.model(family.config(vocab_size=len(tokenizer), **sizes))
-    warm = continued(fresh, examples, objective=maximum_likelihood(), steps=options.warm_up, options=options)
+    warm = continued(fresh, examples, objective=MaximumLikelihood(), steps=options.warm_up, options=options)
     objectives = {
-        "maximum likelihood": maximum_likelihood(),
-        f"convex k={options.k:g}": convex_composition(exponential(options.k)),
+        "maximum likelihood": MaximumLikelihood(),
+        f"convex k={options.k:g}": ConvexComposition(Exponential(options.k)),
     }
 
     results, outputs = {}, {}
@@ -151,7 +151,7 @@ def parse(command_line: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=50, help="updates of each continuation")
     parser.add_argument("--width", type=int, default=64, help="width of the model")
     parser.add_argument("--vocab-size", type=int, default=120, help="entries of the vocabulary")
-    parser.add_argument("--max-tokens", type=int, default=500, help="token budget of a batch")
+    parser.add_argument("--batch-tokens", type=int, default=500, help="token budget of a batch")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="learning rate")
     parser.add_argument("--held-out", type=int, default=100, help="first lines, kept for evaluation")
     parser.add_argument("--seed", type=int, default=1, help="seed")

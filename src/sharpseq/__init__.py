@@ -13,43 +13,50 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sharpseq.errors import UserError
     from sharpseq.generation import SequenceGenerator
-    from sharpseq.objectives import convex_composition, exponential, identity, maximum_likelihood, power
-    from sharpseq.recipe import load_recipe
-    from sharpseq.runs import run_recipe
-    from sharpseq.scoring import SequenceScores
+    from sharpseq.objectives import BoxCox, ConvexComposition, Exponential, Identity, MaximumLikelihood, Power
+    from sharpseq.runs import load_recipe, run_recipe
+    from sharpseq.scoring import ScoreRequest, SequenceScores, score_logits, score_model
     from sharpseq.training import SequenceTrainer, SequenceTrainingArguments
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BoxCox",
+    "ConvexComposition",
+    "Exponential",
+    "Identity",
+    "MaximumLikelihood",
+    "Power",
+    "ScoreRequest",
     "SequenceGenerator",
     "SequenceScores",
     "SequenceTrainer",
     "SequenceTrainingArguments",
     "UserError",
     "__version__",
-    "convex_composition",
-    "exponential",
-    "identity",
     "load_recipe",
-    "maximum_likelihood",
-    "power",
     "run_recipe",
+    "score_logits",
+    "score_model",
 ]
 
 # Where each public name lives; the same names as the imports above, which only type checkers and editors read.
 _ROOMS = {
     "SequenceGenerator": "sharpseq.generation",
+    "ScoreRequest": "sharpseq.scoring",
     "SequenceScores": "sharpseq.scoring",
+    "score_logits": "sharpseq.scoring",
+    "score_model": "sharpseq.scoring",
     "SequenceTrainer": "sharpseq.training",
     "SequenceTrainingArguments": "sharpseq.training",
     "UserError": "sharpseq.errors",
-    "convex_composition": "sharpseq.objectives",
-    "exponential": "sharpseq.objectives",
-    "identity": "sharpseq.objectives",
-    "load_recipe": "sharpseq.recipe",
-    "maximum_likelihood": "sharpseq.objectives",
-    "power": "sharpseq.objectives",
+    "BoxCox": "sharpseq.objectives",
+    "ConvexComposition": "sharpseq.objectives",
+    "Exponential": "sharpseq.objectives",
+    "Identity": "sharpseq.objectives",
+    "load_recipe": "sharpseq.runs",
+    "MaximumLikelihood": "sharpseq.objectives",
+    "Power": "sharpseq.objectives",
     "run_recipe": "sharpseq.runs",
 }
 

@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake, and how to name what was meant."""
+"""The exceptions that stand for a user's mistake, and how to name what was meant."""
 
 from __future__ import annotations
 
@@ -10,15 +10,32 @@ _MOST_LISTED = 20
 
 
 class UserError(Exception):
-    """A mistake in a file, a recipe or a command line, told in one line.
+    """A mistake in a file, a recipe or a command line, reported on one line.
 
     The command line prints the message without a traceback and exits with status 2.
-    The message says what is wrong, where (file and line), and how to mend it.
+    The message says what is wrong, where (file and line), and how to fix it.
     """
 
 
+class SettingError(ValueError):
+    """A value that one key of a nested mapping is to blame for.
+
+    Args:
+        message: What is wrong and how to fix it.
+        path: Keys and positions that lead to the culprit, from where the check began.
+    """
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.path = path
+
+    def under(self, *path: str | int) -> SettingError:
+        """Return the same mistake, seen from further up."""
+        return SettingError(str(self), *path, *self.path)
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return what to say of an unknown name: the nearest valid one, or all of them unless they are too many.
+    """Return what to say about an unknown name: the nearest valid one, or all of them unless they are too many.
 
     Example:
         >>> nearest("lable_smoothing", ["k", "label_smoothing"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_recipe import write_recipe
@@ -21,8 +22,8 @@ from sharpseq.decoding import DECODERS
 from sharpseq.evaluation import METRICS, EvaluationResult
 from sharpseq.generation import Generation
 from sharpseq.models import MODELS
-from sharpseq.objectives import OBJECTIVES
 from sharpseq.recipe import shipped_recipes
+from sharpseq.training import LOSSES
 
 Command = Callable[..., Result]
 WORDS = ["abc", "hgfedcba", "", "aa", "bcd", "e", "fgh", "", "dab", "hc"]
@@ -88,7 +89,7 @@ def test_one_line_out_for_one_line_in(ctc_run: Path, command: Command, monkeypat
     assert command("generate", ctc_run, "in.txt.gz").stdout == expected
     assert command("generate", ctc_run / "model", stdin=text.replace("\n", "\r\n")).stdout == expected
     monkeypatch.setattr(generate, "_WINDOW", 3)
-    assert command("generate", ctc_run, "in.txt", "--max-tokens", 1).stdout == expected
+    assert command("generate", ctc_run, "in.txt", "--batch-tokens", 1).stdout == expected
 
 
 def test_nothing_in_nothing_out(ctc_run: Path, command: Command) -> None:
@@ -393,13 +394,17 @@ def _change_a_weight(folder: Path) -> None:
 # Tables
 
 
+def told_of(method: Any) -> tuple[str, str]:
+    return method.declaration.summary, method.declaration.reference
+
+
 @pytest.mark.parametrize(
     ("name", "rows"),
     [
-        ("models", {name: (spec.description, spec.reference) for name, spec in MODELS.items()}),
-        ("objectives", {name: (spec.description, spec.reference) for name, spec in OBJECTIVES.items()}),
-        ("decoders", {name: (spec.description, spec.reference, *spec.options) for name, spec in DECODERS.items()}),
-        ("metrics", {name: (spec.description, spec.reference) for name, spec in METRICS.items()}),
+        ("models", {name: told_of(family) for name, family in MODELS.items()}),
+        ("objectives", {name: told_of(loss) for name, loss in LOSSES.items()}),
+        ("decoders", {name: (*told_of(decoder), *decoder.options) for name, decoder in DECODERS.items()}),
+        ("metrics", {name: told_of(metric) for name, metric in METRICS.items()}),
         ("recipes", {entry.name: (entry.description,) for entry in shipped_recipes()}),
     ],
 )

@@ -42,8 +42,8 @@ def test_an_adapter_serves_every_command(adapter: Path, command: Command) -> Non
 
 def test_another_prompt_can_be_tried(adapter: Path, here: Path, command: Command, mistake: Command) -> None:
     prompt = "Reverse: {source}"
-    asked = command("generate", here / "llama", "--prompt", prompt, "--set", "max_length=9", stdin="abc\n")
-    options = {"max_length": 9}
+    asked = command("generate", here / "llama", "--prompt", prompt, "--set", "max_new_tokens=9", stdin="abc\n")
+    options = {"max_new_tokens": 9}
     [expected] = SequenceGenerator.from_pretrained(here / "llama", prompt=prompt, options=options).generate(["abc"])
     assert asked.stdout == expected.text + "\n"
     told = mistake("generate", here / "llama", stdin="abc\n").stderr

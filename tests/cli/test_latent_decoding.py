@@ -74,11 +74,11 @@ def test_steps_change_what_is_written(model: Path, command: Command) -> None:
         (("--set", "length_beam=0"), "model: `length_beam` must be at least 1; got 0"),
         (
             ("--decoder", "latent_refinement", "--set", "step_size=0"),
-            "model: `step_size` must be finite and greater than 0; got 0",
+            "model: `step_size` must be greater than 0; got 0",
         ),
         (
             ("--decoder", "latent_refinement", "--set", "tolerance=-1"),
-            "model: `tolerance` must be finite and at least 0; got -1",
+            "model: `tolerance` must be at least 0; got -1",
         ),
         (
             (*SEARCH, "--set", "num_samples=0", "--rescore-with", "teacher"),
@@ -92,7 +92,7 @@ def test_steps_change_what_is_written(model: Path, command: Command) -> None:
         ((*SEARCH, "--rescore-with", "model"), "--rescore-with model: only an autoregressive model can rescore"),
         (
             ("--decoder", "argmax"),
-            "the decoder argmax does not fit a model of kind latent; valid: delta_inference, lat",
+            "the decoder argmax does not fit LatentNat; valid: delta_inference, lat",
         ),
     ],
 )

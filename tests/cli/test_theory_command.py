@@ -26,7 +26,7 @@ def test_without_a_file_it_shows_the_built_in_example(command: Command) -> None:
     first = next(line for line in shown.splitlines() if "maximum likelihood" in line)
     assert [cell.strip() for cell in first.strip("│").split("│")][:4] == [
         "maximum likelihood",
-        "per sequence",
+        "sequence mean",
         "thanks",
         "0.414",
     ]

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 from transformers import M2M100Config, M2M100ForConditionalGeneration
 
-from sharpseq.decoding import DECODERS, DecodeOutput, EncoderOutput
+from sharpseq.decoding import (
+    DECODERS,
+    AutoregressiveModel,
+    CtcModel,
+    DecodeOutput,
+    EncoderOutput,
+    LatentModel,
+    ParallelModel,
+)
 from sharpseq.scoring import DiagonalGaussian
 
 VOCAB_SIZE = 20
@@ -29,7 +37,7 @@ def mean_id(batch: Mapping[str, Tensor], sequences: Tensor, num_tokens: Tensor) 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("autoregressive", {}),
     ("autoregressive", {"num_beams": 3, "length_penalty": 0.6}),
-    ("autoregressive", {"num_beams": 2, "min_length": 2, "max_length": 5, "no_repeat_ngram_size": 2}),
+    ("autoregressive", {"num_beams": 2, "min_new_tokens": 2, "max_new_tokens": 5, "no_repeat_ngram_size": 2}),
     ("argmax", {}),
     ("argmax", {"length_beam": 3}),
     ("mask_predict", {}),
@@ -193,13 +201,18 @@ def m2m100() -> M2M100ForConditionalGeneration:
     return M2M100ForConditionalGeneration(config)
 
 
-MODELS = {"autoregressive": m2m100, "parallel": FakeParallelModel, "ctc": FakeCtcModel, "latent": FakeLatentModel}
+MODELS = {
+    AutoregressiveModel: m2m100,
+    ParallelModel: FakeParallelModel,
+    CtcModel: FakeCtcModel,
+    LatentModel: FakeLatentModel,
+}
 
 
 def model_for(name: str) -> Any:
     # With this seed some autoregressive outputs end by themselves and others at their limit.
     torch.manual_seed(27)
-    return MODELS[DECODERS[name].model_kinds[0]]().double().eval()
+    return MODELS[DECODERS[name].model]().double().eval()
 
 
 def sources() -> dict[str, Tensor]:
@@ -357,7 +370,7 @@ def test_num_passes_counts_what_ran(name: str, options: dict[str, Any]) -> None:
 
 def expected_passes(name: str, options: dict[str, Any]) -> int:
     """One for each iteration; for a latent one for the prior, one for writing and those of the steps between them."""
-    if DECODERS[name].model_kinds != ("latent",):
+    if DECODERS[name].model is not LatentModel:
         return int(options.get("iterations", 1))
     kind = options.get("refinement", "learned" if name == "latent_refinement" else "delta")
     return 2 + {"delta": 2, "learned": 1, "none": 0}[kind] * int(options.get("steps", 1))
@@ -381,8 +394,8 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
     assert dict(DECODERS["autoregressive"].options) == {
         "num_beams": 1,
         "length_penalty": 1.0,
-        "min_length": 0,
-        "max_length": None,
+        "min_new_tokens": 0,
+        "max_new_tokens": None,
         "no_repeat_ngram_size": 0,
     }
     assert dict(DECODERS["delta_inference"].options) == {
@@ -412,5 +425,5 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
         "latent_search",
     ]
     for spec in DECODERS.values():
-        assert spec.description and "\n" not in spec.description
-        assert spec.reference and set(spec.model_kinds) <= set(MODELS)
+        assert spec.declaration.summary and "\n" not in spec.declaration.summary
+        assert spec.declaration.reference and spec.model in MODELS

@@ -13,11 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typer.testing import CliRunner
 
 from sharpseq import (
+    MaximumLikelihood,
     SequenceGenerator,
     SequenceTrainer,
     SequenceTrainingArguments,
     UserError,
-    maximum_likelihood,
 )
 from sharpseq.cli import app
 from sharpseq.data import (
@@ -60,16 +60,16 @@ def train_briefly(
         SequenceTrainingArguments(
             output_dir=str(folder),
             max_steps=max_steps,
-            max_tokens=800,
+            per_device_train_batch_tokens=800,
             learning_rate=5e-3,
             lr_scheduler_type="constant",
-            reduction="per_token",
+            reduction="token_mean",
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
             logging_steps=1000,
         ),
-        objective=maximum_likelihood(),
+        objective=MaximumLikelihood(),
         train_dataset=encode(corpus, tokenizer, append_eos_to_target=True),
     )
     trainer.train()
@@ -153,7 +153,7 @@ def test_real_sentences_are_translated_the_same(translator: Path, shared_data: P
     exported = export_ctranslate2(translator, tmp_path / "exported")
     assert num_identical(outputs_of_both(translator, exported, lines)) == 200
     # Young as it is, the model does not always find an end, and a beam is cut at the limit in different ways.
-    pairs = outputs_of_both(translator, exported, lines, num_beams=4, length_penalty=0.0, max_length=40)
+    pairs = outputs_of_both(translator, exported, lines, num_beams=4, length_penalty=0.0, max_new_tokens=40)
     ended = [pair for pair in pairs if max(output.num_tokens for output in pair) < 40]
     assert num_identical(ended) == len(ended) > 50
 
@@ -169,7 +169,9 @@ def test_outputs_that_never_end_stop_at_the_same_length(phonemes: PreTrainedToke
     assert [output.log_prob for output in theirs] == pytest.approx([output.log_prob for output in ours], rel=1e-2)
 
 
-@pytest.mark.parametrize("options", [{"max_length": 3}, {"min_length": 9}, {"num_beams": 3, "length_penalty": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{"max_new_tokens": 3}, {"min_new_tokens": 9}, {"num_beams": 3, "length_penalty": 0.0}]
+)
 def test_options_mean_the_same(
     speller: Path, exported: Path, dictionary: list[Example], options: dict[str, Any]
 ) -> None:
@@ -267,7 +269,7 @@ def test_folder_of_something_else_is_told(tmp_path: Path, exported: Path) -> Non
     [
         ({"beams": 2}, "`beams` is not an option"),
         ({"num_beams": 0}, "`num_beams` must be at least 1; got 0"),
-        ({"max_length": 400}, "`max_length` must be at most 255"),
+        ({"max_new_tokens": 400}, "`max_new_tokens` must be at most 255"),
     ],
 )
 def test_impossible_options_are_refused(exported: Path, options: dict[str, Any], message: str) -> None:

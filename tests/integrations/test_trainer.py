@@ -18,16 +18,17 @@ from transformers import (
     TrainingArguments,
 )
 
-from sharpseq import UserError, convex_composition, exponential, maximum_likelihood
+from sharpseq import BoxCox, ConvexComposition, Exponential, UserError
+from sharpseq.declarations import Linear
 from sharpseq.integrations.compute_loss_func import compute_loss_func
-from sharpseq.objectives import Objective, annealed
+from sharpseq.objectives import Objective
 
 pytest.importorskip("datasets")
 
 from tiny_language_model import loss_by_definition, rows, tiny_llama, tiny_tokenizer
 
 K = 0.5
-CONVEX = convex_composition(exponential(K), label_smoothing=0.1)
+CONVEX = ConvexComposition(Exponential(K), label_smoothing=0.1)
 WINDOWS = [(8, 1), (2, 4), (1, 8)]
 
 
@@ -157,7 +158,7 @@ def test_masked_labels_give_a_zero_with_a_gradient() -> None:
 
 def test_an_objective_that_changes_is_refused() -> None:
     with pytest.raises(ValueError, match="is not told the step"):
-        compute_loss_func(annealed(lambda k: maximum_likelihood(), start=0, end=1), model=tiny_llama())
+        compute_loss_func(ConvexComposition(BoxCox(Linear(0, 1))), model=tiny_llama())
 
 
 def test_what_the_function_cannot_score_is_refused() -> None:

@@ -14,8 +14,8 @@ import pytest
 import torch
 from tiny_language_model import SETTINGS, dataset, loss_by_definition, rows, tiny_llama, tiny_tokenizer
 
-from sharpseq import UserError, convex_composition, exponential, maximum_likelihood, power
-from sharpseq.objectives import Annealed, annealed
+from sharpseq import BoxCox, ConvexComposition, Exponential, MaximumLikelihood, Power, UserError
+from sharpseq.declarations import Linear
 from sharpseq.scoring import SequenceScores
 
 pytest.importorskip("trl")
@@ -25,9 +25,10 @@ from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_mo
 from transformers import HfArgumentParser, MixtralConfig, MixtralForCausalLM, PreTrainedModel, TrainingArguments
 
 from sharpseq.integrations import trl as integration
-from sharpseq.integrations.trl import SharpSFTConfig, SharpSFTTrainer
+from sharpseq.integrations.trl import SharpSFTConfig, SharpSFTTrainer, TrlRows
 
 K = 0.5
+SMOOTHED = {"transform": {"name": "exponential", "k": K}, "label_smoothing": 0.1}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "padded": {},
     "padding-free": {"padding_free": True, "max_length": None},
@@ -40,7 +41,7 @@ def config(folder: Path, **settings: Any) -> SharpSFTConfig:
         **{
             **SETTINGS,
             "output_dir": str(folder),
-            "k": K,
+            "objective_kwargs": {"transform": {"name": "exponential", "k": K}},
             "max_steps": 1,
             "max_grad_norm": 0.0,
             "per_device_train_batch_size": 8,
@@ -77,12 +78,12 @@ def gradients(model: PreTrainedModel, loss: torch.Tensor) -> dict[str, torch.Ten
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("normalize_weights", [False, True])
-@pytest.mark.parametrize("reduction", ["per_token", "per_sequence"])
+@pytest.mark.parametrize("divide_by_mean_weight", [False, True])
+@pytest.mark.parametrize("reduction", ["token_mean", "sequence_mean"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_an_update_is_the_definition(layout: str, reduction: str, normalize_weights: bool, tmp_path: Path) -> None:
-    settings = {"reduction": reduction, "normalize_weights": normalize_weights, **LAYOUTS[layout]}
-    run = trainer(tmp_path, label_smoothing=0.1, **settings)
+def test_an_update_is_the_definition(layout: str, reduction: str, divide_by_mean_weight: bool, tmp_path: Path) -> None:
+    settings = {"reduction": reduction, "divide_by_mean_weight": divide_by_mean_weight, **LAYOUTS[layout]}
+    run = trainer(tmp_path, objective_kwargs=SMOOTHED, **settings)
     changes = updates(run)
     model = tiny_llama()
     loss = loss_by_definition(
@@ -93,7 +94,7 @@ def test_an_update_is_the_definition(layout: str, reduction: str, normalize_weig
         label_smoothing=0.1,
         slope=lambda g: K * torch.exp(K * g),
     )
-    if normalize_weights:
+    if divide_by_mean_weight:
         loss = loss / loss_by_definition(model, rows(8), lambda g: -K * torch.exp(K * g), reduction=reduction).detach()
     for name, gradient in gradients(model, loss).items():
         torch.testing.assert_close(changes[name], -0.1 * gradient)
@@ -114,8 +115,8 @@ def test_accumulation_gives_the_same_update(layout: str, tmp_path: Path) -> None
                 data=dataset(8),
                 per_device_train_batch_size=size,
                 gradient_accumulation_steps=steps,
-                normalize_weights=True,
-                reduction="per_sequence",
+                divide_by_mean_weight=True,
+                reduction="sequence_mean",
                 num_train_epochs=1,
                 max_steps=-1,
                 **many,
@@ -263,7 +264,7 @@ def test_sequences_without_a_scored_token_change_nothing(layout: str, tmp_path: 
     silent = {"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}
     alone = {"input_ids": [9], "labels": [9]}
     mixed = Dataset.from_list([silent, *rows(3), silent, alone])
-    settings = {"reduction": "per_sequence", **LAYOUTS[layout]}
+    settings = {"reduction": "sequence_mean", **LAYOUTS[layout]}
     # One row at a time: some micro-batches have nothing to learn at all.
     skip = {"dataset_kwargs": {"skip_prepare_dataset": True}} if layout != "packed" else {}
     run = trainer(
@@ -280,7 +281,7 @@ def test_sequences_without_a_scored_token_change_nothing(layout: str, tmp_path: 
 def test_a_window_of_masked_labels_changes_nothing(layout: str, tmp_path: Path) -> None:
     silent = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}] * 2)
     skip = {"dataset_kwargs": {"skip_prepare_dataset": True}}
-    run = trainer(tmp_path, data=silent, normalize_weights=True, **skip, **LAYOUTS[layout])
+    run = trainer(tmp_path, data=silent, divide_by_mean_weight=True, **skip, **LAYOUTS[layout])
     assert not any(change.any() for change in updates(run).values())
     row = run.state.log_history[0]
     assert row["loss"] == 0
@@ -288,7 +289,7 @@ def test_a_window_of_masked_labels_changes_nothing(layout: str, tmp_path: Path) 
 
 
 def test_padding_of_a_flattened_row_is_no_sequence(tmp_path: Path) -> None:
-    settings = {"reduction": "per_sequence", **LAYOUTS["padding-free"]}
+    settings = {"reduction": "sequence_mean", **LAYOUTS["padding-free"]}
     padded = updates(trainer(tmp_path, pad_to_multiple_of=64, **settings))
     torch.testing.assert_close(padded, updates(trainer(tmp_path, **settings)))
 
@@ -298,13 +299,13 @@ def test_boundaries_are_found_in_positions_where_there_is_no_seq_idx(tmp_path: P
     batch = next(iter(run.get_train_dataloader()))
     positions = {name: batch[name] for name in ("input_ids", "labels", "position_ids")}
     lengths = [len(row["input_ids"]) for row in run.train_dataset]
-    ids = run.sequence_ids(positions)
+    ids = TrlRows().sequence_ids(positions)
     assert sorted(ids[0].bincount().tolist()) == sorted(lengths)
     assert (ids.diff() == (batch["position_ids"][:, 1:] == 0)).all()
     counted_otherwise = {**positions, "position_ids": None, "seq_idx": 7 - ids.int()}
-    torch.testing.assert_close(run.sequence_ids(counted_otherwise), ids)
+    torch.testing.assert_close(TrlRows().sequence_ids(counted_otherwise), ids)
     padded = {**positions, "attention_mask": torch.ones_like(batch["input_ids"])}
-    assert run.sequence_ids(padded) is None, "positions of a padded row may repeat zeros"
+    assert TrlRows().sequence_ids(padded) is None, "positions of a padded row may repeat zeros"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
@@ -321,14 +322,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_evaluation_is_the_definition_however_it_is_cut(layout: str, tmp_path: Path) -> None:
     model = tiny_llama()
-    expected = loss_by_definition(model, rows(7, seed=4), lambda g: torch.exp(K * g), reduction="per_sequence")
+    expected = loss_by_definition(model, rows(7, seed=4), lambda g: torch.exp(K * g), reduction="sequence_mean")
     nll = loss_by_definition(model, rows(7, seed=4), lambda g: g)
     for size in (2, 7):
         metrics = trainer(
             tmp_path,
             eval_dataset=dataset(7, seed=4),
             per_device_eval_batch_size=size,
-            reduction="per_sequence",
+            reduction="sequence_mean",
             **LAYOUTS[layout],
         ).evaluate()
         assert metrics["eval_loss"] == pytest.approx(expected.item())
@@ -389,11 +390,15 @@ def test_metrics_of_logits_get_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, convex_composition(exponential(1.0))),
-        ({"k": 2.0, "normalized": True}, convex_composition(exponential(2.0, normalized=True))),
-        ({"transform": "power", "k": 0.5}, convex_composition(power(0.5))),
-        ({"label_smoothing": 0.1}, convex_composition(exponential(1.0), label_smoothing=0.1)),
-        ({"objective": "maximum_likelihood", "label_smoothing": 0.1}, maximum_likelihood(label_smoothing=0.1)),
+        ({}, ConvexComposition(Exponential(1.0))),
+        ({"objective_kwargs": {"transform": {"name": "box_cox", "k": 2.0}}}, ConvexComposition(BoxCox(2.0))),
+        ({"objective_kwargs": '{"transform": {"name": "power", "k": 0.5}}'}, ConvexComposition(Power(0.5))),
+        ({"objective_kwargs": {"transform": "power"}}, ConvexComposition(Power(1.0))),
+        ({"objective_kwargs": {"label_smoothing": 0.1}}, ConvexComposition(Exponential(1.0), label_smoothing=0.1)),
+        (
+            {"objective": "maximum_likelihood", "objective_kwargs": {"label_smoothing": 0.1}},
+            MaximumLikelihood(label_smoothing=0.1),
+        ),
     ],
 )
 def test_fields_describe_the_objective(settings: dict[str, Any], expected: Any, tmp_path: Path) -> None:
@@ -401,39 +406,36 @@ def test_fields_describe_the_objective(settings: dict[str, Any], expected: Any, 
     assert made.build_objective() == expected
 
 
-def test_fields_describe_annealing(tmp_path: Path) -> None:
-    objective = config(tmp_path, k=2.0, normalized=True, anneal_until=0.5).build_objective()
-    assert isinstance(objective, Annealed)
+def test_fields_describe_schedules(tmp_path: Path) -> None:
+    k = {"schedule": "linear", "start": 0.0, "end": 2.0, "until": 0.5}
+    objective = config(tmp_path, objective_kwargs={"transform": {"name": "box_cox", "k": k}}).build_objective()
     assert [objective.at(share).transform.k for share in (0, 0.25, 0.5, 1)] == [0, 1, 2, 2]
 
 
 def test_fields_can_be_given_on_a_command_line(tmp_path: Path) -> None:
-    line = ["--output_dir", str(tmp_path), "--k", "0.25", "--normalized", "--reduction", "per_sequence"]
+    settings = '{"transform": {"name": "box_cox", "k": 0.25}}'
+    line = ["--output_dir", str(tmp_path), "--objective_kwargs", settings, "--reduction", "sequence_mean"]
     line += ["--bf16", "False", "--gradient_checkpointing", "False"]
     [made] = HfArgumentParser(SharpSFTConfig).parse_args_into_dataclasses(line)
-    assert (made.k, made.normalized, made.reduction, made.anneal_until) == (0.25, True, "per_sequence", None)
+    assert made.build_objective() == ConvexComposition(BoxCox(0.25))
+    assert made.reduction == "sequence_mean"
 
 
 def test_an_objective_of_ones_own_wins_over_the_fields(tmp_path: Path) -> None:
     def squared(scores: SequenceScores) -> torch.Tensor:
         return scores.normalized_log_prob() ** 2
 
-    changes = updates(trainer(tmp_path, objective=squared, k=3.0))
+    changes = updates(trainer(tmp_path, objective=squared, objective_kwargs={"transform": "power"}))
     model = tiny_llama()
     expected = gradients(model, loss_by_definition(model, rows(8), lambda g: -(g**2)))
     for name, gradient in expected.items():
         torch.testing.assert_close(changes[name], -0.1 * gradient)
 
 
-def test_an_annealed_objective_follows_the_updates(tmp_path: Path) -> None:
-    seen: list[float] = []
-
-    def make(k: float) -> Any:
-        seen.append(k)
-        return maximum_likelihood()
-
-    trainer(tmp_path, objective=annealed(make, start=0, end=4), max_steps=4).train()
-    assert set(seen) - {4} == {0, 1, 2, 3}
+def test_a_schedule_follows_the_updates(tmp_path: Path) -> None:
+    run = trainer(tmp_path, objective=ConvexComposition(BoxCox(Linear(0, 4))), max_steps=4, logging_steps=1)
+    run.train()
+    assert [row["transform.k"] for row in run.state.log_history if "loss" in row] == [0, 1, 2, 3]
 
 
 # Refusals
@@ -442,13 +444,14 @@ def test_an_annealed_objective_follows_the_updates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"k": 0.0}, "`k`: .* greater than 0; got 0.0"),
-        ({"k": 2.0, "transform": "power"}, r"needs k in \(0, 1\]"),
-        ({"transform": "cubic"}, "`transform`: .*'power'; got 'cubic'"),
-        ({"objective": "mle"}, "`objective`: .*'maximum_likelihood'.*; got 'mle'"),
-        ({"anneal_until": 0.5}, "`anneal_until` needs `normalized: true`"),
-        ({"label_smoothing": 1.0}, "`label_smoothing`: .*less than 1; got 1.0"),
-        ({"reduction": "mean"}, "per_sequence, per_token; got 'mean'"),
+        ({"objective_kwargs": {"transform": {"name": "exponential", "k": 0.0}}}, "`k` must be greater than 0; got 0.0"),
+        ({"objective_kwargs": {"transform": {"name": "power", "k": 2.0}}}, r"in \(0, 1\]; got 2.0 \(in `objective_kw"),
+        ({"objective_kwargs": {"transform": "cubic"}}, "`name` must not be 'cubic'; valid: .*power"),
+        ({"objective_kwargs": {"transfrom": "power"}}, "unknown key `transfrom`; did you mean `transform`"),
+        ({"objective_kwargs": "k: 2"}, "must be a mapping or JSON; got 'k: 2'"),
+        ({"objective": "mle"}, "`objective` must not be 'mle'; valid: .*maximum_likelihood"),
+        ({"objective_kwargs": {"label_smoothing": 1.0}}, r"`label_smoothing` must be in \[0, 1\); got 1.0"),
+        ({"reduction": "mean"}, "sequence_mean, token_mean; got 'mean'"),
         ({"loss_type": "dft"}, "`loss_type` must be 'nll'.*got 'dft'"),
         ({"label_smoothing_factor": 0.1}, "use `label_smoothing`"),
         ({"packing": True, "packing_strategy": "wrapped"}, "'wrapped', which cuts sequences"),

@@ -82,7 +82,7 @@ def loss_by_definition(
     examples: list[dict[str, list[int]]],
     f: Callable[[Tensor], Tensor],
     *,
-    reduction: str = "per_token",
+    reduction: str = "token_mean",
     label_smoothing: float = 0.0,
     slope: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
@@ -99,6 +99,6 @@ def loss_by_definition(
         if label_smoothing:
             uniform = torch.stack([log_probs[t - 1].mean() for t in places]).mean()
             loss = (1 - label_smoothing) * loss - label_smoothing * slope(g).detach() * uniform
-        share = len(places) if reduction == "per_token" else 1
+        share = len(places) if reduction == "token_mean" else 1
         total, count = total + share * loss, count + share
     return total / max(count, 1)

@@ -19,10 +19,10 @@ from sharpseq.integrations.trl import SharpSFTConfig, SharpSFTTrainer
 
 # Three updates are less than an epoch; 7 rows of validation leave one process with a repeat.
 CASES: Mapping[str, Mapping[str, Any]] = {
-    "padded": {"reduction": "per_token"},
-    "padding-free": {"reduction": "per_sequence", "padding_free": True, "max_length": None},
-    "packed": {"reduction": "per_sequence", "packing": True, "max_length": 12, "eval_packing": False},
-    "weights normalised": {"reduction": "per_token", "normalize_weights": True},
+    "padded": {"reduction": "token_mean"},
+    "padding-free": {"reduction": "sequence_mean", "padding_free": True, "max_length": None},
+    "packed": {"reduction": "sequence_mean", "packing": True, "max_length": 12, "eval_packing": False},
+    "weights normalised": {"reduction": "token_mean", "divide_by_mean_weight": True},
 }
 
 
@@ -32,7 +32,7 @@ def case_trainer(folder: Path, name: str, **settings: Any) -> SharpSFTTrainer:
     arguments = {
         **SETTINGS,
         "output_dir": str(folder),
-        "k": 0.5,
+        "objective_kwargs": {"transform": {"name": "exponential", "k": 0.5}},
         "max_steps": 3,
         "per_device_train_batch_size": 2,
         "per_device_eval_batch_size": 2,

@@ -64,7 +64,7 @@ def test_best_checkpoint_by_a_metric_is_the_one_that_is_loaded(
         tmp_path,
         "ctc",
         max_steps=4,
-        max_tokens=100,
+        per_device_train_batch_tokens=100,
         eval_dataset=examples(5, autoregressive=False),
         eval_strategy="steps",
         eval_steps=1,

@@ -12,8 +12,9 @@ import torch
 from tiny_task import SIZES, examples, trainer
 from torch import Tensor
 
-from sharpseq import convex_composition, exponential, maximum_likelihood
+from sharpseq import ConvexComposition, Exponential, MaximumLikelihood
 from sharpseq.data import EncodedExample
+from sharpseq.declarations import Linear, WarmUp
 from sharpseq.models import LatentNat, LatentNatConfig
 from sharpseq.scoring import DiagonalGaussian
 
@@ -75,7 +76,7 @@ def assert_same_update(run: Any, model: LatentNat, loss: Tensor) -> None:
 
 
 def test_with_maximum_likelihood_and_weight_1_it_is_minus_the_bound_per_token(tmp_path: Path) -> None:
-    run = one_update(tmp_path, maximum_likelihood(), reduction="per_token", length_weight=0.0)
+    run = one_update(tmp_path, MaximumLikelihood(), reduction="token_mean", length_weight=0.0)
     model, data = tiny_model(), examples(COUNT, autoregressive=False)
     parts = by_hand(model, data)
     bound = sum(log_prob - kl.sum() for log_prob, kl, _ in parts) / sum(len(example.labels) for example in data)
@@ -88,7 +89,7 @@ def test_with_maximum_likelihood_and_weight_1_it_is_minus_the_bound_per_token(tm
 @pytest.mark.parametrize("k", [0.5, 3.0])
 def test_the_convex_loss_takes_the_place_of_the_reconstruction(k: float, tmp_path: Path) -> None:
     """Shao et al. 2023, equation 29, with the KL per token, as the reconstruction is."""
-    run = one_update(tmp_path, convex_composition(exponential(k)), reduction="per_sequence", length_weight=0.0)
+    run = one_update(tmp_path, ConvexComposition(Exponential(k)), reduction="sequence_mean", length_weight=0.0)
     model, data = tiny_model(), examples(COUNT, autoregressive=False)
     total = torch.zeros((), dtype=torch.float64)
     for (log_prob, kl, _), example in zip(by_hand(model, data), data, strict=True):
@@ -98,10 +99,10 @@ def test_the_convex_loss_takes_the_place_of_the_reconstruction(k: float, tmp_pat
     assert_same_update(run, model, total / COUNT)
 
 
-@pytest.mark.parametrize("reduction", ["per_sequence", "per_token"])
+@pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
 def test_weight_free_bits_budget_and_length_are_all_paid(reduction: str, tmp_path: Path) -> None:
     settings = {"kl_weight": 2.5, "free_bits": 0.02, "kl_budget": 0.3, "length_weight": 0.7, "reduction": reduction}
-    run = one_update(tmp_path, maximum_likelihood(), **settings)
+    run = one_update(tmp_path, MaximumLikelihood(), **settings)
     model, data = tiny_model(), examples(COUNT, autoregressive=False)
     total, length_loss = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     clamped = 0
@@ -112,10 +113,10 @@ def test_weight_free_bits_budget_and_length_are_all_paid(reduction: str, tmp_pat
             clamped += int(nats < 0.3) + int((position < 0.02).any())
             penalty = penalty + (nats if nats > 0.3 else 0.3)
         loss = (-log_prob + 2.5 * penalty) / length
-        total = total + (loss * length if reduction == "per_token" else loss)
+        total = total + (loss * length if reduction == "token_mean" else loss)
         length_loss = length_loss - 0.7 * length_log_prob
     assert clamped > 0
-    divisor = sum(len(example.labels) for example in data) if reduction == "per_token" else COUNT
+    divisor = sum(len(example.labels) for example in data) if reduction == "token_mean" else COUNT
     loss = total / divisor + length_loss / COUNT
     # The length predictor works in float32.
     assert run.state.log_history[0]["loss"] == pytest.approx(loss.item(), rel=1e-6)
@@ -130,13 +131,11 @@ def test_the_schedule_follows_the_updates_and_is_logged(tmp_path: Path) -> None:
         "latent_nat",
         model=tiny_model(),
         max_steps=4,
-        kl_weight=2.0,
-        kl_warmup=0.5,
-        kl_budget=1.0,
-        kl_budget_anneal_from=0.5,
+        kl_weight=WarmUp(2.0, until=0.5),
+        kl_budget={"schedule": "linear", "start": 1.0, "end": 0.0, "begin": 0.5},
         learning_rate=1e-9,
         length_weight=0.0,
-        reduction="per_token",
+        reduction="token_mean",
         per_device_train_batch_size=24,
     )
     run.train()
@@ -147,17 +146,24 @@ def test_the_schedule_follows_the_updates_and_is_logged(tmp_path: Path) -> None:
     for row, weight, budget in zip(rows, (0.0, 1.0, 2.0, 2.0), (1.0, 1.0, 1.0, 0.5), strict=True):
         penalty = sum(kl.sum(1).clamp(min=budget).sum().item() for _, kl, _ in parts) / num_tokens
         assert row["loss"] == pytest.approx(reconstruction + weight * penalty, rel=1e-6)
-    # Logged after an update: that of the next one.
-    assert [row["kl_weight"] for row in rows] == pytest.approx([1.0, 2.0, 2.0, 2.0])
-    assert [row["kl_budget"] for row in rows] == pytest.approx([1.0, 1.0, 0.5, 0.0])
+    # Logged: the values that the update was made with.
+    assert [row["kl_weight"] for row in rows] == pytest.approx([0.0, 1.0, 2.0, 2.0])
+    assert [row["kl_budget"] for row in rows] == pytest.approx([1.0, 1.0, 1.0, 0.5])
 
 
 def test_validation_pays_what_a_latent_costs_in_the_end(tmp_path: Path) -> None:
     """So that it can choose between checkpoints of a warm-up; it is the model's bound, at the posterior mean."""
     dataset = examples(20, autoregressive=False, seed=3)
-    settings = {"kl_warmup": 1.0, "kl_budget": 5.0, "reduction": "per_token"}
+    settings = {"kl_weight": WarmUp(1.0, until=1.0), "kl_budget": Linear(5.0, 0.0), "reduction": "token_mean"}
     found = [
-        trainer(tmp_path, "latent_nat", model=tiny_model(), eval_dataset=dataset, eval_max_tokens=budget, **settings)
+        trainer(
+            tmp_path,
+            "latent_nat",
+            model=tiny_model(),
+            eval_dataset=dataset,
+            per_device_eval_batch_tokens=budget,
+            **settings,
+        )
         for budget in (8, 4000)
     ]
     metrics = [run.evaluate() for run in found]
@@ -174,7 +180,7 @@ def test_what_is_logged_over_micro_batches_is_that_of_the_whole_update(tmp_path:
     rows = []
     for batch_size, steps in ((8, 1), (2, 4), (1, 8)):
         settings = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": steps}
-        rows.append(one_update(tmp_path, maximum_likelihood(), **settings).state.log_history[0])
+        rows.append(one_update(tmp_path, MaximumLikelihood(), **settings).state.log_history[0])
     names = ["loss", "reconstruction", "kl", "elbo", "active_units", "kl_dim_0", "kl_dim_1", "kl_dim_2"]
     for row in rows[1:]:
         assert {name: row[name] for name in names} == pytest.approx({name: rows[0][name] for name in names}, rel=1e-6)

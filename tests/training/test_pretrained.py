@@ -122,7 +122,7 @@ def test_generation_reads_the_prompt_of_training_and_ends_turns(adapted: RunResu
 def test_evaluation_in_the_run_equals_generation_afterwards(adapted: RunResult) -> None:
     [result] = [result for result in adapted.results["test"] if result.system == "second"]
     rows = (adapted.folder.parent / "validation.tsv").read_text().splitlines()
-    generator = SequenceGenerator.from_pretrained(adapted.folder, options={"max_length": 9})
+    generator = SequenceGenerator.from_pretrained(adapted.folder, options={"max_new_tokens": 9})
     assert [output.text for output in generator.generate([row.split("\t")[0] for row in rows])] == list(
         result.hypotheses or ()
     )
@@ -136,7 +136,7 @@ def test_an_evaluation_in_bf16_is_that_of_rounded_weights_and_says_so(adapted: R
     result, _ = run(recipe, folder=tmp_path / "run")
     [evaluation] = [evaluation for evaluation in result.results["test"] if evaluation.system == "second"]
     assert evaluation.decoder_settings["bf16"] is True
-    generator = SequenceGenerator.from_pretrained(tmp_path / "run", merge=True, options={"max_length": 9})
+    generator = SequenceGenerator.from_pretrained(tmp_path / "run", merge=True, options={"max_new_tokens": 9})
     generator.model.to(torch.bfloat16)
     rows = (adapted.folder.parent / "validation.tsv").read_text().splitlines()
     assert [output.text for output in generator.generate([row.split("\t")[0] for row in rows])] == list(
@@ -152,7 +152,7 @@ def test_merged_and_unmerged_write_the_same(adapted: RunResult, tmp_path: Path) 
     torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(folder)), expected)
     torch.testing.assert_close(logits(load_model(adapted.folder, merge=True)), expected)
     lines = ["abc", "hgfe", "a"]
-    options = {"options": {"max_length": 9}}
+    options = {"options": {"max_new_tokens": 9}}
     plain = [output.text for output in SequenceGenerator.from_pretrained(folder, **options).generate(lines)]
     assert plain == [
         output.text for output in SequenceGenerator.from_pretrained(adapted.folder, **options).generate(lines)
@@ -165,7 +165,7 @@ def test_the_card_names_objective_base_and_library(adapted: RunResult, llama: Pa
     card = (adapted.model / "README.md").read_text()
     assert "library_name: peft" in card
     assert f"adapter (LoRA) of {llama}" in card
-    assert "convex_composition (transform exponential, k 2.0" in card
+    assert "convex_composition (transform exponential (k 2.0), label_smoothing" in card
     assert "base_model:" not in card.partition("\n---\n")[0], "a local path is no name of the hub"
 
 
@@ -199,7 +199,7 @@ def test_an_encoder_decoder_is_fine_tuned_without_a_prompt(lora: dict[str, Any] 
 def test_a_tokenizer_without_padding_pads_with_its_end(tmp_path: Path) -> None:
     model = write_llama(tmp_path / "llama", tokenizer=tiny_tokenizer(pad=False))
     result, _ = run(write_pretrained_recipe(tmp_path, model))
-    generator = SequenceGenerator.from_pretrained(result.folder, options={"max_length": 9})
+    generator = SequenceGenerator.from_pretrained(result.folder, options={"max_new_tokens": 9})
     assert generator.model.config.pad_token_id == generator.model.config.eos_token_id == 0
     together = [output.text for output in generator.generate(["abcdefg", "a"])]
     assert together == [output.text for line in ("abcdefg", "a") for output in generator.generate([line])]
@@ -234,7 +234,7 @@ def test_a_gguf_file_is_converted_once_and_goes_along_when_the_run_is_moved(tmp_
 def test_killed_while_a_checkpoint_is_written_adapters_end_with_the_same_bits(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = write_pretrained_recipe(tmp_path, llama, lora={"r": 4, "dropout": 0.3})
+    recipe = write_pretrained_recipe(tmp_path, llama, lora={"r": 4, "lora_dropout": 0.3})
     overrides = ("stages.0.training.max_steps=6", "stages.1.evaluate=false", "stages.0.evaluate=false")
     straight, _ = run(recipe, *overrides, folder=tmp_path / "straight")
 
@@ -332,14 +332,14 @@ def test_what_does_not_go_with_the_model_is_told_before_anything_is_written(llam
     told = mistake(recipe, "model.lora.target_modules=[nonsense]")
     assert "`lora`: " in told
     assert "nonsense" in told
-    assert "must be at most 63" in mistake(recipe, "evaluation.decodings.greedy.max_length=999")
+    assert "must be at most 63" in mistake(recipe, "evaluation.decodings.greedy.max_new_tokens=999")
 
 
 def test_a_batch_must_hold_prompt_and_target_of_the_longest_example(llama: Path, tmp_path: Path) -> None:
     recipe = write_pretrained_recipe(tmp_path, llama)
     longest = max(len(row.split("\t")[0]) for row in (tmp_path / "train.tsv").read_text().splitlines())
     with pytest.raises(UserError, match=f"the longest has {12 + 2 * longest + 1} tokens; got 20; raise it"):
-        run(recipe, "stages.0.training.max_tokens=20")
+        run(recipe, "stages.0.training.per_device_train_batch_tokens=20")
 
 
 def test_a_chat_prompt_needs_a_chat_template(tmp_path: Path) -> None:

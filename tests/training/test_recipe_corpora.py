@@ -71,7 +71,10 @@ def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-STAGE = "{name: only, objective: {name: maximum_likelihood}, evaluate: false, training: {max_steps: 2, max_tokens: 64}}"
+STAGE = (
+    "{name: only, objective: {name: maximum_likelihood}, evaluate: false, "
+    "training: {max_steps: 2, per_device_train_batch_tokens: 64}}"
+)
 
 
 def weights_of(folder: Path, name: str, *overrides: str) -> bytes:

@@ -9,11 +9,17 @@ from typing import Any
 import pytest
 from tiny_pretrained import write_llama
 
-from sharpseq import run_recipe
-from sharpseq.recipe import Recipe, load_recipe, shipped_recipes
+from sharpseq import load_recipe, run_recipe
+from sharpseq.recipe import Recipe, shipped_recipes
 
 SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}
-UPDATES = {"max_steps": 2, "max_tokens": 200, "logging_steps": 1, "warmup_steps": 0, "disable_tqdm": True}
+UPDATES = {
+    "max_steps": 2,
+    "per_device_train_batch_tokens": 200,
+    "logging_steps": 1,
+    "warmup_steps": 0,
+    "disable_tqdm": True,
+}
 
 
 def write_corpora(folder: Path, *, phonemes: bool) -> None:

@@ -241,8 +241,8 @@ def test_a_rescorer_with_nothing_to_choose_from_is_refused(tmp_path: Path) -> No
 
 
 def test_weights_of_the_loss_are_refused_before_training(tmp_path: Path) -> None:
-    recipe = load_recipe(latent_recipe(tmp_path), overrides=["stages.score.training.normalize_weights=true"])
-    with pytest.raises(UserError, match="`normalize_weights` does not go with `gradient_matching`"):
+    recipe = load_recipe(latent_recipe(tmp_path), overrides=["stages.score.training.divide_by_mean_weight=true"])
+    with pytest.raises(UserError, match="`divide_by_mean_weight` does not go with `gradient_matching`"):
         run_recipe(recipe, tmp_path / "run", say=_silent)
     assert not (tmp_path / "run").exists()
 

@@ -101,8 +101,10 @@ def test_run_folder_of_another_recipe_is_refused_and_left_alone(tmp_path: Path) 
     shrunk = ["stages.0.training.max_steps=1", "stages.1.training.max_steps=1"]
     result = run_recipe(load_recipe(recipe, overrides=shrunk), run, say=lambda line: None)
     before = (result.model / "model.safetensors").read_bytes()
-    with pytest.raises(UserError, match=r"another recipe \(`stages.1.objective.k` is 2.0 there and 3.0 here\)"):
-        run_recipe(load_recipe(recipe, overrides=[*shrunk, "stages.1.objective.k=3"]), run)
+    with pytest.raises(
+        UserError, match=r"another recipe \(`stages.1.objective.transform.k` is 2.0 there and 3.0 here\)"
+    ):
+        run_recipe(load_recipe(recipe, overrides=[*shrunk, "stages.1.objective.transform.k=3"]), run)
     assert (result.model / "model.safetensors").read_bytes() == before
     (run / "recipe.yaml").write_text("a letter")
     with pytest.raises(UserError, match="another recipe"):

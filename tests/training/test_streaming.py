@@ -103,7 +103,7 @@ def test_a_finished_run_resumes_to_nothing(of_a_stream: bool, tmp_path: Path) ->
         settings = {"max_steps": 3, "save_strategy": "steps", "save_steps": 3, "lr_scheduler_type": "constant"}
         if of_a_stream:
             return stream_trainer(tmp_path, **settings)
-        return trainer(tmp_path, "ctc", max_tokens=30, **settings)
+        return trainer(tmp_path, "ctc", per_device_train_batch_tokens=30, **settings)
 
     straight = make()
     straight.train()
@@ -164,7 +164,7 @@ def test_tokenizer_learns_from_the_start_of_the_stream(tmp_path: Path, monkeypat
 
 def test_evaluates_ten_times_unless_told(tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path), overrides=["data.stream=true"])
-    stage = recipe.stages[0].model_copy(update={"training": {"max_steps": 250, "max_tokens": 100}})
+    stage = recipe.stages[0].model_copy(update={"training": {"max_steps": 250, "per_device_train_batch_tokens": 100}})
     arguments = building.build_arguments(recipe.model_copy(update={"stages": [stage]}), stage, tmp_path)
     assert (arguments.eval_strategy, arguments.eval_steps, arguments.save_steps) == ("steps", 25, 25)
 
@@ -173,7 +173,7 @@ def test_evaluates_ten_times_unless_told(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("stages.0.training.max_steps=-1", "needs `max_steps` in the training of each stage: it has no length"),
-        ("stages.1.training.max_tokens=null", "needs `max_tokens`"),
+        ("stages.1.training.per_device_train_batch_tokens=null", "needs `per_device_train_batch_tokens`"),
         ("stages.0.training.eval_strategy=epoch", "there are no epochs; use `eval_strategy: steps`"),
         ("data.train.path=absent.tsv", "no such file"),
     ],

@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_task import examples, tiny_model, trainer, weights
 
-from sharpseq import UserError, convex_composition, exponential, maximum_likelihood
+from sharpseq import BoxCox, ConvexComposition, Exponential, UserError
 from sharpseq.data import SequenceCollator, TokenBudgetBatchSampler
+from sharpseq.declarations import Linear, Steps
 from sharpseq.models import MODELS
-from sharpseq.objectives import annealed
 from sharpseq.scoring import DiagonalGaussian, SequenceScores, score_model
 from sharpseq.training.reduction import Window, reduce_losses
 
@@ -16,7 +16,7 @@ WINDOWS = [(8, 1), (2, 4), (1, 8)]
 DETERMINISTIC = [name for name in MODELS if name != "cmlm"]
 
 
-@pytest.mark.parametrize("reduction", ["per_sequence", "per_token"])
+@pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
 @pytest.mark.parametrize("family", DETERMINISTIC)
 def test_accumulation_gives_the_same_update(
     family: str, reduction: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -28,7 +28,7 @@ def test_accumulation_gives_the_same_update(
         run = trainer(
             tmp_path,
             family,
-            objective=convex_composition(exponential(2.0)),
+            objective=ConvexComposition(Exponential(2.0)),
             reduction=reduction,
             per_device_train_batch_size=batch_size,
             gradient_accumulation_steps=steps,
@@ -43,16 +43,16 @@ def test_accumulation_gives_the_same_update(
         assert log == pytest.approx(logs[0])
 
 
-@pytest.mark.parametrize("reduction", ["per_sequence", "per_token"])
+@pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
 def test_division_by_the_mean_weight_spans_the_accumulation_window(reduction: str, tmp_path: Path) -> None:
     results = []
     for batch_size, steps in WINDOWS:
         run = trainer(
             tmp_path,
             "ctc",
-            objective=convex_composition(exponential(3.0)),
+            objective=ConvexComposition(Exponential(3.0)),
             reduction=reduction,
-            normalize_weights=True,
+            divide_by_mean_weight=True,
             per_device_train_batch_size=batch_size,
             gradient_accumulation_steps=steps,
         )
@@ -68,8 +68,8 @@ def test_division_by_the_mean_weight_is_the_definition(tmp_path: Path) -> None:
         tmp_path,
         "vanilla_nat",
         count=8,
-        objective=convex_composition(exponential(3.0)),
-        normalize_weights=True,
+        objective=ConvexComposition(Exponential(3.0)),
+        divide_by_mean_weight=True,
         max_steps=1,
         learning_rate=0.1,
         lr_scheduler_type="constant",
@@ -99,7 +99,7 @@ def test_overfits_a_batch_and_logs_weights_and_speed(family: str, tmp_path: Path
         max_steps=300,
         optim="adamw_torch",
         learning_rate=1e-2,
-        max_tokens=200,
+        per_device_train_batch_tokens=200,
         logging_steps=50,
         eval_dataset=examples(6, autoregressive=family == "autoregressive"),
     )
@@ -111,7 +111,8 @@ def test_overfits_a_batch_and_logs_weights_and_speed(family: str, tmp_path: Path
 
 
 def test_logged_weights_are_the_derivative_of_the_transform(tmp_path: Path) -> None:
-    run = trainer(tmp_path, "ctc", objective=convex_composition(exponential(2.0)), max_tokens=100, max_steps=1)
+    objective = ConvexComposition(Exponential(2.0))
+    run = trainer(tmp_path, "ctc", objective=objective, per_device_train_batch_tokens=100, max_steps=1)
     run.train()
     row = run.state.log_history[0]
     model = tiny_model("ctc").double()
@@ -130,21 +131,19 @@ def test_logged_weights_are_the_derivative_of_the_transform(tmp_path: Path) -> N
     assert row["weight_max"] == pytest.approx(expected.max().item())
 
 
-def test_annealed_objective_follows_the_updates(tmp_path: Path) -> None:
-    seen: list[float] = []
-
-    def make(k: float) -> object:
-        seen.append(k)
-        return maximum_likelihood()
-
-    trainer(tmp_path, "ctc", objective=annealed(make, start=0, end=4), max_steps=4).train()
-    assert sorted(set(seen)) == [0, 1, 2, 3, 4] or sorted(set(seen)) == [0, 1, 2, 3]
+def test_a_schedule_follows_the_updates_and_is_logged(tmp_path: Path) -> None:
+    objective = ConvexComposition(BoxCox(Linear(0, 4)), label_smoothing=Steps([0.0, 0.1], at=[0.5]))
+    run = trainer(tmp_path, "ctc", objective=objective, max_steps=4, logging_steps=1)
+    run.train()
+    rows = [row for row in run.state.log_history if "loss" in row]
+    assert [row["transform.k"] for row in rows] == [0, 1, 2, 3]
+    assert [row["label_smoothing"] for row in rows] == [0.0, 0.0, 0.1, 0.1]
 
 
 def test_epochs_shuffle_differently_and_reproducibly(tmp_path: Path) -> None:
     orders = []
     for _ in range(2):
-        run = trainer(tmp_path, "ctc", max_tokens=30, num_train_epochs=2, max_steps=-1)
+        run = trainer(tmp_path, "ctc", per_device_train_batch_tokens=30, num_train_epochs=2, max_steps=-1)
         collate = run.data_collator
         seen: list[int] = []
         run.data_collator = lambda batch, seen=seen, collate=collate: (
@@ -163,7 +162,7 @@ def test_non_finite_loss_stops_the_run_and_names_the_examples(tmp_path: Path) ->
         loss = -scores.normalized_log_prob()
         return torch.where(scores.num_tokens == 6, torch.nan, loss)
 
-    run = trainer(tmp_path, "ctc", objective=poisoned, max_steps=10, max_tokens=400)
+    run = trainer(tmp_path, "ctc", objective=poisoned, max_steps=10, per_device_train_batch_tokens=400)
     before = weights(run.model)
     longest = [example.index for example in run.train_dataset if len(example.labels) == 6]
     with pytest.raises(UserError, match=r"not finite at step 1, in training examples \[") as failure:
@@ -190,7 +189,8 @@ def test_evaluation_counts_infeasible_targets_and_leaves_them_out(tmp_path: Path
 def test_evaluation_loss_does_not_depend_on_the_batches(family: str, tmp_path: Path) -> None:
     dataset = examples(20, autoregressive=family == "autoregressive", seed=3)
     results = [
-        trainer(tmp_path, family, eval_dataset=dataset, eval_max_tokens=budget).evaluate() for budget in (8, 50, 4000)
+        trainer(tmp_path, family, eval_dataset=dataset, per_device_eval_batch_tokens=budget).evaluate()
+        for budget in (8, 50, 4000)
     ]
     assert results[0]["eval_loss"] == pytest.approx(results[1]["eval_loss"]) == pytest.approx(results[2]["eval_loss"])
 
@@ -198,15 +198,15 @@ def test_evaluation_loss_does_not_depend_on_the_batches(family: str, tmp_path: P
 def test_reduction_is_the_formula() -> None:
     losses, tokens = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([5, 3, 0])
     window = Window(num_sequences=6, num_tokens=16)
-    assert reduce_losses(losses, tokens, reduction="per_sequence", window=window) == 9 / 6
-    assert reduce_losses(losses, tokens, reduction="per_token", window=window) == 11 / 16
+    assert reduce_losses(losses, tokens, reduction="sequence_mean", window=window) == 9 / 6
+    assert reduce_losses(losses, tokens, reduction="token_mean", window=window) == 11 / 16
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reduction": "mean"}, "per_sequence, per_token"),
-        ({"max_tokens": 0}, "got 0"),
+        ({"reduction": "mean"}, "sequence_mean, token_mean"),
+        ({"per_device_train_batch_tokens": 0}, "got 0"),
         ({"length_weight": -1}, "got -1"),
     ],
 )

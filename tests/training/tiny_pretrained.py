@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 PROMPT = {"kind": "chat", "template": "Reverse: {source}"}
-LORA = {"r": 4, "alpha": 8}
+LORA = {"r": 4, "lora_alpha": 8}
 
 
 def tiny_tokenizer(*, chat: bool = True, pad: bool = True) -> PreTrainedTokenizerFast:
@@ -83,8 +83,13 @@ def write_pretrained_recipe(
         stage["evaluate"] = True
         for objective in (stage["objective"],):
             objective.pop("label_smoothing")
-        stage["training"] |= {"max_steps": 4, "max_tokens": 200, "eval_steps": 2, "disable_tqdm": True}
-    content["evaluation"] |= {"decodings": {"greedy": {"max_length": 9}}, "latency_sentences": 0}
+        stage["training"] |= {
+            "max_steps": 4,
+            "per_device_train_batch_tokens": 200,
+            "eval_steps": 2,
+            "disable_tqdm": True,
+        }
+    content["evaluation"] |= {"decodings": {"greedy": {"max_new_tokens": 9}}, "latency_sentences": 0}
     content["evaluation"]["metrics"] = ["exact_match"]
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path

@@ -30,12 +30,12 @@ stages:
     training: &training
       max_steps: 12
       learning_rate: 1.0e-2
-      max_tokens: 64
+      per_device_train_batch_tokens: 64
       eval_steps: 4
       logging_steps: 2
       bf16: true
   - name: second
-    objective: {name: convex_composition, k: 2, label_smoothing: 0.1}
+    objective: {name: convex_composition, transform: {name: exponential, k: 2}, label_smoothing: 0.1}
     training:
       <<: *training
       max_steps: 6

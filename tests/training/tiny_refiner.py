@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from tiny_task import SIZES, examples
 
-from sharpseq import SequenceTrainingArguments
+from sharpseq import SequenceTrainer, SequenceTrainingArguments
 from sharpseq.models import LatentNat, LatentNatConfig, LatentRefiner, LatentRefinerConfig
-from sharpseq.training import RefinerTrainer
+from sharpseq.training import GradientMatching
 
-OWN = ("delta_steps", "update_probability", "eval_dataset", "evaluators", "callbacks")
+MATCHING = ("delta_steps", "update_probability")
+OWN = ("eval_dataset", "evaluators", "callbacks")
 
 
 def tiny_latent_model() -> LatentNat:
@@ -34,9 +35,12 @@ def tiny_refiner(kind: str, *, latent_size: int = 3, dropout: float = 0.0) -> La
     return LatentRefiner(config).double()
 
 
-def refiner_trainer(folder: Path, kind: str, *, count: int = 24, dropout: float = 0.0, **kwargs: Any) -> RefinerTrainer:
+def refiner_trainer(
+    folder: Path, kind: str, *, count: int = 24, dropout: float = 0.0, **kwargs: Any
+) -> SequenceTrainer:
     """Return a trainer; ``kwargs`` go to its arguments, but for the trainer's own."""
     own = {name: kwargs.pop(name) for name in OWN if name in kwargs}
+    matching = {name: kwargs.pop(name) for name in MATCHING if name in kwargs}
     model = kwargs.pop("model", None) or tiny_latent_model()
     refiner = kwargs.pop("refiner", None) or tiny_refiner(kind, dropout=dropout)
     settings = {
@@ -51,10 +55,11 @@ def refiner_trainer(folder: Path, kind: str, *, count: int = 24, dropout: float 
         "use_cpu": True,
         **kwargs,
     }
-    return RefinerTrainer(
+    return SequenceTrainer(
         refiner,
         SequenceTrainingArguments(output_dir=str(folder), **settings),
-        translation_model=model,
+        loss=GradientMatching(**{"delta_steps": 2, **matching}).loss(refiner, model),
+        evaluated_model=model,
         train_dataset=examples(count, autoregressive=False),
-        **{"delta_steps": 2, **own},
+        **own,
     )

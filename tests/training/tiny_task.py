@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from sharpseq import SequenceTrainer, SequenceTrainingArguments, maximum_likelihood
+from sharpseq import MaximumLikelihood, SequenceTrainer, SequenceTrainingArguments
 from sharpseq.data import EncodedExample
 from sharpseq.models import MODELS
 
@@ -52,7 +52,7 @@ def trainer(folder: Path, family: str, *, count: int = 24, dropout: float = 0.0,
         own.pop("model", None) or tiny_model(family, dropout=dropout).double(),
         SequenceTrainingArguments(output_dir=str(folder), **settings),
         train_dataset=examples(count, autoregressive=is_autoregressive),
-        **{"objective": maximum_likelihood(), **own},
+        **{"objective": MaximumLikelihood(), **own},
     )
 
 

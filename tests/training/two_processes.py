@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from tiny_task import examples, trainer, weights
 
-from sharpseq import SequenceTrainer, convex_composition, exponential, maximum_likelihood
+from sharpseq import ConvexComposition, Exponential, MaximumLikelihood, SequenceTrainer
 from sharpseq.data import Example, StreamingBatches, train_tokenizer
 
 # 24 examples make an even number of batches, so that one process with two accumulation steps has the same windows.
 CASES: Mapping[str, Mapping[str, Any]] = {
-    "autoregressive": {"family": "autoregressive", "reduction": "per_token"},
-    "length prediction": {"family": "vanilla_nat", "reduction": "per_sequence", "length_weight": 0.7},
-    "ctc, per token": {"family": "ctc", "reduction": "per_token", "k": 2.0},
-    "weights normalised": {"family": "ctc", "reduction": "per_sequence", "k": 3.0, "normalize_weights": True},
-    "stream": {"family": "ctc", "reduction": "per_token", "stream": True},
+    "autoregressive": {"family": "autoregressive", "reduction": "token_mean"},
+    "length prediction": {"family": "vanilla_nat", "reduction": "sequence_mean", "length_weight": 0.7},
+    "ctc, per token": {"family": "ctc", "reduction": "token_mean", "k": 2.0},
+    "weights normalised": {"family": "ctc", "reduction": "sequence_mean", "k": 3.0, "divide_by_mean_weight": True},
+    "stream": {"family": "ctc", "reduction": "token_mean", "stream": True},
 }
 
 TOKENIZER = train_tokenizer(["abcdefghij"], kind="characters")
@@ -50,13 +50,13 @@ def case_trainer(folder: Path, name: str, **settings: Any) -> SequenceTrainer:
     made = trainer(
         folder,
         family,
-        objective=maximum_likelihood() if k is None else convex_composition(exponential(k)),
+        objective=MaximumLikelihood() if k is None else ConvexComposition(Exponential(k)),
         eval_dataset=examples(11, autoregressive=family == "autoregressive", seed=5),
         max_steps=5,
-        max_tokens=40,
+        per_device_train_batch_tokens=40,
         lr_scheduler_type="constant",
         optim="adamw_torch",
-        eval_max_tokens=30,
+        per_device_eval_batch_tokens=30,
         **{**case, **settings},
     )
     if is_stream:
@@ -100,7 +100,13 @@ def uneven(output: Path) -> None:
 
 def checkpoints(output: Path) -> None:
     """Train with dropout, with and without a break at a checkpoint."""
-    settings = {"max_tokens": 40, "max_steps": 4, "save_strategy": "steps", "save_steps": 2, "dropout": 0.2}
+    settings = {
+        "per_device_train_batch_tokens": 40,
+        "max_steps": 4,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "dropout": 0.2,
+    }
     straight = trainer(output / "straight", "cmlm", **settings)
     straight.train()
     broken = trainer(output / "straight", "cmlm", **settings)

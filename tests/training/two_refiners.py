@@ -14,19 +14,19 @@ import torch
 from tiny_refiner import refiner_trainer
 from tiny_task import examples, weights
 
-from sharpseq.training import RefinerTrainer
+from sharpseq import SequenceTrainer
 
-REDUCTIONS = {"score": "per_token", "energy": "per_sequence"}
+REDUCTIONS = {"score": "token_mean", "energy": "sequence_mean"}
 
 
-def kind_trainer(folder: Path, kind: str, **settings: Any) -> RefinerTrainer:
+def kind_trainer(folder: Path, kind: str, **settings: Any) -> SequenceTrainer:
     """Return the trainer of a kind of network."""
     return refiner_trainer(
         folder,
         kind,
         reduction=REDUCTIONS[kind],
-        max_tokens=40,
-        eval_max_tokens=30,
+        per_device_train_batch_tokens=40,
+        per_device_eval_batch_tokens=30,
         optim="adamw_torch",
         lr_scheduler_type="constant",
         eval_dataset=examples(11, autoregressive=False, seed=5),
@@ -34,7 +34,7 @@ def kind_trainer(folder: Path, kind: str, **settings: Any) -> RefinerTrainer:
     )
 
 
-def record(run: RefinerTrainer) -> dict[str, Any]:
+def record(run: SequenceTrainer) -> dict[str, Any]:
     """Train, and return the log without times, and the validation."""
     run.train()
     names = ("loss", "grad_norm", "gradient_square", "dot_product", "displacement_square", "cosine")

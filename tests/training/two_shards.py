@@ -12,8 +12,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sharpseq import convex_composition, exponential
-from sharpseq.scoring import score_model
+from sharpseq import ConvexComposition, Exponential
+from sharpseq.scoring import ScoreRequest, score_model
 
 
 def make_model(*, tied: bool) -> LlamaForCausalLM:
@@ -42,8 +42,8 @@ def make_batch(rank: int) -> dict[str, torch.Tensor]:
 
 def loss_of(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return a loss whose gradient depends on the probabilities of whole sequences."""
-    scores = score_model(model, batch, uniform=True)
-    return convex_composition(exponential(2.0), label_smoothing=0.1)(scores).sum()
+    scores = score_model(model, batch, request=ScoreRequest(vocab_mean=True))
+    return ConvexComposition(Exponential(2.0), label_smoothing=0.1)(scores).sum()
 
 
 def one_process(output: Path) -> None:

@@ -70,11 +70,11 @@ def _names(text: str) -> list[str]:
 
 
 def _corpus_of_recipe(name: str, corpus: str) -> list[Example]:
-    from sharpseq.recipe import load_recipe
+    from sharpseq.recipe import read_recipe
     from sharpseq.runs.corpus_reading import build_corpus
 
     run = Path(name) / "recipe.yaml"
-    recipe = load_recipe(run if run.is_file() else name)
+    recipe = read_recipe(run if run.is_file() else name)
     corpora = {"train": recipe.data.train, "validation": recipe.data.validation, **recipe.data.test}
     if corpus not in corpora:
         raise UserError(f"{name}:{corpus}: the recipe has no such corpus; {nearest(corpus, corpora)}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
-from sharpseq.cli.model_argument import Decoder, MaxTokens, Model, PromptText
+from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText
 from sharpseq.cli.number_lists import line_list
 
 
@@ -30,7 +30,7 @@ def distill(
         typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting; num_beams=5 unless given otherwise."),
     ] = None,
     prompt: PromptText = None,
-    max_tokens: MaxTokens = 4000,
+    batch_tokens: BatchTokens = 4000,
 ) -> None:
     """Decode training sources with a teacher into a new corpus (sequence-level knowledge distillation).
 
@@ -47,7 +47,9 @@ def distill(
     from sharpseq.cli.model_argument import load_generator
 
     corpus = load_corpus(data)
-    generator = load_generator(teacher, decoder=decoder, settings=settings or [], prompt=prompt, max_tokens=max_tokens)
+    generator = load_generator(
+        teacher, decoder=decoder, settings=settings or [], prompt=prompt, batch_tokens=batch_tokens
+    )
     if generator.decoder == "autoregressive":
         generator.options.setdefault("num_beams", 5)
     console = Console(stderr=True)

@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from sharpseq.cli.model_argument import Decoder, MaxTokens, Model, PromptText, RescoreWith, Settings
+from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText, RescoreWith, Settings
 from sharpseq.errors import UserError
 
 _WINDOW = 1000
@@ -28,7 +28,7 @@ def generate(
     scores: Annotated[
         bool, typer.Option("--scores", help="Put the log-probability in nats and a tab before each line.")
     ] = False,
-    max_tokens: MaxTokens = 4000,
+    batch_tokens: BatchTokens = 4000,
 ) -> None:
     """Write one output line for each input line, in order, as they come.
 
@@ -42,7 +42,12 @@ def generate(
     # Unreadable input is reported before a model takes its time to load, and a wrong model even when there is no input.
     first = next(lines, None)
     generator = load_generator(
-        model, decoder=decoder, settings=settings or [], rescore_with=rescore_with, prompt=prompt, max_tokens=max_tokens
+        model,
+        decoder=decoder,
+        settings=settings or [],
+        rescore_with=rescore_with,
+        prompt=prompt,
+        batch_tokens=batch_tokens,
     )
     if first is None:
         return

@@ -6,40 +6,40 @@ from collections.abc import Iterable
 
 import typer
 
+from sharpseq.declarations import Declaration
+
 
 def models() -> None:
     """List the model families."""
     from sharpseq.models import MODELS
 
-    _print((name, spec.description, spec.reference) for name, spec in MODELS.items())
+    _print(_row(each.declaration) for each in MODELS.values())
 
 
 def objectives() -> None:
     """List the objectives."""
-    from sharpseq.objectives import OBJECTIVES
+    from sharpseq.training import LOSSES
 
-    _print((name, spec.description, spec.reference) for name, spec in OBJECTIVES.items())
+    _print(_row(each.declaration) for each in LOSSES.values())
 
 
 def decoders() -> None:
     """List the decoders with their settings."""
     from sharpseq.decoding import DECODERS
 
-    for_people = {
-        name: ", ".join(f"{option}={default}" for option, default in spec.options.items())
-        for name, spec in DECODERS.items()
-    }
-    _print(
-        (name, f"{spec.description} ({for_people[name]})" if for_people[name] else spec.description, spec.reference)
-        for name, spec in DECODERS.items()
-    )
+    rows = []
+    for decoder in DECODERS.values():
+        settings = ", ".join(f"{option}={default}" for option, default in decoder.options.items())
+        name, summary, reference = _row(decoder.declaration)
+        rows.append((name, f"{summary} ({settings})" if settings else summary, reference))
+    _print(rows)
 
 
 def metrics() -> None:
     """List the metrics."""
     from sharpseq.evaluation import METRICS
 
-    _print((name, spec.description, spec.reference) for name, spec in METRICS.items())
+    _print(_row(each.declaration) for each in METRICS.values())
 
 
 def recipes() -> None:
@@ -47,6 +47,10 @@ def recipes() -> None:
     from sharpseq.recipe import shipped_recipes
 
     _print((entry.name, entry.description) for entry in shipped_recipes())
+
+
+def _row(declaration: Declaration) -> tuple[str, str, str]:
+    return declaration.name, declaration.summary, declaration.reference
 
 
 def _print(rows: Iterable[tuple[str, ...]]) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from sharpseq.evaluation.metrics import MetricSpec, OnProgress
+    from sharpseq.evaluation.metric import MetricSpec
+    from sharpseq.evaluation.metrics import OnProgress
 
 
 def check_metrics(names: Sequence[str]) -> list[str]:

@@ -33,7 +33,7 @@ PromptText: TypeAlias = Annotated[
         help="Prompt of a causal language model, with {source} in it; by default the one saved with it.",
     ),
 ]
-MaxTokens: TypeAlias = Annotated[int, typer.Option(help="Token budget of a batch.", min=1)]
+BatchTokens: TypeAlias = Annotated[int, typer.Option(help="Token budget of a batch.", min=1)]
 
 
 def load_generator(
@@ -43,7 +43,7 @@ def load_generator(
     settings: Sequence[str],
     rescore_with: str | None = None,
     prompt: str | None = None,
-    max_tokens: int = 4000,
+    batch_tokens: int = 4000,
 ) -> SequenceGenerator:
     """Load a model with a decoder and its settings, and see that they work together.
 
@@ -56,7 +56,7 @@ def load_generator(
 
     try:
         generator = SequenceGenerator.from_pretrained(
-            model, prompt=prompt, decoder=decoder, options=options, max_tokens=max_tokens
+            model, prompt=prompt, decoder=decoder, options=options, batch_tokens=batch_tokens
         )
         if rescore_with is not None:
             generator = _with_rescorer(generator, rescore_with)
@@ -79,5 +79,5 @@ def _with_rescorer(generator: SequenceGenerator, name: str) -> SequenceGenerator
         decoder=generator.decoder,
         options=generator.options,
         rescorer=rescorer,
-        max_tokens=generator.max_tokens,
+        batch_tokens=generator.batch_tokens,
     )

@@ -14,7 +14,7 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or a shipped recipe (see `sharpseq recipes`).")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a value, such as stages.1.objective.k=3."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value, such as stages.1.training.max_steps=500."),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run folder; by default runs/ and the recipe's name.")
@@ -28,9 +28,9 @@ def train(
     ] = None,
 ) -> None:
     """Train, evaluate and report as a recipe says; the same command again resumes where it stopped."""
-    from sharpseq.recipe import load_recipe
+    from sharpseq.recipe import read_recipe
 
-    loaded = load_recipe(recipe, overrides=settings or [])
+    loaded = read_recipe(recipe, overrides=settings or [])
     folder = run or Path("runs") / loaded.name
     if num_processes is not None and accelerate is None:
         raise UserError("--num-processes goes with --accelerate; give both, such as --accelerate ddp")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 
+from sharpseq.declarations import Declaration, Setting
+from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import choose_candidates, is_real, length_candidates
+from sharpseq.decoding.lengths import choose_candidates, length_candidates
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, ParallelModel, Rescorer
 from sharpseq.decoding.token_choice import most_probable_tokens, special_token_ids
+from sharpseq.scoring import length_mask
 
 
 def argmax_decode(
     model: ParallelModel,
     batch: Batch,
     *,
-    length_beam: int = 1,
+    length_beam: Annotated[int, Setting("Lengths to try; all go through the same pass.", ge=1)] = 1,
     rescorer: Rescorer | None = None,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
@@ -51,8 +56,7 @@ def argmax_decode(
     References:
         Gu et al. 2018, "Non-autoregressive neural machine translation", section 4.2.
     """
-    if length_beam < 1:
-        raise ValueError(f"`length_beam` must be at least 1; got {length_beam}")
+    check_arguments(argmax_decode, length_beam=length_beam)
     with inference(model):
         encoded = model.encode(batch["input_ids"], batch["attention_mask"])
         lengths, _ = length_candidates(
@@ -63,7 +67,7 @@ def argmax_decode(
         num_candidates, num_tokens = lengths.shape[1], lengths.flatten()
         logits = model.decode_parallel(encoded.repeat_interleave(num_candidates), num_tokens)
         choice = most_probable_tokens(logits, forbidden=special_token_ids(model.config))
-        real = is_real(num_tokens, width=logits.shape[1])
+        real = length_mask(num_tokens, width=logits.shape[1])
         sequences = choice.tokens.masked_fill(~real, model.config.pad_token_id)
         log_prob = choice.log_probs.masked_fill(~real, 0).sum(1)
         rows, trace = choose_candidates(
@@ -82,3 +86,10 @@ def argmax_decode(
             num_passes=1,
             trace=trace,
         )
+
+
+ARGMAX = Decoder(
+    argmax_decode,
+    ParallelModel,
+    Declaration("argmax", "all tokens in one pass, for the most probable lengths", "Gu et al. 2018"),
+)

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
+from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding.causal import causal_decode
+from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import is_real
 from sharpseq.decoding.library_search import LengthLimiter, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch
 from sharpseq.decoding.teacher_forcing import teacher_forced_log_prob, token_id
+from sharpseq.scoring import length_mask
 
 
 def autoregressive_decode(
     model: AutoregressiveModel,
     batch: Batch,
     *,
-    num_beams: int = 1,
-    length_penalty: float = 1.0,
-    min_length: int = 0,
-    max_length: int | None = None,
-    no_repeat_ngram_size: int = 0,
+    num_beams: Annotated[int, Setting("Beams; 1 is greedy search.", ge=1)] = 1,
+    length_penalty: Annotated[float, Setting("Power of the length that divides the score of a beam.")] = 1.0,
+    min_new_tokens: Annotated[int, Setting("Fewest tokens of an output, EOS not counted.", ge=0)] = 0,
+    max_new_tokens: Annotated[
+        int | None,
+        Setting("Most tokens of an output, EOS not counted; by default 2·S + 10 for a source of S tokens.", ge=0),
+    ] = None,
+    no_repeat_ngram_size: Annotated[
+        int, Setting("Length of n-grams that may not occur twice; 0 for no limit.", ge=0)
+    ] = 0,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
     """Write one token after the other, greedily or with a beam.
@@ -47,9 +54,9 @@ def autoregressive_decode(
         num_beams: Hypotheses kept at each step; 1 is greedy search.
         length_penalty: Beam search ranks by log p / length^penalty, the end mark counted in the length; larger favours
             longer outputs. Without effect for one beam.
-        min_length: Least number of tokens of an output, without the end mark.
-        max_length: Largest number of tokens of an output, without the end mark. By default 2·S + 10 for a source of S
-            tokens (padding not counted), at least ``min_length``, and no more than the model has positions for. A
+        min_new_tokens: Least number of tokens of an output, without the end mark.
+        max_new_tokens: Largest number of tokens of an output, EOS not counted. By default 2·S + 10 for a source of S
+            tokens (padding not counted), at least ``min_new_tokens``, and no more than the model has positions for. A
             causal model's prompt, output and end mark share its positions: an output behind a long prompt ends there.
         no_repeat_ngram_size: No n-gram of this size occurs twice in an output; 0 is off, otherwise at least 2.
         generator: Accepted by every decoder; this one draws nothing.
@@ -67,43 +74,48 @@ def autoregressive_decode(
         >>> from sharpseq.models import autoregressive_config, autoregressive_model
         >>> model = autoregressive_model(autoregressive_config(vocab_size=9, d_model=16))
         >>> batch = {"input_ids": torch.tensor([[5, 6, 0]]), "attention_mask": torch.ones(1, 3)}
-        >>> autoregressive_decode(model, batch, min_length=4, max_length=4).num_passes
+        >>> autoregressive_decode(model, batch, min_new_tokens=4, max_new_tokens=4).num_passes
         5
 
     References:
         Sutskever et al. 2014, section 3.2; Wu et al. 2016, section 7, for the length penalty's idea.
     """
-    if num_beams < 1:
-        raise ValueError(f"`num_beams` must be at least 1; got {num_beams}")
+    check_arguments(
+        autoregressive_decode, num_beams=num_beams, min_new_tokens=min_new_tokens, length_penalty=length_penalty
+    )
     if no_repeat_ngram_size < 0 or no_repeat_ngram_size == 1:
-        # 1 would also forbid the end mark of models whose decoder starts with it.
+        # 1 would also forbid the EOS of models whose decoder starts with it.
         raise ValueError(f"`no_repeat_ngram_size` must be 0 (off) or at least 2; got {no_repeat_ngram_size}")
     model = _without_wrapper(model)
-    _check_lengths(model, min_length=min_length, max_length=max_length)
-    options: dict[str, Any] = {"num_beams": num_beams, "length_penalty": length_penalty, "min_length": min_length}
+    _check_lengths(model, min_new_tokens=min_new_tokens, max_new_tokens=max_new_tokens)
+    options: dict[str, Any] = {
+        "num_beams": num_beams,
+        "length_penalty": length_penalty,
+        "min_new_tokens": min_new_tokens,
+    }
     options["no_repeat_ngram_size"] = no_repeat_ngram_size
     if model.config.is_encoder_decoder:
-        return _seq2seq_decode(model, batch, max_length=max_length, **options)
-    return causal_decode(model, batch, max_length=max_length, **options)
+        return _seq2seq_decode(model, batch, max_new_tokens=max_new_tokens, **options)
+    return causal_decode(model, batch, max_new_tokens=max_new_tokens, **options)
 
 
 def _seq2seq_decode(
     model: AutoregressiveModel,
     batch: Batch,
     *,
-    min_length: int,
-    max_length: int | None,
+    min_new_tokens: int,
+    max_new_tokens: int | None,
     num_beams: int,
     **options: Any,
 ) -> DecodeOutput:
     input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
-    limits = _length_limits(model, attention_mask, min_length=min_length, max_length=max_length)
+    limits = _length_limits(model, attention_mask, min_new_tokens=min_new_tokens, max_new_tokens=max_new_tokens)
     eos, pad = token_id(model, "eos"), token_id(model, "pad")
     config = search_config(
         model,
         end_token_ids=(eos,),
-        max_length=int(limits.max()),
-        min_length=min_length,
+        max_new_tokens=int(limits.max()),
+        min_new_tokens=min_new_tokens,
         num_beams=num_beams,
         pad_token_id=pad,
         decoder_start_token_id=token_id(model, "decoder_start"),
@@ -121,7 +133,7 @@ def _seq2seq_decode(
         )[:, 1:]
         num_tokens = ((generated != eos) & (generated != pad)).sum(1)
         longest = int(num_tokens.max())
-        sequences = generated[:, :longest].masked_fill(~is_real(num_tokens, width=longest), pad)
+        sequences = generated[:, :longest].masked_fill(~length_mask(num_tokens, width=longest), pad)
         log_prob = teacher_forced_log_prob(
             model,
             BaseModelOutput(last_hidden_state=hidden),
@@ -132,25 +144,23 @@ def _seq2seq_decode(
     return DecodeOutput(sequences=sequences, log_prob=log_prob, num_tokens=num_tokens, num_passes=limiter.num_steps)
 
 
-def _check_lengths(model: AutoregressiveModel, *, min_length: int, max_length: int | None) -> None:
+def _check_lengths(model: AutoregressiveModel, *, min_new_tokens: int, max_new_tokens: int | None) -> None:
     available = _positions_for_output(model)
-    if min_length < 0:
-        raise ValueError(f"`min_length` must be at least 0; got {min_length}")
-    if max_length is not None and not min_length <= max_length:
-        raise ValueError(f"`max_length` must be at least `min_length` {min_length}; got {max_length}")
-    for name, length in (("min_length", min_length), ("max_length", max_length)):
+    if max_new_tokens is not None and not min_new_tokens <= max_new_tokens:
+        raise ValueError(f"`max_new_tokens` must be at least `min_new_tokens` {min_new_tokens}; got {max_new_tokens}")
+    for name, length in (("min_new_tokens", min_new_tokens), ("max_new_tokens", max_new_tokens)):
         if available is not None and length is not None and length > available:
             raise ValueError(f"`{name}` must be at most {available}, the model's positions; got {length}")
 
 
 def _length_limits(
-    model: AutoregressiveModel, attention_mask: Tensor, *, min_length: int, max_length: int | None
+    model: AutoregressiveModel, attention_mask: Tensor, *, min_new_tokens: int, max_new_tokens: int | None
 ) -> Tensor:
     """Return the largest number of tokens of each output, without the end mark, shape (B,)."""
     source_lengths = attention_mask.long().sum(1)
-    if max_length is not None:
-        return torch.full_like(source_lengths, max_length)
-    return (2 * source_lengths + 10).clamp(min=min_length, max=_positions_for_output(model))
+    if max_new_tokens is not None:
+        return torch.full_like(source_lengths, max_new_tokens)
+    return (2 * source_lengths + 10).clamp(min=min_new_tokens, max=_positions_for_output(model))
 
 
 def _positions_for_output(model: AutoregressiveModel) -> int | None:
@@ -169,3 +179,10 @@ def _without_wrapper(model: AutoregressiveModel) -> AutoregressiveModel:
     wrapped: Any = model
     base: AutoregressiveModel = wrapped.get_base_model()
     return base
+
+
+AUTOREGRESSIVE = Decoder(
+    autoregressive_decode,
+    AutoregressiveModel,
+    Declaration("autoregressive", "one token after the other, greedily or with a beam", "Sutskever et al. 2014"),
+)

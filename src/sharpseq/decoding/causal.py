@@ -13,20 +13,19 @@ from transformers import Cache, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import is_real
 from sharpseq.decoding.library_search import LengthLimiter, NoRepeatedOutput, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch
 from sharpseq.decoding.teacher_forcing import end_token_ids
-from sharpseq.scoring import IGNORED, score_model
+from sharpseq.scoring import IGNORED, length_mask, score_model
 
 
 def causal_decode(
     model: AutoregressiveModel,
     batch: Batch,
     *,
-    min_length: int,
-    max_length: int | None,
+    min_new_tokens: int,
+    max_new_tokens: int | None,
     **options: Any,
 ) -> DecodeOutput:
     """Continue prompts; :func:`sharpseq.decoding.autoregressive_decode` says how, and checks its own options.
@@ -34,15 +33,15 @@ def causal_decode(
     Args:
         model: A Hugging Face causal language model.
         batch: Prompts ``input_ids`` (B, S) and ``attention_mask`` (B, S), padded on either side.
-        min_length: Least number of new tokens, without the end mark.
-        max_length: Largest number of new tokens, without the end mark.
+        min_new_tokens: Least number of new tokens, without the end mark.
+        max_new_tokens: Largest number of new tokens, without the end mark.
         options: Further options of the search.
 
     Raises:
         ValueError: If a prompt is empty, or a length exceeds the model's positions.
     """
     prompts, mask = pad_left(batch["input_ids"], batch["attention_mask"])
-    limits = _new_token_limits(model, mask, min_length=min_length, max_length=max_length)
+    limits = _new_token_limits(model, mask, min_new_tokens=min_new_tokens, max_new_tokens=max_new_tokens)
     ends = end_token_ids(model)
     pad = model.config.pad_token_id if model.config.pad_token_id is not None else ends[0]
     parts = []
@@ -57,7 +56,7 @@ def causal_decode(
                 limits=limits[rows],
                 end_token_ids=ends,
                 pad_token_id=pad,
-                min_length=min_length,
+                min_new_tokens=min_new_tokens,
                 **options,
             )
         )
@@ -80,7 +79,7 @@ def _decode_group(
     config = search_config(
         model,
         end_token_ids=end_token_ids,
-        max_length=int(limits.max()),
+        max_new_tokens=int(limits.max()),
         num_beams=num_beams,
         pad_token_id=pad_token_id,
         **options,
@@ -105,7 +104,7 @@ def _decode_group(
         log_prob = _log_prob(
             model, prompts, mask, read, written=generated[:, : longest + 1], num_written=num_tokens + 1
         )
-    sequences = generated[:, :longest].masked_fill(~is_real(num_tokens, width=longest), pad_token_id)
+    sequences = generated[:, :longest].masked_fill(~length_mask(num_tokens, width=longest), pad_token_id)
     return DecodeOutput(sequences=sequences, log_prob=log_prob, num_tokens=num_tokens, num_passes=limiter.num_steps)
 
 
@@ -167,7 +166,7 @@ def _log_prob(
     num_written: Tensor,
 ) -> Tensor:
     """Return log p(y, eos|x) in nats, shape (B,), of what was written, end mark included, (B, T)."""
-    kept = is_real(num_written, width=written.shape[1])
+    kept = length_mask(num_written, width=written.shape[1])
     row = torch.cat([prompts, written], dim=1)
     row_mask = torch.cat([mask, kept.long()], dim=1)
     labels = torch.cat([torch.full_like(prompts, IGNORED), written.masked_fill(~kept, IGNORED)], dim=1)
@@ -185,19 +184,21 @@ def _log_prob(
     return score_model(cast(nn.Module, model), batch).log_prob
 
 
-def _new_token_limits(model: AutoregressiveModel, mask: Tensor, *, min_length: int, max_length: int | None) -> Tensor:
+def _new_token_limits(
+    model: AutoregressiveModel, mask: Tensor, *, min_new_tokens: int, max_new_tokens: int | None
+) -> Tensor:
     """Return the largest number of new tokens of each output, without the end mark, shape (B,)."""
     lengths = mask.sum(1)
-    limits = 2 * lengths + 10 if max_length is None else torch.full_like(lengths, max_length)
-    limits = limits.clamp(min=min_length)
+    limits = 2 * lengths + 10 if max_new_tokens is None else torch.full_like(lengths, max_new_tokens)
+    limits = limits.clamp(min=min_new_tokens)
     positions = _positions(model)
     if positions is None:
         return limits
     # The end mark takes a position too, in training and when the output is scored.
     room = positions - 1 - lengths
-    if int(room.min()) < min_length:
+    if int(room.min()) < min_new_tokens:
         raise ValueError(
-            f"`batch` must leave room for `min_length` {min_length} and the end mark in the model's {positions} "
+            f"`batch` must leave room for `min_new_tokens` {min_new_tokens} and EOS in the model's {positions} "
             f"positions; got a prompt of {int(lengths.max())} tokens"
         )
     return limits.minimum(room)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sharpseq.decoding.protocols import CtcConfiguration
+from sharpseq.scoring import length_mask
 
 
 def blank_of(config: CtcConfiguration) -> int:
@@ -44,7 +45,7 @@ def collapse(alignments: Tensor, *, num_frames: Tensor, blank: int, pad: int) ->
         Graves et al. 2006, section 3.1.
     """
     num_rows, width = alignments.shape
-    kept = (alignments != blank) & (torch.arange(width, device=alignments.device) < num_frames[:, None])
+    kept = (alignments != blank) & length_mask(num_frames, width=width)
     kept[:, 1:] &= alignments[:, 1:] != alignments[:, :-1]
     num_tokens = kept.sum(1)
     # Every kept token moves to its rank; all others land in one column behind the end, which is cut off.
@@ -62,7 +63,7 @@ def output_log_prob(
 ) -> Tensor:
     r"""Return :math:`\log \sum_{a \in \beta^{-1}(y)} \prod_f p_f(a_f)` of outputs y, consistent with training.
 
-    It is what `sharpseq.scoring.ctc_sequence_scores` computes, but reads only the columns of the blank and of the
+    It is what `sharpseq.scoring.score_ctc` computes, but reads only the columns of the blank and of the
     tokens in y instead of normalising all logits, which would take longer than the model's own output layer.
 
     Args:

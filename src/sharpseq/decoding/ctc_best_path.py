@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from sharpseq.declarations import Declaration
 from sharpseq.decoding.ctc_alignment import blank_of, collapse, count_frames, output_log_prob
+from sharpseq.decoding.decoder import Decoder
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, CtcModel
@@ -50,3 +52,14 @@ def ctc_best_path_decode(model: CtcModel, batch: Batch, *, generator: torch.Gene
             logits, choice.normalizers, sequences, num_frames=num_frames, num_tokens=num_tokens, blank=blank
         )
     return DecodeOutput(sequences=sequences, log_prob=log_prob, num_tokens=num_tokens, num_passes=1)
+
+
+CTC_BEST_PATH = Decoder(
+    ctc_best_path_decode,
+    CtcModel,
+    Declaration(
+        "ctc_best_path",
+        "the best token or blank of every frame, collapsed, in one pass",
+        "Graves et al. 2006; Saharia et al. 2020",
+    ),
+)

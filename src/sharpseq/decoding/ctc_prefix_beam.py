@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding.ctc_alignment import blank_of, count_frames, output_log_prob
+from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, CtcModel
@@ -21,8 +24,8 @@ def ctc_prefix_beam_search_decode(
     model: CtcModel,
     batch: Batch,
     *,
-    beam_size: int = 10,
-    top_k: int = 20,
+    beam_size: Annotated[int, Setting("Prefixes kept after each frame.", ge=1)] = 10,
+    top_k: Annotated[int, Setting("Tokens of each frame that may extend a prefix.", ge=1)] = 20,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
     r"""Search :math:`\arg\max_y \sum_{a \in \beta^{-1}(y)} \prod_f p_f(a_f)` among the prefixes that fit into a beam.
@@ -63,9 +66,7 @@ def ctc_prefix_beam_search_decode(
         Graves et al. 2006, section 3.2; Hannun et al. 2014, "First-pass large vocabulary continuous speech recognition
         using bi-directional recurrent DNNs", algorithm 1.
     """
-    for name, value in (("beam_size", beam_size), ("top_k", top_k)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1; got {value}")
+    check_arguments(ctc_prefix_beam_search_decode, beam_size=beam_size, top_k=top_k)
     blank, pad = blank_of(model.config), model.config.pad_token_id
     with inference(model):
         logits, frame_mask = model.decode_frames(model.encode(batch["input_ids"], batch["attention_mask"]))
@@ -221,3 +222,14 @@ class _Beam:
             ends_in_blank=torch.where(rows[:, None], self.ends_in_blank, otherwise.ends_in_blank),
             ends_in_token=torch.where(rows[:, None], self.ends_in_token, otherwise.ends_in_token),
         )
+
+
+CTC_PREFIX_BEAM = Decoder(
+    ctc_prefix_beam_search_decode,
+    CtcModel,
+    Declaration(
+        "ctc_prefix_beam",
+        "the output with the highest sum over alignments, in one pass and a beam search",
+        "Graves et al. 2006; Hannun et al. 2014",
+    ),
+)

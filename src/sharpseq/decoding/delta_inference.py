@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 
+from sharpseq.declarations import Declaration, Setting
+from sharpseq.decoding.decoder import Decoder
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.latent_outputs import encode_candidates, write_outputs
 from sharpseq.decoding.latent_steps import latent_step, refine
@@ -15,10 +19,10 @@ def delta_inference_decode(
     model: LatentModel,
     batch: Batch,
     *,
-    steps: int = 1,
-    length_beam: int = 1,
-    remove_repetitions: bool = True,
-    keep_steps: bool = False,
+    steps: Annotated[int, Setting("Refinement steps; 0 reads the latent as it is.", ge=0)] = 1,
+    length_beam: Annotated[int, Setting("Lengths to try; all go through the same pass.", ge=1)] = 1,
+    remove_repetitions: Annotated[bool, Setting("Whether tokens that repeat their predecessor are removed.")] = True,
+    keep_steps: Annotated[bool, Setting("Whether the trace keeps the outputs of every step.")] = False,
     rescorer: Rescorer | None = None,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
@@ -68,3 +72,14 @@ def delta_inference_decode(
             remove_repetitions=remove_repetitions,
             rescorer=rescorer,
         )
+
+
+DELTA_INFERENCE = Decoder(
+    delta_inference_decode,
+    LatentModel,
+    Declaration(
+        "delta_inference",
+        "translation and latent in turn, each the best for the other, from the mean of the prior",
+        "Shu et al. 2020",
+    ),
+)

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from sharpseq.decoding.latent_steps import Refinement
-from sharpseq.decoding.lengths import choose_candidates, is_real, length_candidates
+from sharpseq.decoding.lengths import choose_candidates, length_candidates
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, EncoderOutput, LatentModel, Rescorer
 from sharpseq.decoding.repetitions import first_of_repeats, pack_left
 from sharpseq.decoding.token_choice import most_probable_ids, most_probable_tokens, special_token_ids
+from sharpseq.scoring import length_mask
 
 
 def encode_candidates(model: LatentModel, batch: Batch, *, length_beam: int) -> tuple[EncoderOutput, Tensor]:
@@ -64,7 +65,7 @@ def write_outputs(
     kept = (
         first_of_repeats(choice.tokens, lengths)
         if remove_repetitions
-        else is_real(lengths, width=choice.tokens.shape[1])
+        else length_mask(lengths, width=choice.tokens.shape[1])
     )
     sequences, num_tokens = pack_left(choice.tokens, kept, pad_token_id=model.config.pad_token_id)
     log_prob = choice.log_probs.masked_fill(~kept, 0).sum(1)
@@ -99,7 +100,7 @@ def _steps(
     outputs = []
     for latent in latents:
         tokens = most_probable_ids(model.decode_latent(encoded, latent, lengths), forbidden=forbidden)
-        real = is_real(lengths, width=tokens.shape[1])
+        real = length_mask(lengths, width=tokens.shape[1])
         outputs.append((tokens.masked_fill(~real, model.config.pad_token_id), lengths))
     return {"outputs_per_step": outputs, "latents_per_step": latents}
 

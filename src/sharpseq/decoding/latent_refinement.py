@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 
+from sharpseq.declarations import Declaration, Setting
+from sharpseq.decoding.decoder import Decoder
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.latent_outputs import encode_candidates, write_outputs
 from sharpseq.decoding.latent_steps import latent_step, refine
@@ -15,12 +19,14 @@ def latent_refinement_decode(
     model: LatentModel,
     batch: Batch,
     *,
-    steps: int = 1,
-    step_size: float = 1.0,
-    tolerance: float = 0.0,
-    length_beam: int = 1,
-    remove_repetitions: bool = True,
-    keep_steps: bool = False,
+    steps: Annotated[int, Setting("Refinement steps; 0 reads the latent as it is.", ge=0)] = 1,
+    step_size: Annotated[float, Setting("Length of a step along the learned gradient.", gt=0)] = 1.0,
+    tolerance: Annotated[
+        float, Setting("Mean squared movement of a position below which a latent is done; 0 for never.", ge=0)
+    ] = 0.0,
+    length_beam: Annotated[int, Setting("Lengths to try; all go through the same pass.", ge=1)] = 1,
+    remove_repetitions: Annotated[bool, Setting("Whether tokens that repeat their predecessor are removed.")] = True,
+    keep_steps: Annotated[bool, Setting("Whether the trace keeps the outputs of every step.")] = False,
     rescorer: Rescorer | None = None,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
@@ -84,3 +90,14 @@ def latent_refinement_decode(
             remove_repetitions=remove_repetitions,
             rescorer=rescorer,
         )
+
+
+LATENT_REFINEMENT = Decoder(
+    latent_refinement_decode,
+    LatentModel,
+    Declaration(
+        "latent_refinement",
+        "steps along a learned gradient of the latent, and one argmax at the end",
+        "Lee et al. 2020",
+    ),
+)

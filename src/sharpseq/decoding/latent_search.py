@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 
+from sharpseq.declarations import Declaration, Setting
+from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.latent_outputs import encode_candidates, prior_samples, write_outputs
-from sharpseq.decoding.latent_steps import check_steps, latent_step, refine
+from sharpseq.decoding.latent_steps import latent_step, refine
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, LatentModel, Rescorer
 
@@ -15,14 +19,16 @@ def latent_search_decode(
     model: LatentModel,
     batch: Batch,
     *,
-    length_beam: int = 5,
-    num_samples: int = 5,
-    refinement: str = "delta",
-    steps: int = 1,
-    step_size: float = 1.0,
-    seed: int = 0,
-    remove_repetitions: bool = True,
-    keep_steps: bool = False,
+    length_beam: Annotated[int, Setting("Lengths to try; all go through the same pass.", ge=1)] = 5,
+    num_samples: Annotated[
+        int, Setting("Samples of the latent for each length; the first is the mean of the prior.", ge=1)
+    ] = 5,
+    refinement: Annotated[str, Setting("How latents are refined: delta, learned or none.")] = "delta",
+    steps: Annotated[int, Setting("Refinement steps; 0 reads the latent as it is.", ge=0)] = 1,
+    step_size: Annotated[float, Setting("Length of a step along the learned gradient.", gt=0)] = 1.0,
+    seed: Annotated[int, Setting("Seed of the samples.", ge=0)] = 0,
+    remove_repetitions: Annotated[bool, Setting("Whether tokens that repeat their predecessor are removed.")] = True,
+    keep_steps: Annotated[bool, Setting("Whether the trace keeps the outputs of every step.")] = False,
     rescorer: Rescorer | None = None,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
@@ -63,11 +69,14 @@ def latent_search_decode(
     References:
         Lee, Shu and Cho 2020, section 4.4.
     """
-    check_steps(steps)
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` must be at least 1; got {num_samples}")
-    if seed < 0:
-        raise ValueError(f"`seed` must be at least 0; got {seed}")
+    check_arguments(
+        latent_search_decode,
+        length_beam=length_beam,
+        num_samples=num_samples,
+        steps=steps,
+        step_size=step_size,
+        seed=seed,
+    )
     if rescorer is None and length_beam * num_samples > 1:
         raise ValueError(
             f"`rescorer` must choose between {length_beam * num_samples} candidates; give an autoregressive model "
@@ -101,3 +110,14 @@ def latent_search_decode(
             remove_repetitions=remove_repetitions,
             rescorer=rescorer,
         )
+
+
+LATENT_SEARCH = Decoder(
+    latent_search_decode,
+    LatentModel,
+    Declaration(
+        "latent_search",
+        "several lengths and samples of the latent, refined side by side; an autoregressive model chooses",
+        "Lee et al. 2020",
+    ),
+)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sharpseq.decoding.delta_step import delta_step
-from sharpseq.decoding.lengths import is_real
 from sharpseq.decoding.protocols import EncoderOutput, LatentModel, RefinedLatent
+from sharpseq.scoring import length_mask
 
 Step = Callable[[Tensor], Tensor]
 """From a latent (B, T, D) to the next one."""
@@ -59,10 +59,11 @@ def refine(
         >>> halved.latent.item(), halved.num_steps
         (0.125, 3)
     """
-    check_steps(steps)
+    if steps < 0:
+        raise ValueError(f"`steps` must be at least 0; got {steps}")
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"`tolerance` must be finite and at least 0; got {tolerance}")
-    real = is_real(lengths, width=latent.shape[1])[:, :, None]
+    real = length_mask(lengths, width=latent.shape[1])[:, :, None]
     moving = torch.ones(len(latent), dtype=torch.bool, device=latent.device)
     diverged = torch.zeros_like(moving)
     latents, num_steps = [latent], 0
@@ -79,12 +80,6 @@ def refine(
         latents.append(latent)
     kept = (*latents, *[latent] * (steps + 1 - len(latents))) if keep else ()
     return Refinement(latent, diverged, num_steps, kept)
-
-
-def check_steps(steps: int) -> None:
-    """Raise ValueError if ``steps`` is negative; 0 is the translation of the latent that is there."""
-    if steps < 0:
-        raise ValueError(f"`steps` must be at least 0; got {steps}")
 
 
 def latent_step(

@@ -98,14 +98,3 @@ def choose_candidates(
     first = torch.arange(0, len(sequences), num_candidates, device=sequences.device)
     trace = {"candidates": sequences.unflatten(0, by_source.shape), "candidate_scores": by_source}
     return first + by_source.argmax(1), trace
-
-
-def is_real(num_tokens: Tensor, *, width: int) -> Tensor:
-    """Return True where a padded sequence (B, ``width``) has a token, given the lengths (B,).
-
-    Example:
-        >>> is_real(torch.tensor([1, 2]), width=2)
-        tensor([[ True, False],
-                [ True,  True]])
-    """
-    return torch.arange(width, device=num_tokens.device) < num_tokens[:, None]

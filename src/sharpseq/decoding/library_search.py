@@ -61,8 +61,8 @@ def search_config(
     model: AutoregressiveModel,
     *,
     end_token_ids: tuple[int, ...],
-    max_length: int,
-    min_length: int,
+    max_new_tokens: int,
+    min_new_tokens: int,
     num_beams: int,
     length_penalty: float,
     **options: Any,
@@ -72,8 +72,8 @@ def search_config(
     Args:
         model: The model, whose special tokens count.
         end_token_ids: Ids that end an output.
-        max_length: Largest number of tokens of an output, without the end mark.
-        min_length: Least number of tokens of an output, without the end mark.
+        max_new_tokens: Largest number of tokens of an output, without the end mark.
+        min_new_tokens: Least number of tokens of an output, without the end mark.
         num_beams: Hypotheses kept at each step.
         length_penalty: Exponent of the length; without effect for one beam.
         options: Further options of ``GenerationConfig``.
@@ -89,8 +89,8 @@ def search_config(
         early_stopping=False,
         do_sample=False,
         use_cache=True,
-        max_new_tokens=max_length + 1,
-        min_new_tokens=min_length or None,
+        max_new_tokens=max_new_tokens + 1,
+        min_new_tokens=min_new_tokens or None,
         suppress_tokens=sorted(special) or None,
         eos_token_id=list(end_token_ids),
     )

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from sharpseq.declarations import Declaration, Setting
+from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import choose_candidates, is_real, length_candidates
+from sharpseq.decoding.lengths import choose_candidates, length_candidates
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, EncoderOutput, ParallelModel, Rescorer
 from sharpseq.decoding.token_choice import most_probable_tokens, special_token_ids
+from sharpseq.scoring import length_mask
 
 
 def mask_predict_decode(
     model: ParallelModel,
     batch: Batch,
     *,
-    iterations: int = 1,
-    length_beam: int = 5,
+    iterations: Annotated[int, Setting("Passes over the target.", ge=1)] = 1,
+    length_beam: Annotated[int, Setting("Lengths to try; all go through the same pass.", ge=1)] = 5,
     rescorer: Rescorer | None = None,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
@@ -56,9 +61,7 @@ def mask_predict_decode(
     References:
         Ghazvininejad et al. 2019, "Mask-predict: parallel decoding of conditional masked language models", section 3.
     """
-    for name, value in (("iterations", iterations), ("length_beam", length_beam)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1; got {value}")
+    check_arguments(mask_predict_decode, iterations=iterations, length_beam=length_beam)
     with inference(model):
         encoded = model.encode(batch["input_ids"], batch["attention_mask"])
         lengths, _ = length_candidates(
@@ -108,7 +111,7 @@ def _refine(
     if mask_token_id is None:
         raise ValueError("`model.config.mask_token_id` must be set: mask-predict needs a model with a mask token")
     forbidden = special_token_ids(model.config)
-    real = is_real(num_tokens, width=int(num_tokens.max()))
+    real = length_mask(num_tokens, width=int(num_tokens.max()))
     masked = real
     sequences = torch.full_like(real, model.config.pad_token_id, dtype=torch.long)
     log_probs = torch.zeros_like(real, dtype=torch.float32)
@@ -127,3 +130,14 @@ def _refine(
         log_probs = torch.where(masked, choice.log_probs, log_probs)
         passes.append(sequences)
     return passes, log_probs.sum(1)
+
+
+MASK_PREDICT = Decoder(
+    mask_predict_decode,
+    ParallelModel,
+    Declaration(
+        "mask_predict",
+        "all tokens at once, then the least probable ones again, in a fixed number of passes",
+        "Ghazvininejad et al. 2019",
+    ),
+)

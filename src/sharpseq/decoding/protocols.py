@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
@@ -94,6 +94,7 @@ class CtcConfiguration(OnePassConfiguration, Protocol):
         ...
 
 
+@runtime_checkable
 class ParallelModel(Protocol):
     """A model that predicts the length and then all target tokens at once: Vanilla NAT, CMLM."""
 
@@ -140,6 +141,7 @@ class LatentConfiguration(OnePassConfiguration, Protocol):
         ...
 
 
+@runtime_checkable
 class LatentModel(Protocol):
     """A model that writes all target tokens at once, given a continuous latent at each position."""
 
@@ -174,6 +176,7 @@ class LatentModel(Protocol):
         ...
 
 
+@runtime_checkable
 class CtcModel(Protocol):
     """A model that predicts a token or a blank for every frame."""
 
@@ -191,6 +194,7 @@ class CtcModel(Protocol):
         ...
 
 
+@runtime_checkable
 class AutoregressiveModel(Protocol):
     """A Hugging Face encoder-decoder or causal language model; only the first has an encoder."""
 
@@ -199,6 +203,10 @@ class AutoregressiveModel(Protocol):
 
     def get_encoder(self) -> Any:
         """Return the encoder."""
+        ...
+
+    def prepare_inputs_for_generation(self, *arguments: Any, **options: Any) -> Any:
+        """Return the inputs of the next step of a search: what only models that write token by token can."""
         ...
 
     def generate(self, **arguments: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sharpseq.decoding.lengths import is_real
+from sharpseq.scoring import length_mask
 
 
 def first_of_repeats(tokens: Tensor, num_tokens: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def first_of_repeats(tokens: Tensor, num_tokens: Tensor) -> Tensor:
     References:
         Lee et al. 2018; Lee, Shu and Cho 2020, section 4.1.
     """
-    kept = is_real(num_tokens, width=tokens.shape[1])
+    kept = length_mask(num_tokens, width=tokens.shape[1])
     kept[:, 1:] &= tokens[:, 1:] != tokens[:, :-1]
     return kept
 
@@ -45,4 +45,4 @@ def pack_left(tokens: Tensor, kept: Tensor, *, pad_token_id: int) -> tuple[Tenso
     order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)
     num_tokens = kept.sum(1)
     packed = tokens.gather(1, order)
-    return packed.masked_fill(~is_real(num_tokens, width=tokens.shape[1]), pad_token_id), num_tokens
+    return packed.masked_fill(~length_mask(num_tokens, width=tokens.shape[1]), pad_token_id), num_tokens

@@ -7,9 +7,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from sharpseq.decoding.lengths import is_real
 from sharpseq.decoding.protocols import AutoregressiveModel
-from sharpseq.scoring import IGNORED, scores_from_logits
+from sharpseq.scoring import IGNORED, length_mask, score_logits
 
 
 def token_id(model: AutoregressiveModel, name: str) -> int:
@@ -59,7 +58,7 @@ def teacher_forced_log_prob(
     """
     start, pad, eos = (token_id(model, name) for name in ("decoder_start", "pad", "eos"))
     width = sequences.shape[1]
-    tokens = sequences.masked_fill(~is_real(num_tokens, width=width), pad)
+    tokens = sequences.masked_fill(~length_mask(num_tokens, width=width), pad)
     labels = sequences.masked_fill(tokens == pad, IGNORED)
     labels = F.pad(labels, (0, 1), value=IGNORED).scatter(1, num_tokens[:, None], eos)
     logits = model(
@@ -68,4 +67,4 @@ def teacher_forced_log_prob(
         decoder_input_ids=F.pad(tokens, (1, 0), value=start),
         use_cache=False,
     ).logits
-    return scores_from_logits(logits, labels).log_prob
+    return score_logits(logits, labels).log_prob

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sharpseq.evaluation.comparison import Comparison, compare_systems
 from sharpseq.evaluation.confidence import ConfidenceReport, measure_confidence, output_nll_per_token
 from sharpseq.evaluation.measurement import Measurement, Metric, MetricResult
-from sharpseq.evaluation.metrics import METRICS, MetricSpec, check_metric, measure
+from sharpseq.evaluation.metric import MetricSpec
+from sharpseq.evaluation.metrics import METRICS, check_metric, measure
 from sharpseq.evaluation.report import OutputSample, TrainingRun, write_report
 from sharpseq.evaluation.results import EvaluationResult, evaluate_outputs
 from sharpseq.evaluation.significance import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sharpseq.evaluation.metrics import MetricSpec, OnProgress, measure, metric_spec
+from sharpseq.evaluation.metric import MetricSpec
+from sharpseq.evaluation.metrics import OnProgress, measure, metric_spec
 from sharpseq.evaluation.significance import PairedBootstrap, paired_bootstrap
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from rapidfuzz.distance import Levenshtein
 
+from sharpseq.declarations import Declaration
 from sharpseq.evaluation.exact_match import matches_reference
+from sharpseq.evaluation.metric import MetricSpec
 from sharpseq.evaluation.ratio import RatioMetric
 
 
@@ -67,3 +69,19 @@ def phoneme_error_rate() -> RatioMetric:
         Yolchuyeva et al. 2019, "Transformer based grapheme-to-phoneme conversion".
     """
     return RatioMetric(nearest_reference, empty=float("nan"))
+
+
+WORD_ERROR_RATE = MetricSpec(
+    Declaration("word_error_rate", "share of words that equal no reference pronunciation", "Yolchuyeva et al. 2019"),
+    word_error_rate,
+    higher_is_better=False,
+    unit="percent",
+)
+
+
+PHONEME_ERROR_RATE = MetricSpec(
+    Declaration("phoneme_error_rate", "edits to the nearest reference per reference symbol", "Yolchuyeva et al. 2019"),
+    phoneme_error_rate,
+    higher_is_better=False,
+    unit="percent",
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sharpseq.declarations import Declaration
+from sharpseq.evaluation.metric import MetricSpec
 from sharpseq.evaluation.ratio import RatioMetric
 
 
@@ -31,3 +33,11 @@ def exact_match() -> RatioMetric:
         50.0
     """
     return RatioMetric(lambda hypothesis, references: (float(matches_reference(hypothesis, references)), 1.0))
+
+
+EXACT_MATCH = MetricSpec(
+    Declaration("exact_match", "share of outputs that equal a reference", "Rajpurkar et al. 2016"),
+    exact_match,
+    higher_is_better=True,
+    unit="percent",
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sharpseq.declarations import Declaration
+from sharpseq.evaluation.metric import MetricSpec
 from sharpseq.evaluation.ratio import RatioMetric
 
 
@@ -43,3 +45,11 @@ def length_ratio() -> RatioMetric:
         Papineni et al. 2002, "BLEU", section 2.2.2.
     """
     return RatioMetric(output_and_reference_length, scale=1.0, empty=float("nan"))
+
+
+LENGTH_RATIO = MetricSpec(
+    Declaration("length_ratio", "output tokens per reference token; best at 1", "Papineni et al. 2002"),
+    length_ratio,
+    higher_is_better=None,
+    unit="ratio",
+)

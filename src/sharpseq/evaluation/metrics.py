@@ -3,122 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 
+from sharpseq.declarations import method_table
 from sharpseq.errors import UserError, nearest
-from sharpseq.evaluation.error_rates import phoneme_error_rate, word_error_rate
-from sharpseq.evaluation.exact_match import exact_match
-from sharpseq.evaluation.length_ratio import length_ratio
-from sharpseq.evaluation.measurement import Measurement, Metric, MetricResult, check_corpus, present_references
-from sharpseq.evaluation.repetition import repetition_rate
-from sharpseq.evaluation.rouge import rouge
-from sharpseq.evaluation.sacrebleu_metrics import bleu, chrf, ter
-
-
-@dataclass(frozen=True)
-class MetricSpec:
-    """A row of :data:`METRICS`.
-
-    Args:
-        name: Name in recipes, commands and results.
-        description: One line for people.
-        reference: Author and year of the definition.
-        higher_is_better: Direction; None if the metric has none.
-        unit: ``points`` (0 to 100), ``percent`` or ``ratio``.
-        factory: Makes the metric with its default settings. For other settings replace it:
-            ``dataclasses.replace(METRICS["bleu"], factory=partial(bleu, tokenize="zh"))``.
-        slow_from: Words in a line from which on it takes about a second, and much longer for longer lines; None where
-            the time grows no faster than the text.
-    """
-
-    name: str
-    description: str
-    reference: str
-    higher_is_better: bool | None
-    unit: str
-    factory: Callable[[], Metric]
-    slow_from: int | None = None
-
-    @property
-    def slow_notice(self) -> str:
-        """A line for people who wait."""
-        return f"{self.name}: lines of {self.slow_from} words or more take long, up to minutes each"
-
+from sharpseq.evaluation.error_rates import PHONEME_ERROR_RATE, WORD_ERROR_RATE
+from sharpseq.evaluation.exact_match import EXACT_MATCH
+from sharpseq.evaluation.length_ratio import LENGTH_RATIO
+from sharpseq.evaluation.measurement import Measurement, MetricResult, check_corpus, present_references
+from sharpseq.evaluation.metric import MetricSpec
+from sharpseq.evaluation.repetition import REPETITION_RATE
+from sharpseq.evaluation.rouge import ROUGE1, ROUGE2, ROUGE_L
+from sharpseq.evaluation.sacrebleu_metrics import BLEU, CHRF, TER
 
 OnProgress: TypeAlias = Callable[[MetricSpec, int], None]
 """Called with a metric and how many sentences it has measured, where that takes long."""
 
 
-_SPECS = (
-    MetricSpec(
-        "bleu", "n-gram precision with a brevity penalty (sacreBLEU)", "Papineni et al. 2002", True, "points", bleu
-    ),
-    MetricSpec("chrf", "character n-gram F-score (sacreBLEU)", "Popović 2015", True, "points", chrf),
-    MetricSpec(
-        "ter",
-        "word edits and block shifts per reference word (sacreBLEU)",
-        "Snover et al. 2006",
-        False,
-        "percent",
-        ter,
-        slow_from=150,
-    ),
-    MetricSpec(
-        "rouge1", "unigram F-measure, mean over sentences", "Lin 2004", True, "points", partial(rouge, "rouge1")
-    ),
-    MetricSpec("rouge2", "bigram F-measure, mean over sentences", "Lin 2004", True, "points", partial(rouge, "rouge2")),
-    MetricSpec(
-        "rougeL",
-        "F-measure of the longest common subsequence",
-        "Lin 2004",
-        True,
-        "points",
-        partial(rouge, "rougeL"),
-        slow_from=1000,
-    ),
-    MetricSpec(
-        "exact_match", "share of outputs that equal a reference", "Rajpurkar et al. 2016", True, "percent", exact_match
-    ),
-    MetricSpec(
-        "word_error_rate",
-        "share of words that equal no reference pronunciation",
-        "Yolchuyeva et al. 2019",
-        False,
-        "percent",
-        word_error_rate,
-    ),
-    MetricSpec(
-        "phoneme_error_rate",
-        "edits to the nearest reference per reference symbol",
-        "Yolchuyeva et al. 2019",
-        False,
-        "percent",
-        phoneme_error_rate,
-    ),
-    MetricSpec(
-        "repetition_rate",
-        "share of output tokens that equal their predecessor",
-        "Ghazvininejad et al. 2019",
-        False,
-        "percent",
-        repetition_rate,
-    ),
-    MetricSpec(
-        "length_ratio",
-        "output tokens per reference token; best at 1",
-        "Papineni et al. 2002",
-        None,
-        "ratio",
-        length_ratio,
-    ),
+METRICS: Mapping[str, MetricSpec] = method_table(
+    BLEU,
+    CHRF,
+    TER,
+    ROUGE1,
+    ROUGE2,
+    ROUGE_L,
+    EXACT_MATCH,
+    WORD_ERROR_RATE,
+    PHONEME_ERROR_RATE,
+    REPETITION_RATE,
+    LENGTH_RATIO,
 )
-
-METRICS: Mapping[str, MetricSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
 """Every metric by name; read-only."""
 
 

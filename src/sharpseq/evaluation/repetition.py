@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from sharpseq.declarations import Declaration
+from sharpseq.evaluation.metric import MetricSpec
 from sharpseq.evaluation.ratio import RatioMetric
 
 
@@ -41,3 +43,11 @@ def repetition_rate() -> RatioMetric:
         Ghazvininejad et al. 2019, "Mask-Predict: parallel decoding of conditional masked language models", section 5.
     """
     return RatioMetric(repeated_tokens)
+
+
+REPETITION_RATE = MetricSpec(
+    Declaration("repetition_rate", "share of output tokens that equal their predecessor", "Ghazvininejad et al. 2019"),
+    repetition_rate,
+    higher_is_better=False,
+    unit="percent",
+)

@@ -13,7 +13,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from sharpseq.errors import UserError
 from sharpseq.evaluation.confidence import ConfidenceReport, measure_confidence
 from sharpseq.evaluation.measurement import MetricResult, Number, check_corpus
-from sharpseq.evaluation.metrics import MetricSpec, OnProgress, measure
+from sharpseq.evaluation.metric import MetricSpec
+from sharpseq.evaluation.metrics import OnProgress, measure
 from sharpseq.evaluation.significance import BootstrapInterval, bootstrap_interval
 from sharpseq.evaluation.speed import SpeedResult
 from sharpseq.evaluation.versions import installed_versions

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 
+from sharpseq.declarations import Declaration
+from sharpseq.evaluation.metric import MetricSpec
 from sharpseq.evaluation.ratio import RatioMetric
 
 
@@ -45,3 +48,28 @@ def rouge(variant: str, *, use_stemmer: bool = True) -> RatioMetric:
 
     stemmer = "yes" if use_stemmer else "no"
     return RatioMetric(best_f_measure, settings=f"refs:best|stem:{stemmer}|rouge-score:{version('rouge-score')}")
+
+
+ROUGE1 = MetricSpec(
+    Declaration("rouge1", "unigram F-measure, mean over sentences", "Lin 2004"),
+    partial(rouge, "rouge1"),
+    higher_is_better=True,
+    unit="points",
+)
+
+
+ROUGE2 = MetricSpec(
+    Declaration("rouge2", "bigram F-measure, mean over sentences", "Lin 2004"),
+    partial(rouge, "rouge2"),
+    higher_is_better=True,
+    unit="points",
+)
+
+
+ROUGE_L = MetricSpec(
+    Declaration("rougeL", "F-measure of the longest common subsequence", "Lin 2004"),
+    partial(rouge, "rougeL"),
+    higher_is_better=True,
+    unit="points",
+    slow_from=1000,
+)

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import sacrebleu
+from sacrebleu.metrics import bleu as sacrebleu_bleu
+from sacrebleu.metrics import chrf as sacrebleu_chrf
+from sacrebleu.metrics import ter as sacrebleu_ter
 from sacrebleu.metrics.base import Metric as SacrebleuScorer
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
-from sacrebleu.metrics.ter import TER
 
+from sharpseq.declarations import Declaration
 from sharpseq.evaluation.measurement import FloatArray, check_corpus
+from sharpseq.evaluation.metric import MetricSpec
 
 # sacreBLEU has no public way to its per-sentence counts. Its own paired bootstrap stands on these two, so they are the
 # steadiest of its internals; a test compares every score with the public `corpus_score`.
@@ -81,7 +83,7 @@ def bleu(**options: Any) -> SacrebleuMetric:
     References:
         Papineni et al. 2002, "BLEU"; Post 2018, "A call for clarity in reporting BLEU scores".
     """
-    return SacrebleuMetric(BLEU(**options))
+    return SacrebleuMetric(sacrebleu_bleu.BLEU(**options))
 
 
 def chrf(**options: Any) -> SacrebleuMetric:
@@ -93,7 +95,7 @@ def chrf(**options: Any) -> SacrebleuMetric:
     References:
         Popović 2015, "chrF: character n-gram F-score for automatic MT evaluation".
     """
-    return SacrebleuMetric(CHRF(**options))
+    return SacrebleuMetric(sacrebleu_chrf.CHRF(**options))
 
 
 def ter(**options: Any) -> SacrebleuMetric:
@@ -107,4 +109,29 @@ def ter(**options: Any) -> SacrebleuMetric:
     References:
         Snover et al. 2006, "A study of translation edit rate with targeted human annotation".
     """
-    return SacrebleuMetric(TER(**options))
+    return SacrebleuMetric(sacrebleu_ter.TER(**options))
+
+
+BLEU = MetricSpec(
+    Declaration("bleu", "n-gram precision with a brevity penalty (sacreBLEU)", "Papineni et al. 2002"),
+    bleu,
+    higher_is_better=True,
+    unit="points",
+)
+
+
+CHRF = MetricSpec(
+    Declaration("chrf", "character n-gram F-score (sacreBLEU)", "Popović 2015"),
+    chrf,
+    higher_is_better=True,
+    unit="points",
+)
+
+
+TER = MetricSpec(
+    Declaration("ter", "word edits and block shifts per reference word (sacreBLEU)", "Snover et al. 2006"),
+    ter,
+    higher_is_better=False,
+    unit="percent",
+    slow_from=150,
+)

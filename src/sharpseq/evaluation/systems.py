@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sharpseq.evaluation.metrics import MetricSpec, OnProgress
+from sharpseq.evaluation.metric import MetricSpec
+from sharpseq.evaluation.metrics import OnProgress
 from sharpseq.evaluation.results import EvaluationResult, evaluate_outputs
 from sharpseq.evaluation.speed import SpeedResult, measure_latency
 

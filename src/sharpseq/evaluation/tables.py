@@ -115,8 +115,8 @@ def format_p_value(p_value: float) -> str:
 def diagnostic_columns(results: Sequence[EvaluationResult]) -> list[tuple[str, Callable[[EvaluationResult], str]]]:
     """Return heading and cell text of the columns beside the metrics, without those that no result has."""
     columns: list[tuple[str, Callable[[EvaluationResult], str]]] = [
-        ("output NLL / sentence ↓", lambda result: _confidence(result, per_token=False)),
-        ("output NLL / token ↓", lambda result: _confidence(result, per_token=True)),
+        ("output NLL / sentence ↓", lambda result: _confidence(result, token_mean=False)),
+        ("output NLL / token ↓", lambda result: _confidence(result, token_mean=True)),
         ("repetition rate % ↓", lambda result: format_number(result.repetition_rate, decimals=2)),
         ("length ratio", lambda result: format_number(result.length_ratio, decimals=3)),
         ("passes ↓", lambda result: "" if result.num_passes is None else f"{result.num_passes:.4g}"),
@@ -131,11 +131,11 @@ def diagnostic_columns(results: Sequence[EvaluationResult]) -> list[tuple[str, C
     ]
 
 
-def _confidence(result: EvaluationResult, *, per_token: bool) -> str:
+def _confidence(result: EvaluationResult, *, token_mean: bool) -> str:
     if result.confidence is None:
         return ""
-    value = result.confidence.nll_per_token if per_token else result.confidence.nll_per_sentence
-    return format_number(value, decimals=3 if per_token else 2)
+    value = result.confidence.nll_per_token if token_mean else result.confidence.nll_per_sentence
+    return format_number(value, decimals=3 if token_mean else 2)
 
 
 def _milliseconds_at(batch_size: int) -> Callable[[EvaluationResult], str]:

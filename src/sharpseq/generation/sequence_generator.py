@@ -56,7 +56,7 @@ class SequenceGenerator:
         decoder: Name of a row of `sharpseq.decoding.DECODERS`; by default the one made for the model.
         options: Options of the decoder, such as ``num_beams``, ``length_beam`` or ``iterations``.
         rescorer: Chooses between the candidates of a one-pass decoder, such as `autoregressive_rescorer(teacher)`.
-        max_tokens: Token budget of a batch, padding included.
+        batch_tokens: Token budget of a batch, padding included.
 
     Raises:
         ValueError: If the tokenizer or the decoder does not fit the model, an option is unknown or of another type, or
@@ -71,13 +71,13 @@ class SequenceGenerator:
         decoder: str | None = None,
         options: Mapping[str, Any] | None = None,
         rescorer: Rescorer | None = None,
-        max_tokens: int = 4000,
+        batch_tokens: int = 4000,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.decoder = decoder or default_decoder(model)
         self.options = dict(options or {})
-        self.max_tokens = max_tokens
+        self.batch_tokens = batch_tokens
         if is_causal(model.config) and prompt_of(tokenizer) is None:
             raise ValueError(
                 "`tokenizer` has no prompt, which a causal language model needs; attach one with "
@@ -87,7 +87,7 @@ class SequenceGenerator:
         num_embeddings = len(embeddings.weight)
         if len(tokenizer) > num_embeddings:
             raise ValueError(f"`tokenizer` has {len(tokenizer)} entries, but the model knows only {num_embeddings}")
-        check_decoder(family_of(model), self.decoder, self.options)
+        check_decoder(model, self.decoder, self.options)
         if rescorer is not None and not DECODERS[self.decoder].takes_rescorer:
             raise ValueError(f"`rescorer` has nothing to choose from: the decoder {self.decoder} has no candidates")
         self._objects = {"rescorer": rescorer} if rescorer is not None else {}
@@ -173,7 +173,7 @@ class SequenceGenerator:
             elif (line if isinstance(line, str) else line.source).strip():
                 wanted.append(position)
         lengths = [len(encoded[position]) for position in wanted]
-        budget = max(self.max_tokens, *lengths, 1)
+        budget = max(self.batch_tokens, *lengths, 1)
         for batch in TokenBudgetBatchSampler(lengths, lengths, max_tokens=budget, shuffle=False):
             positions = [wanted[index] for index in batch]
             for position, output in zip(
@@ -186,7 +186,7 @@ class SequenceGenerator:
     def max_source_length(self) -> int:
         """How many tokens a source may have, prompt included."""
         longest = max_source_length(self.model)
-        return longest - int(self.options.get("min_length", 0)) if is_causal(self.model.config) else longest
+        return longest - int(self.options.get("min_new_tokens", 0)) if is_causal(self.model.config) else longest
 
     def _decode(self, sources: list[list[int]]) -> list[Generation]:
         decoded = DECODERS[self.decoder].decode(self.model, self._batch(sources), **self.options, **self._objects)

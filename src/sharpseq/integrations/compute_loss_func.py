@@ -10,10 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
+from sharpseq.declarations import Method
 from sharpseq.errors import UserError
 from sharpseq.models.adapters import without_wrapper
-from sharpseq.objectives import Annealed, Objective
-from sharpseq.scoring import IGNORED, scores_from_logits
+from sharpseq.objectives import Objective, needs_of
+from sharpseq.scoring import IGNORED, score_logits
 
 LossFunction = Callable[..., Tensor]
 """What `transformers.Trainer` calls with ``(outputs, labels, num_items_in_batch=…)``."""
@@ -22,11 +23,11 @@ LossFunction = Callable[..., Tensor]
 def compute_loss_func(objective: Objective, *, model: PreTrainedModel) -> LossFunction:
     r"""Return a ``compute_loss_func`` for `transformers.Trainer`, for those who cannot change the trainer.
 
-    The loss is :math:`\sum_i T_i \ell_i / \sum_i T_i`, the ``per_token`` reduction, over the whole accumulation window
+    The loss is :math:`\sum_i T_i \ell_i / \sum_i T_i`, the ``token_mean`` reduction, over the whole accumulation window
     and, with ``average_tokens_across_devices`` (the default), over all processes: the number of tokens is the only
     count that the trainer hands over.
 
-    - A mean over sequences (``per_sequence``), ``normalize_weights``, annealing and the logged weights f'(g) need
+    - A mean over sequences (``sequence_mean``), ``divide_by_mean_weight``, schedules and the logged weights f'(g) need
       `sharpseq.SequenceTrainer` or `sharpseq.integrations.trl.SharpSFTTrainer`.
     - A row is one sequence. Packed or padding-free rows are not supported: their boundaries are not handed over, and
       nothing shows that they are missing.
@@ -49,15 +50,15 @@ def compute_loss_func(objective: Objective, *, model: PreTrainedModel) -> LossFu
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
-        >>> from sharpseq import convex_composition, exponential
+        >>> from sharpseq import ConvexComposition, Exponential
         >>> sizes = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 4, "intermediate_size": 4}
         >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes))
-        >>> loss = compute_loss_func(convex_composition(exponential(1.0)), model=model)
+        >>> loss = compute_loss_func(ConvexComposition(Exponential(1.0)), model=model)
         >>> labels = torch.tensor([[-100, 3, 5]])
         >>> bool(loss(model(input_ids=labels.clamp(min=0)), labels) < 0)
         True
     """
-    if isinstance(objective, Annealed):
+    if isinstance(objective, Method) and objective.is_scheduled:
         raise ValueError(
             "`objective` changes during training, but `compute_loss_func` is not told the step: use one that does not, "
             "or SequenceTrainer"
@@ -66,7 +67,7 @@ def compute_loss_func(objective: Objective, *, model: PreTrainedModel) -> LossFu
     is_shifted = not unwrapped.config.is_encoder_decoder
     # How `Trainer` decides whether the first label of a row counts among ``num_items_in_batch``.
     counts_first = is_shifted and LOSS_MAPPING.get(str(getattr(unwrapped, "loss_type", None))) is not ForCausalLMLoss
-    needs_uniform = bool(getattr(objective, "needs_uniform", False))
+    request = needs_of(objective)
 
     def loss_function(outputs: Any, labels: Tensor | None, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         if labels is None:
@@ -80,7 +81,7 @@ def compute_loss_func(objective: Objective, *, model: PreTrainedModel) -> LossFu
                     '"ForCausalLM"` before the trainer is made'
                 )
             logits, labels = logits[:, :-1], labels[:, 1:]
-        scores = scores_from_logits(logits, labels.to(logits.device), uniform=needs_uniform)
+        scores = score_logits(logits, labels.to(logits.device), request=request)
         total = (objective(scores) * scores.num_tokens).sum()
         count = torch.as_tensor(scores.num_tokens.sum() if num_items_in_batch is None else num_items_in_batch)
         if count.numel() > 1:

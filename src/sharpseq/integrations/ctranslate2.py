@@ -36,8 +36,8 @@ QUANTIZATIONS = (
 OPTIONS: Mapping[str, float | int | None] = {
     "num_beams": 1,
     "length_penalty": 1.0,
-    "min_length": 0,
-    "max_length": None,
+    "min_new_tokens": 0,
+    "max_new_tokens": None,
     "patience": 2.0,
 }
 """Options of `Ctranslate2Generator` and their defaults."""
@@ -90,12 +90,13 @@ class Ctranslate2Generator:
 
     Args:
         folder: What `export_ctranslate2` wrote.
-        options: ``num_beams`` (1), ``length_penalty`` (1.0), ``min_length`` (0), ``max_length`` (2·S + 10 for a source
-            of S tokens) as for `sharpseq.decoding.autoregressive_decode`; and ``patience`` (2.0): the search ends when
-            ``patience · num_beams`` outputs are finished. At 1, CTranslate2's own default, it ends earlier than that of
-            transformers and up to one output in fifteen differs, none for the better; at 2, one in some three hundred.
-            A beam search that runs into the largest length is cut there, where ours weighs how probable the end is.
-        max_tokens: Token budget of a batch, padding included.
+        options: ``num_beams`` (1), ``length_penalty`` (1.0), ``min_new_tokens`` (0), ``max_new_tokens`` (2·S + 10 for
+            a source of S tokens) as for `sharpseq.decoding.autoregressive_decode`; and ``patience`` (2.0): the search
+            ends when ``patience · num_beams`` outputs are finished. At 1, CTranslate2's own default, it ends earlier
+            than that of transformers and up to one output in fifteen differs, none for the better; at 2, one in some
+            three hundred. A beam search that runs into the largest length is cut there, where ours weighs how probable
+            the end is.
+        batch_tokens: Token budget of a batch, padding included.
         num_threads: Threads of a batch; by default as many as torch uses, for a fair race.
         compute_type: What CTranslate2 computes in; by default what fits the stored weights.
         device: ``cpu``, ``cuda`` or ``auto``.
@@ -119,15 +120,15 @@ class Ctranslate2Generator:
         folder: str | Path,
         *,
         options: Mapping[str, Any] | None = None,
-        max_tokens: int = 4000,
+        batch_tokens: int = 4000,
         num_threads: int | None = None,
         compute_type: str = "default",
         device: str = "cpu",
     ) -> None:
         ctranslate2 = _ctranslate2()
         manifest = _read_manifest(Path(folder))
-        self.options = {**OPTIONS, **_checked(options or {}, max_length=manifest["max_target_length"])}
-        self.max_tokens = max_tokens
+        self.options = {**OPTIONS, **_checked(options or {}, max_new_tokens=manifest["max_target_length"])}
+        self.batch_tokens = batch_tokens
         self._max_source_length: int = manifest["max_source_length"]
         self._max_target_length: int = manifest["max_target_length"]
         self._never_written: list[str] = manifest["never_written"]
@@ -180,26 +181,26 @@ class Ctranslate2Generator:
     def _decode(self, sources: list[list[str]]) -> list[Generation]:
         limits = [self._limit(len(source)) for source in sources]
         # One step more than the limit, in which an output of just the limit's length ends.
-        decoded = self._translate(sources, max_length=max(limits) + 1)
+        decoded = self._translate(sources, max_new_tokens=max(limits) + 1)
         late: dict[int, list[int]] = {}
         for position, (output, limit) in enumerate(zip(decoded, limits, strict=True)):
             if output.num_tokens > limit:
                 late.setdefault(limit, []).append(position)
         # The engine has one limit for a whole batch. What ran over its own is rare, and decoded again.
         for limit, positions in late.items():
-            again = self._translate([sources[position] for position in positions], max_length=limit)
+            again = self._translate([sources[position] for position in positions], max_new_tokens=limit)
             for position, output in zip(positions, again, strict=True):
                 decoded[position] = output
         return decoded
 
     def _limit(self, source_length: int) -> int:
-        """Return the largest number of tokens of an output, without EOS."""
-        if self.options["max_length"] is not None:
-            return int(self.options["max_length"])
-        return min(max(2 * source_length + 10, int(self.options["min_length"] or 0)), self._max_target_length)
+        """Return the largest number of tokens of an output, EOS not counted."""
+        if self.options["max_new_tokens"] is not None:
+            return int(self.options["max_new_tokens"])
+        return min(max(2 * source_length + 10, int(self.options["min_new_tokens"] or 0)), self._max_target_length)
 
-    def _translate(self, sources: list[list[str]], *, max_length: int) -> list[Generation]:
-        batches: dict[str, Any] = {"max_batch_size": self.max_tokens, "batch_type": "tokens"}
+    def _translate(self, sources: list[list[str]], *, max_new_tokens: int) -> list[Generation]:
+        batches: dict[str, Any] = {"max_batch_size": self.batch_tokens, "batch_type": "tokens"}
         results = self._translator.translate_batch(
             sources,
             **batches,
@@ -207,8 +208,8 @@ class Ctranslate2Generator:
             patience=self.options["patience"] if self.options["num_beams"] > 1 else 1,
             length_penalty=self.options["length_penalty"],
             # By default it is 1, and nothing is ever left empty.
-            min_decoding_length=self.options["min_length"],
-            max_decoding_length=max_length,
+            min_decoding_length=self.options["min_new_tokens"],
+            max_decoding_length=max_new_tokens,
             suppress_sequences=[[token] for token in self._never_written] or None,
             return_scores=True,
         )
@@ -219,7 +220,9 @@ class Ctranslate2Generator:
             result.scores[0] * (len(tokens) + 1) ** penalty for result, tokens in zip(results, written, strict=True)
         ]
         # The score of a cut output lacks EOS, and a least length takes it out of the softmax.
-        unfit = [n for n, tokens in enumerate(written) if self.options["min_length"] or len(tokens) == max_length]
+        unfit = [
+            n for n, tokens in enumerate(written) if self.options["min_new_tokens"] or len(tokens) == max_new_tokens
+        ]
         if unfit:
             scored = self._translator.score_batch([sources[n] for n in unfit], [written[n] for n in unfit], **batches)
             for number, scores in zip(unfit, scored, strict=True):
@@ -289,14 +292,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _checked(options: Mapping[str, Any], *, max_length: int) -> Mapping[str, Any]:
+def _checked(options: Mapping[str, Any], *, max_new_tokens: int) -> Mapping[str, Any]:
     for name in options:
         if name not in OPTIONS:
             raise ValueError(f"`{name}` is not an option of CTranslate2 models; there are: {', '.join(OPTIONS)}")
-    for name, least in (("num_beams", 1), ("min_length", 0), ("max_length", 1), ("patience", 1)):
+    for name, least in (("num_beams", 1), ("min_new_tokens", 0), ("max_new_tokens", 1), ("patience", 1)):
         if options.get(name) is not None and options[name] < least:
             raise ValueError(f"`{name}` must be at least {least}; got {options[name]}")
-    for name in ("min_length", "max_length"):
-        if (options.get(name) or 0) > max_length:
-            raise ValueError(f"`{name}` must be at most {max_length}, the model's positions; got {options[name]}")
+    for name in ("min_new_tokens", "max_new_tokens"):
+        if (options.get(name) or 0) > max_new_tokens:
+            raise ValueError(f"`{name}` must be at most {max_new_tokens}, the model's positions; got {options[name]}")
     return options

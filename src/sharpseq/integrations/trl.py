@@ -7,6 +7,7 @@ and adapters stay TRL's. Importing this module imports TRL.
 from __future__ import annotations
 
 import contextlib
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,18 +15,18 @@ from typing import Any
 
 import torch
 from packaging.version import Version
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput
 
-from sharpseq.objectives import Objective
-from sharpseq.recipe import stages
-from sharpseq.runs.building import build_objective
+from sharpseq.declarations import build_method
+from sharpseq.errors import SettingError, nearest
+from sharpseq.objectives import OBJECTIVES, Objective
 from sharpseq.training.arguments import REDUCTIONS
-from sharpseq.training.sequence_loss import SequenceLossTrainer
-from sharpseq.training.validation_sums import ValidationSums
+from sharpseq.training.loss_trainer import LossTrainer
+from sharpseq.training.running_means import RunningMeans, validation_statistics
+from sharpseq.training.score_loss import PaddedRows, ScoreLoss
 
 OLDEST, FIRST_UNKNOWN = "1.7", "2"
 """The versions of TRL that this works with: from the first, and before the second."""
@@ -54,45 +55,24 @@ class SharpSFTConfig(SFTConfig):
 
     objective: str = field(
         default="convex_composition",
-        metadata={
-            "help": "Loss of a sequence: `convex_composition`, -f(log p / T), or `maximum_likelihood`.",
-            "choices": ["convex_composition", "maximum_likelihood"],
-        },
+        metadata={"help": "Loss of a sequence; `sharpseq objectives` lists them.", "choices": list(OBJECTIVES)},
     )
-    transform: str = field(
-        default="exponential",
-        metadata={
-            "help": "The function f of `convex_composition`: `exponential`, exp(k g), or `power`, -(-g)^k.",
-            "choices": ["exponential", "power"],
-        },
-    )
-    k: float = field(
-        default=1.0,
-        metadata={"help": "Sharpness of f: above 0 for `exponential`, where larger is sharper; in (0, 1] for `power`."},
-    )
-    normalized: bool = field(
-        default=False,
-        metadata={
-            "help": "Use (exp(k g) - 1) / k for `exponential`, which tends to maximum likelihood as k does to 0."
-        },
-    )
-    anneal_until: float | None = field(
+    objective_kwargs: dict[str, Any] | str | None = field(
         default=None,
-        metadata={"help": "Move k from 0 to its value over this share of the updates, in (0, 1]; needs `normalized`."},
-    )
-    label_smoothing: float = field(
-        default=0.0,
-        metadata={"help": "Weight of the uniform distribution in the loss, in [0, 1); not `label_smoothing_factor`."},
+        metadata={
+            "help": "Parameters of the objective, a mapping or JSON, such as "
+            '`{"transform": {"name": "exponential", "k": 2.0}}`; `sharpseq objectives` lists them.'
+        },
     )
     reduction: str = field(
-        default="per_token",
+        default="token_mean",
         metadata={
-            "help": "`per_token` (sequences counted by their scored tokens) or `per_sequence` (mean over sequences); "
+            "help": "`token_mean` (sequences counted by their scored tokens) or `sequence_mean` (mean over sequences); "
             "over the whole accumulation window and all processes.",
             "choices": list(REDUCTIONS),
         },
     )
-    normalize_weights: bool = field(
+    divide_by_mean_weight: bool = field(
         default=False,
         metadata={
             "help": "Divide the loss by the mean of its weights f'(g) over the accumulation window, so that gradients "
@@ -116,20 +96,21 @@ class SharpSFTConfig(SFTConfig):
         """Return the objective that the fields describe.
 
         Raises:
-            ValueError: If a field is impossible, or does not go with the others.
+            ValueError: If there is no such objective, or a parameter is unknown or impossible.
         """
-        settings: dict[str, Any] = {"name": self.objective, "label_smoothing": self.label_smoothing}
-        if self.objective != "maximum_likelihood":
-            settings |= {name: getattr(self, name) for name in ("transform", "k", "normalized", "anneal_until")}
+        given = self.objective_kwargs or {}
+        if isinstance(given, str):
+            try:
+                given = json.loads(given)
+            except ValueError as error:
+                raise ValueError(f"`objective_kwargs` must be a mapping or JSON; got {given!r}") from error
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"`objective` must not be {self.objective!r}; {nearest(str(self.objective), OBJECTIVES)}")
         try:
-            return build_objective(_OBJECTIVE.validate_python(settings))
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = first["msg"].removeprefix("Value error, ")
-            if first["type"].startswith("union_tag"):
-                raise ValueError(f"`objective`: {what}; got {self.objective!r}") from error
-            fields = [str(part) for part in first["loc"] if part in settings]
-            raise ValueError(f"`{fields[-1]}`: {what}; got {settings[fields[-1]]!r}" if fields else what) from error
+            objective: Objective = build_method(OBJECTIVES, {**given, "name": self.objective})
+        except SettingError as error:
+            raise ValueError(f"{error} (in `{'.'.join(['objective_kwargs', *map(str, error.path)])}`)") from error
+        return objective
 
     def _check_options_of_trl(self) -> None:
         # Before TRL 1.15 the default is to choose between the two, of which only the first takes any adapter.
@@ -163,10 +144,32 @@ class SharpSFTConfig(SFTConfig):
         _check_parallelism(self.parallelism_config)
 
 
-_OBJECTIVE: TypeAdapter[stages.Objective] = TypeAdapter(stages.Objective)
+class TrlRows(PaddedRows):
+    """How TRL's batches hold their sequences: padded, packed or without padding."""
+
+    def sequence_ids(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """Return the number of the sequence that each label belongs to, shape (B, T), in flattened batches.
+
+        TRL marks boundaries by ``seq_idx``; a batch without an attention mask that lacks it restarts its positions.
+        """
+        if batch.get("seq_idx") is not None:
+            previous = batch["seq_idx"].roll(1, 1)
+            starts = batch["seq_idx"] != previous
+        elif "attention_mask" not in batch and batch.get("position_ids") is not None:
+            starts = batch["position_ids"] == 0
+        else:
+            return None
+        starts = starts.clone()
+        starts[:, 0] = True
+        ids: Tensor = (starts.flatten().cumsum(0) - 1).view_as(starts)
+        return ids
+
+    def forward_arguments(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the model is called with: TRL's batch, without a cache of keys and values."""
+        return {**super().forward_arguments(batch), "use_cache": False}
 
 
-class SharpSFTTrainer(SequenceLossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL declares attributes as None
+class SharpSFTTrainer(LossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL declares attributes as None
     """`trl.SFTTrainer` with a sequence-level objective.
 
     The loss of each sequence is taken from its log-probability, wherever its row begins and ends: padded, packed and
@@ -196,7 +199,6 @@ class SharpSFTTrainer(SequenceLossTrainer, SFTTrainer):  # type: ignore[misc]  #
     """
 
     skips_empty_sequences = True
-    measures_entropy = True
 
     def __init__(
         self,
@@ -215,9 +217,10 @@ class SharpSFTTrainer(SequenceLossTrainer, SFTTrainer):  # type: ignore[misc]  #
             raise ValueError("`compute_loss_func` must be None: pass the loss as `objective`")
         self._num_tokens_seen = 0
         self._num_new_tokens = 0
-        self._validation: ValidationSums | None = None
+        self._validation: RunningMeans | None = None
         with _adapter_on_the_head():
-            super().__init__(model, args, objective=objective or args.build_objective(), **kwargs)
+            loss = ScoreLoss(objective or args.build_objective(), measures_entropy=True, rows=TrlRows())
+            super().__init__(model, args, loss=loss, **kwargs)
         self._check_what_was_built()
 
     def _check_what_was_built(self) -> None:
@@ -232,29 +235,6 @@ class SharpSFTTrainer(SequenceLossTrainer, SFTTrainer):  # type: ignore[misc]  #
                 f"`peft_config` {type(peft_config).__name__} puts virtual tokens before the text, which is not "
                 "supported: use an adapter such as LoRA"
             )
-
-    # What TRL's batches are like
-
-    def sequence_ids(self, batch: Mapping[str, Any]) -> Tensor | None:
-        """Return the number of the sequence that each label belongs to, shape (B, T), in flattened batches.
-
-        TRL marks boundaries by ``seq_idx``; a batch without an attention mask that lacks it restarts its positions.
-        """
-        if batch.get("seq_idx") is not None:
-            previous = batch["seq_idx"].roll(1, 1)
-            starts = batch["seq_idx"] != previous
-        elif "attention_mask" not in batch and batch.get("position_ids") is not None:
-            starts = batch["position_ids"] == 0
-        else:
-            return None
-        starts = starts.clone()
-        starts[:, 0] = True
-        ids: Tensor = (starts.flatten().cumsum(0) - 1).view_as(starts)
-        return ids
-
-    def forward_arguments(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the model is called with: TRL's batch, without a cache of keys and values."""
-        return {**super().forward_arguments(batch), "use_cache": False}
 
     # Loss
 
@@ -278,17 +258,18 @@ class SharpSFTTrainer(SequenceLossTrainer, SFTTrainer):  # type: ignore[misc]  #
         if not return_outputs:
             return loss
         with torch.no_grad():
-            arguments = self.forward_arguments(inputs)
+            arguments = TrlRows().forward_arguments(inputs)
             del arguments["labels"]
             return loss, model(**arguments)
 
     def _validation_loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
-        scores = self._score(model, inputs, entropy=True)
-        losses, num_tokens = self._objective_now()(scores), self._count_tokens(inputs)
-        shares, counted = self._shares(num_tokens), self._counted(num_tokens) & self._is_first_time(num_tokens)
+        output = self.loss_output(model, inputs, self._step(is_training=False))
+        shares = self._shares(output.num_tokens)
         if self._validation is not None:
-            self._validation.add(scores, losses=losses, shares=shares, counted=counted)
-        return (shares * losses).sum() / shares.sum().clamp(min=1)
+            counted = self._counted(output.num_tokens) & self._is_first_time(output.num_tokens)
+            self._validation.add(validation_statistics(output, shares=shares), counted=counted)
+        loss: Tensor = (shares * output.losses).sum() / shares.sum().clamp(min=1)
+        return loss
 
     def _is_first_time(self, num_tokens: Tensor) -> Tensor:
         """Return which sequences are new; several processes get the first examples again in their last batch.
@@ -313,12 +294,14 @@ class SharpSFTTrainer(SequenceLossTrainer, SFTTrainer):  # type: ignore[misc]  #
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Run TRL's loop, with the loss over the whole data set in place of the mean over batches."""
-        self._validation = ValidationSums(self.args.device)
+        self._validation = RunningMeans()
         try:
             output = super().evaluation_loop(
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
-            found = self._validation.metrics(self._sum_over_processes)
+            found = self._validation.pop(self._sum_over_processes)
+            if not found.get("infeasible"):
+                found.pop("infeasible", None)
         finally:
             self._validation = None
         named = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
+from collections.abc import Mapping
 
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
-from sharpseq.models.cmlm import Cmlm, CmlmConfig
-from sharpseq.models.ctc import Ctc, CtcConfig
-from sharpseq.models.latent_nat import LatentNat, LatentNatConfig
+from sharpseq.declarations import method_table
+from sharpseq.models.cmlm import CMLM, Cmlm, CmlmConfig
+from sharpseq.models.ctc import CTC, Ctc, CtcConfig
+from sharpseq.models.family import ModelFamily
+from sharpseq.models.latent_nat import LATENT_NAT, LatentNat, LatentNatConfig
 from sharpseq.models.latent_refiner import LatentRefiner, LatentRefinerConfig
-from sharpseq.models.m2m100 import autoregressive_config, autoregressive_model
+from sharpseq.models.m2m100 import AUTOREGRESSIVE, autoregressive_config, autoregressive_model
 from sharpseq.models.one_pass import OnePassConfig, OnePassModel
-from sharpseq.models.vanilla_nat import VanillaNat, VanillaNatConfig
+from sharpseq.models.vanilla_nat import VANILLA_NAT, VanillaNat, VanillaNatConfig
 
 __all__ = [
     "MODELS",
@@ -27,7 +26,7 @@ __all__ = [
     "LatentNatConfig",
     "LatentRefiner",
     "LatentRefinerConfig",
-    "ModelSpec",
+    "ModelFamily",
     "OnePassConfig",
     "OnePassModel",
     "VanillaNat",
@@ -37,62 +36,8 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """A row of the table of model families."""
-
-    config: Callable[..., PreTrainedConfig]
-    model: Callable[..., PreTrainedModel]
-    kind: Literal["autoregressive", "parallel", "ctc", "latent"]
-    default_decoder: str
-    description: str
-    reference: str
-
-
-MODELS: Mapping[str, ModelSpec] = MappingProxyType(
-    {
-        "autoregressive": ModelSpec(
-            autoregressive_config,
-            autoregressive_model,
-            "autoregressive",
-            "autoregressive",
-            "Transformer that writes one token a pass (transformers' M2M100, converts to CTranslate2)",
-            "Vaswani et al. 2017",
-        ),
-        "vanilla_nat": ModelSpec(
-            VanillaNatConfig,
-            VanillaNat,
-            "parallel",
-            VanillaNat.default_decoder,
-            "one pass: predicted length, uniform copy of the source, argmax",
-            "Gu et al. 2018",
-        ),
-        "cmlm": ModelSpec(
-            CmlmConfig,
-            Cmlm,
-            "parallel",
-            Cmlm.default_decoder,
-            "one pass or more: fills in masked target tokens, worst ones masked again",
-            "Ghazvininejad et al. 2019",
-        ),
-        "ctc": ModelSpec(
-            CtcConfig,
-            Ctc,
-            "ctc",
-            Ctc.default_decoder,
-            "one pass: twice as many frames as source tokens, blanks and repeats collapsed",
-            "Saharia et al. 2020",
-        ),
-        "latent_nat": ModelSpec(
-            LatentNatConfig,
-            LatentNat,
-            "latent",
-            LatentNat.default_decoder,
-            "a continuous latent at each target position, refined in a few steps, one argmax at the end",
-            "Shu et al. 2020; Lee et al. 2020",
-        ),
-    }
-)
+MODELS: Mapping[str, ModelFamily] = method_table(AUTOREGRESSIVE, VANILLA_NAT, CMLM, CTC, LATENT_NAT)
+"""Every model family by name; adding one is one file, one entry here and its Auto classes below."""
 
 # The Auto classes are transformers' own registry: registering here is what lets `from_pretrained` find these families.
 for _config, _model in (
@@ -104,3 +49,5 @@ for _config, _model in (
 ):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     AutoModel.register(_config, _model, exist_ok=True)
+    if _model is not LatentRefiner:
+        AutoModelForSeq2SeqLM.register(_config, _model, exist_ok=True)

@@ -30,8 +30,8 @@ def add_lora(
     model: PreTrainedModel,
     *,
     r: int = 16,
-    alpha: float = 32.0,
-    dropout: float = 0.0,
+    lora_alpha: float = 32.0,
+    lora_dropout: float = 0.0,
     target_modules: str | Sequence[str] = "all-linear",
 ) -> Any:
     """Freeze a model and put trainable low-rank adapters into it, which change nothing until they are trained.
@@ -39,8 +39,8 @@ def add_lora(
     Args:
         model: The pretrained model; it is changed in place.
         r: Rank.
-        alpha: The adapter's output is scaled by ``alpha / r``.
-        dropout: Dropout of the adapter's input.
+        lora_alpha: The adapter's output is scaled by ``lora_alpha / r``.
+        lora_dropout: Dropout of the adapter's input.
         target_modules: Names of the modules that get one, or ``"all-linear"`` for all linear ones but the output head.
 
     Returns:
@@ -55,8 +55,8 @@ def add_lora(
     config = peft.LoraConfig(
         task_type="SEQ_2_SEQ_LM" if is_seq2seq(model.config) else "CAUSAL_LM",
         r=r,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
+        lora_alpha=lora_alpha,
+        lora_dropout=lora_dropout,
         target_modules=names,
     )
     with _without_deprecations():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sharpseq.declarations import Declaration
 from sharpseq.decoding import EncoderOutput
+from sharpseq.models.family import ModelFamily
 from sharpseq.models.length_prediction import LengthPredictingModel
 from sharpseq.models.one_pass import OnePassConfig
-from sharpseq.scoring import IGNORED, SequenceScores, sequence_scores
+from sharpseq.scoring import IGNORED, LABELS_ONLY, ScoreRequest, SequenceScores, length_mask, score_hidden_states
 
 
 class CmlmConfig(OnePassConfig):
@@ -75,13 +77,13 @@ class Cmlm(LengthPredictingModel):
         return mask_token_id
 
     def _decoder_states(self, encoded: EncoderOutput, lengths: Tensor, decoder_input_ids: Tensor) -> Tensor:
-        mask = torch.arange(decoder_input_ids.shape[1], device=lengths.device) < lengths.clamp(min=1)[:, None]
+        mask = length_mask(lengths.clamp(min=1), width=decoder_input_ids.shape[1])
         embedded = self.add_positions(self.embed(decoder_input_ids))
         states: Tensor = self.decoder(embedded, mask, encoded.hidden, encoded.attention_mask)
         return states
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, uniform: bool = False
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, request: ScoreRequest = LABELS_ONLY
     ) -> SequenceScores:
         """Score masked target tokens.
 
@@ -89,7 +91,7 @@ class Cmlm(LengthPredictingModel):
             input_ids: Source ids, shape (B, S).
             attention_mask: 1 for real tokens, shape (B, S).
             labels: Target ids without end mark, shape (B, T), −100 after the end.
-            uniform: Also compute ``uniform_log_prob``.
+            request: What else to compute.
 
         Returns:
             Scores, with the regularizer ``length``: −log p(T|x) in nats.
@@ -102,5 +104,17 @@ class Cmlm(LengthPredictingModel):
         lengths = scored.sum(1)
         hidden = self._decoder_states(encoded, lengths, decoder_input_ids)
         targets = labels.masked_fill(~masked, IGNORED)
-        scores = sequence_scores(hidden, self.embedding.weight, targets, uniform=uniform)
+        scores = score_hidden_states(hidden, self.embedding.weight, targets, request=request)
         return self.with_length_loss(scores, encoded, lengths)
+
+
+CMLM = ModelFamily(
+    CmlmConfig,
+    Cmlm,
+    Cmlm.default_decoder,
+    Declaration(
+        "cmlm",
+        "one pass or more: fills in masked target tokens, worst ones masked again",
+        "Ghazvininejad et al. 2019",
+    ),
+)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor, nn
 
+from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding import EncoderOutput
+from sharpseq.models.family import ModelFamily
 from sharpseq.models.one_pass import OnePassConfig, OnePassModel
-from sharpseq.scoring import SequenceScores, ctc_sequence_scores
+from sharpseq.scoring import LABELS_ONLY, ScoreRequest, SequenceScores, score_ctc
 
 
 class CtcConfig(OnePassConfig):
@@ -18,13 +22,11 @@ class CtcConfig(OnePassConfig):
     """
 
     model_type = "sharpseq-ctc"
-    upsampling_factor: int = 2
+    upsampling_factor: Annotated[int, Setting("Frames for each source token.", ge=1)] = 2
     blank_token_id: int | None = None
 
     def __post_init__(self, **kwargs: object) -> None:
         super().__post_init__(**kwargs)
-        if self.upsampling_factor < 1:
-            raise ValueError(f"`upsampling_factor` must be at least 1; got {self.upsampling_factor}")
         if self.blank_token_id is None:
             self.blank_token_id = self.pad_token_id
 
@@ -58,7 +60,7 @@ class Ctc(OnePassModel):
         return self.project(hidden), mask
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, uniform: bool = False
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, request: ScoreRequest = LABELS_ONLY
     ) -> SequenceScores:
         """Score targets by the sum over all alignments.
 
@@ -66,7 +68,7 @@ class Ctc(OnePassModel):
             input_ids: Source ids, shape (B, S).
             attention_mask: 1 for real tokens, shape (B, S).
             labels: Target ids without end mark, shape (B, T), −100 after the end.
-            uniform: Also compute ``uniform_log_prob``.
+            request: What else to compute.
 
         Returns:
             Scores; a target that does not fit into the frames has ``log_prob`` −inf.
@@ -75,4 +77,16 @@ class Ctc(OnePassModel):
         blank = self.config.blank_token_id
         if blank is None:
             raise ValueError("`blank_token_id` must be given: CTC needs a blank")
-        return ctc_sequence_scores(logits, frame_mask, labels, blank=blank, uniform=uniform)
+        return score_ctc(logits, frame_mask, labels, blank=blank, request=request)
+
+
+CTC = ModelFamily(
+    CtcConfig,
+    Ctc,
+    Ctc.default_decoder,
+    Declaration(
+        "ctc",
+        "one pass: twice as many frames as source tokens, blanks and repeats collapsed",
+        "Saharia et al. 2020",
+    ),
+)

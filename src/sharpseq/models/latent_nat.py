@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding import EncoderOutput
+from sharpseq.models.family import ModelFamily
 from sharpseq.models.latent_refiner import LatentRefiner, LatentRefinerConfig
 from sharpseq.models.length_prediction import LengthPredictingModel
 from sharpseq.models.one_pass import OnePassConfig
 from sharpseq.models.transformer import ParallelDecoder
 from sharpseq.models.uniform_copy import uniform_copy
-from sharpseq.scoring import IGNORED, DiagonalGaussian, SequenceScores, sequence_scores
+from sharpseq.scoring import (
+    IGNORED,
+    LABELS_ONLY,
+    DiagonalGaussian,
+    ScoreRequest,
+    SequenceScores,
+    length_mask,
+    score_hidden_states,
+)
 
 REFINER_SETTINGS = (
     "parameterization",
@@ -42,16 +52,14 @@ class LatentNatConfig(OnePassConfig):
     """
 
     model_type = "sharpseq-latent-nat"
-    latent_size: int = 8
-    prior_layers: int | None = None
-    posterior_layers: int | None = None
+    latent_size: Annotated[int, Setting("Numbers of the latent at each target position.", ge=1)] = 8
+    prior_layers: Annotated[
+        int | None, Setting("Decoder layers of the prior; as many as `decoder_layers` by default.", ge=1)
+    ] = None
+    posterior_layers: Annotated[
+        int | None, Setting("Decoder layers of the posterior; as many as `decoder_layers` by default.", ge=1)
+    ] = None
     refiner: dict[str, Any] | None = None
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
-        for name in ("latent_size", "prior_layers", "posterior_layers"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}")
 
 
 class GaussianHead(nn.Linear):
@@ -119,7 +127,7 @@ class LatentNat(LengthPredictingModel):
         return self._run(self.decoder, states, lengths, encoded)
 
     def _run(self, layers: nn.Module, states: Tensor, lengths: Tensor, encoded: EncoderOutput) -> Tensor:
-        mask = torch.arange(states.shape[1], device=lengths.device) < lengths.clamp(min=1)[:, None]
+        mask = length_mask(lengths.clamp(min=1), width=states.shape[1])
         hidden: Tensor = layers(self.add_positions(states), mask, encoded.hidden, encoded.attention_mask)
         return hidden
 
@@ -131,7 +139,7 @@ class LatentNat(LengthPredictingModel):
             init.normal_(module.weight, mean=0.0, std=0.02)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, uniform: bool = False
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, request: ScoreRequest = LABELS_ONLY
     ) -> SequenceScores:
         r"""Score targets given a latent from the posterior: a sample in training, its mean in evaluation.
 
@@ -141,7 +149,7 @@ class LatentNat(LengthPredictingModel):
             input_ids: Source ids, shape (B, S).
             attention_mask: 1 for real tokens, shape (B, S).
             labels: Target ids without end mark, shape (B, T), −100 after the end.
-            uniform: Also compute ``uniform_log_prob``.
+            request: What else to compute.
 
         Returns:
             Scores :math:`\log p(y|z,x)` with ``latent_kl`` and the regularizers ``kl``, KL(q‖p), and ``length``,
@@ -155,9 +163,9 @@ class LatentNat(LengthPredictingModel):
         posterior = self.posterior(encoded, labels.masked_fill(~real, self.config.pad_token_id), lengths)
         latent = posterior.sample() if self.training else posterior.mean
         hidden = self._decoder_states(encoded, latent, lengths)
-        scores = sequence_scores(hidden, self.embedding.weight, labels, uniform=uniform)
+        scores = score_hidden_states(hidden, self.embedding.weight, labels, request=request)
         latent_kl = posterior.kl_divergence(prior).masked_fill(~real[:, :, None], 0.0)
-        scores = replace(scores, latent_kl=latent_kl, regularizers={"kl": latent_kl.sum((1, 2))})
+        scores = replace(scores, latent_kl=latent_kl, regularizers={"kl": latent_kl.sum((1, 2))}, is_bound=True)
         return self.with_length_loss(scores, encoded, lengths)
 
     # The refinement network
@@ -203,3 +211,15 @@ class LatentNat(LengthPredictingModel):
     def _check_fingerprint(self, config: LatentRefinerConfig) -> None:
         if config.trained_for and config.trained_for != self.fingerprint():
             raise ValueError("`refiner` was trained for another model: the weights it was trained with are not these")
+
+
+LATENT_NAT = ModelFamily(
+    LatentNatConfig,
+    LatentNat,
+    LatentNat.default_decoder,
+    Declaration(
+        "latent_nat",
+        "a continuous latent at each target position, refined in a few steps, one argmax at the end",
+        "Shu et al. 2020; Lee et al. 2020",
+    ),
+)

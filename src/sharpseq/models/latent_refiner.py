@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 
 from sharpseq.decoding import EncoderOutput
 from sharpseq.models.transformer import ParallelDecoder, sinusoidal_positions
+from sharpseq.scoring import length_mask
 
 PARAMETERIZATIONS = ("score", "energy")
 
@@ -129,7 +130,7 @@ class LatentRefiner(PreTrainedModel):
         """
         if latent.shape[-1] != self.config.latent_size:
             raise ValueError(f"`latent` must have {self.config.latent_size} numbers a position; got {latent.shape[-1]}")
-        mask = torch.arange(latent.shape[1], device=latent.device) < lengths[:, None]
+        mask = length_mask(lengths, width=latent.shape[1])
         if self.parameterization == "score":
             score = _precise(self.head(self._states(latent, mask, encoded.hidden, encoded.attention_mask)))
             return RefinerOutput(gradient=-score.masked_fill(~mask[:, :, None], 0.0))

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from transformers import M2M100Config, M2M100ForConditionalGeneration
+
+from sharpseq.declarations import Declaration, Setting
+from sharpseq.models.family import ModelFamily
 
 
 def autoregressive_config(
     *,
     vocab_size: int,
-    d_model: int = 256,
-    encoder_layers: int = 6,
-    decoder_layers: int = 6,
-    num_attention_heads: int = 4,
-    ffn_dim: int = 1024,
-    dropout: float = 0.1,
-    max_source_positions: int = 256,
-    max_target_positions: int = 256,
+    d_model: Annotated[int, Setting("Width of the hidden states.", ge=2)] = 256,
+    encoder_layers: Annotated[int, Setting("Encoder layers; make these many for a fast model.", ge=1)] = 6,
+    decoder_layers: Annotated[
+        int, Setting("Decoder layers; one is enough for a fast model after a deep encoder.", ge=1)
+    ] = 6,
+    num_attention_heads: Annotated[int, Setting("Heads of every attention.", ge=1)] = 4,
+    ffn_dim: Annotated[int, Setting("Inner width of the feed-forward layers.", ge=1)] = 1024,
+    dropout: Annotated[float, Setting("Dropout of sub-layer outputs and embeddings.", ge=0, lt=1)] = 0.1,
+    max_source_positions: Annotated[int, Setting("Longest source in tokens.", ge=1)] = 256,
+    max_target_positions: Annotated[int, Setting("Longest target in tokens.", ge=1)] = 256,
     eos_token_id: int = 0,
     pad_token_id: int = 1,
     bos_token_id: int | None = 3,
@@ -75,3 +80,16 @@ def autoregressive_config(
 def autoregressive_model(config: M2M100Config) -> M2M100ForConditionalGeneration:
     """Build the model with fresh weights."""
     return M2M100ForConditionalGeneration(config)
+
+
+AUTOREGRESSIVE = ModelFamily(
+    autoregressive_config,
+    autoregressive_model,
+    "autoregressive",
+    Declaration(
+        "autoregressive",
+        "Transformer that writes one token a pass (transformers' M2M100, converts to CTranslate2)",
+        "Vaswani et al. 2017",
+    ),
+    predicts_eos=True,
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
+from sharpseq.declarations import Setting, check_value, parameters_of
 from sharpseq.decoding import DECODERS, DecodeOutput, EncoderOutput
 from sharpseq.models.transformer import Encoder, ParallelDecoder, sinusoidal_positions
 
@@ -36,14 +37,16 @@ class OnePassConfig(PreTrainedConfig):
 
     is_encoder_decoder: bool = True
     vocab_size: int = 8000
-    d_model: int = 256
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    num_attention_heads: int = 4
-    ffn_dim: int = 1024
-    dropout: float = 0.1
-    max_source_positions: int = 256
-    max_target_positions: int = 256
+    d_model: Annotated[int, Setting("Width of the hidden states.", ge=2)] = 256
+    encoder_layers: Annotated[int, Setting("Encoder layers; make these many for a fast model.", ge=1)] = 6
+    decoder_layers: Annotated[
+        int, Setting("Decoder layers; one is enough for a fast model after a deep encoder.", ge=1)
+    ] = 6
+    num_attention_heads: Annotated[int, Setting("Heads of every attention.", ge=1)] = 4
+    ffn_dim: Annotated[int, Setting("Inner width of the feed-forward layers.", ge=1)] = 1024
+    dropout: Annotated[float, Setting("Dropout of sub-layer outputs and embeddings.", ge=0, lt=1)] = 0.1
+    max_source_positions: Annotated[int, Setting("Longest source in tokens.", ge=1)] = 256
+    max_target_positions: Annotated[int, Setting("Longest target in tokens.", ge=1)] = 256
     eos_token_id: int = 0
     pad_token_id: int = 1
     bos_token_id: int | None = 3
@@ -51,16 +54,15 @@ class OnePassConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        for name in ("vocab_size", "d_model", "encoder_layers", "decoder_layers", "num_attention_heads", "ffn_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}")
+        if self.vocab_size < 1:
+            raise ValueError(f"`vocab_size` must be at least 1; got {self.vocab_size}")
+        for name, parameter in parameters_of(type(self)).items():
+            check_value(parameter, getattr(self, name))
         if self.d_model % (2 * self.num_attention_heads):
             raise ValueError(
                 f"`d_model` must be an even multiple of `num_attention_heads`; "
                 f"got {self.d_model} and {self.num_attention_heads}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"`dropout` must be in [0, 1); got {self.dropout}")
 
 
 class OnePassModel(PreTrainedModel):

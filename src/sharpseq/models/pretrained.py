@@ -52,7 +52,8 @@ def load_config(name_or_path: str, *, gguf_file: str | None = None) -> PreTraine
 
 def is_seq2seq(config: PreTrainedConfig) -> bool:
     """Tell whether a configuration is of an encoder-decoder model of Hugging Face."""
-    return type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    # Our families are registered there too, so that Auto classes load them.
+    return not config.model_type.startswith("sharpseq-") and type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 
 def is_causal(config: PreTrainedConfig) -> bool:

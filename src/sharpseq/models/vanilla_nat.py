@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from sharpseq.declarations import Declaration
 from sharpseq.decoding import EncoderOutput
+from sharpseq.models.family import ModelFamily
 from sharpseq.models.length_prediction import LengthPredictingModel
 from sharpseq.models.one_pass import OnePassConfig
 from sharpseq.models.uniform_copy import uniform_copy
-from sharpseq.scoring import IGNORED, SequenceScores, sequence_scores
+from sharpseq.scoring import IGNORED, LABELS_ONLY, ScoreRequest, SequenceScores, length_mask, score_hidden_states
 
 
 class VanillaNatConfig(OnePassConfig):
@@ -36,12 +37,12 @@ class VanillaNat(LengthPredictingModel):
 
     def _decoder_states(self, encoded: EncoderOutput, lengths: Tensor) -> Tensor:
         copied = uniform_copy(self.embed(encoded.input_ids), encoded.attention_mask.sum(1), lengths.clamp(min=1))
-        mask = torch.arange(copied.shape[1], device=lengths.device) < lengths.clamp(min=1)[:, None]
+        mask = length_mask(lengths.clamp(min=1), width=copied.shape[1])
         states: Tensor = self.decoder(self.add_positions(copied), mask, encoded.hidden, encoded.attention_mask)
         return states
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, uniform: bool = False
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, request: ScoreRequest = LABELS_ONLY
     ) -> SequenceScores:
         """Score targets.
 
@@ -49,7 +50,7 @@ class VanillaNat(LengthPredictingModel):
             input_ids: Source ids, shape (B, S).
             attention_mask: 1 for real tokens, shape (B, S).
             labels: Target ids without end mark, shape (B, T), −100 after the end.
-            uniform: Also compute ``uniform_log_prob``.
+            request: What else to compute.
 
         Returns:
             Scores, with the regularizer ``length``: −log p(T|x) in nats.
@@ -57,5 +58,13 @@ class VanillaNat(LengthPredictingModel):
         encoded = self.encode(input_ids, attention_mask)
         lengths = (labels != IGNORED).sum(1)
         hidden = self._decoder_states(encoded, lengths)[:, : labels.shape[1]]
-        scores = sequence_scores(hidden, self.embedding.weight, labels[:, : hidden.shape[1]], uniform=uniform)
+        scores = score_hidden_states(hidden, self.embedding.weight, labels[:, : hidden.shape[1]], request=request)
         return self.with_length_loss(scores, encoded, lengths)
+
+
+VANILLA_NAT = ModelFamily(
+    VanillaNatConfig,
+    VanillaNat,
+    VanillaNat.default_decoder,
+    Declaration("vanilla_nat", "one pass: predicted length, uniform copy of the source, argmax", "Gu et al. 2018"),
+)

@@ -1,4 +1,4 @@
-"""Reading recipes: errors name the line and the mend."""
+"""Reading recipes: errors name the line and say how to fix it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from pydantic import BaseModel, ValidationError
 from sharpseq.errors import UserError, nearest
 from sharpseq.recipe.catalogue import find_recipe
 from sharpseq.recipe.overrides import apply_override
-from sharpseq.recipe.schema import Recipe
+from sharpseq.recipe.schema import MODEL_SECTIONS, Recipe
 from sharpseq.recipe.yaml_text import KeyPath, Places, read_yaml, write_yaml
 
 _SHOWN_CHARACTERS = 60
 
 
-def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
-    """Read, override and validate a recipe, before anything heavy is imported.
+def read_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and override a recipe and check its keys, before anything heavy is imported.
+
+    The parameters of its methods (objectives, model) are checked by `sharpseq.load_recipe`, which needs torch.
 
     Args:
         name_or_path: A YAML file, or the name of a recipe that ships with the package, such as ``g2p``.
-        overrides: Settings such as ``stages.1.objective.k=3``; values are read as YAML.
+        overrides: Settings such as ``stages.1.training.max_steps=500``; values are read as YAML.
 
     Returns:
         The recipe, with defaults filled in.
@@ -45,7 +47,7 @@ def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> R
 
 
 def parse_recipe(text: str, *, where: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Validate a recipe's text; ``where`` names it in errors. See `load_recipe`."""
+    """Validate a recipe's text; ``where`` names it in errors. See `read_recipe`."""
     content, places = read_yaml(text, where=where)
     if not isinstance(content, dict):
         raise UserError(f"{where}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
@@ -68,7 +70,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def _describe(error: ValidationError, content: Any, *, places: Places) -> str:
-    """Tell the first mistake; a misspelt key before the missing one that it causes."""
+    """Describe the first mistake; a misspelt key before the missing one that it causes."""
     mistakes = error.errors(include_url=False)
     mistake: Any = next((each for each in mistakes if each["type"] == "extra_forbidden"), mistakes[0])
     kind, context = mistake["type"], mistake.get("ctx", {})
@@ -108,7 +110,7 @@ def _path_in_file(location: tuple[str | int, ...], content: Any, *, names_missin
     for position, part in enumerate(location):
         is_missing_key = names_missing_key and position == len(location) - 1
         is_in_file = is_missing_key or not isinstance(current, dict) or part in current
-        if not is_in_file and (part == "[key]" or part in current.values()):
+        if not is_in_file and (part in ("[key]", *MODEL_SECTIONS) or part in current.values()):
             continue
         path.append(part)
         try:
@@ -137,7 +139,7 @@ def _choose(annotation: Any, value: Any) -> Any:
         annotation = typing.get_args(annotation)[0]
     if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
         return annotation
-    members = [member for member in typing.get_args(annotation) if member is not type(None)]
+    members = [_choose(member, value) for member in typing.get_args(annotation) if member is not type(None)]
     for member in members:
         fields = getattr(member, "model_fields", {})
         for tag in ("type", "name"):

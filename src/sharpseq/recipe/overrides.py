@@ -1,4 +1,4 @@
-"""Overrides: ``stages.1.objective.k=3`` on a command line changes one value of a recipe."""
+"""Overrides: ``stages.1.training.max_steps=500`` on a command line changes one value of a recipe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def apply_override(content: dict[str, Any], override: str, *, places: Places) ->
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
     if not separator or not all(parts):
-        raise UserError(f"{said}: write it as KEY=VALUE, such as stages.1.objective.k=3")
+        raise UserError(f"{said}: write it as KEY=VALUE, such as stages.1.training.max_steps=500")
     try:
         value = read_value(text)
     except ValueError as error:

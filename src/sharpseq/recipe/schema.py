@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
-from sharpseq.errors import nearest
+from sharpseq.errors import SettingError, nearest
 from sharpseq.recipe.corpus_sections import Corpus
-from sharpseq.recipe.sections import MistakeAt, Section, check_name
+from sharpseq.recipe.sections import Section, check_name
 from sharpseq.recipe.stages import PRETRAINED, Stage
 from sharpseq.recipe.yaml_text import Places
 
@@ -44,7 +44,7 @@ class Data(Section):
         for name in test:
             check_name(name, at=name)
             if name in ("train", "validation"):
-                raise MistakeAt(f"`{name}` is the corpus beside `test`; choose another name", name)
+                raise SettingError(f"`{name}` is the corpus beside `test`; choose another name", name)
         return test
 
 
@@ -73,64 +73,33 @@ class Tokenizer(Section):
 
 # Models
 
-
-class TransformerSizes(Section):
-    """The sizes that all families share."""
-
-    d_model: int = Field(256, ge=2)
-    encoder_layers: int = Field(6, ge=1)
-    decoder_layers: int = Field(6, ge=1)
-    num_attention_heads: int = Field(4, ge=1)
-    ffn_dim: int = Field(1024, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    max_source_positions: int = Field(256, ge=1)
-    max_target_positions: int = Field(256, ge=1)
+LATENT = "latent_nat"
+"""The family that refinement networks go with."""
 
 
-class Autoregressive(TransformerSizes):
-    """One token a pass."""
+class Family(Section):
+    """A model with fresh weights: its family, and the sizes that the family declares; `sharpseq.runs` checks them."""
 
-    type: Literal["autoregressive"]
+    model_config = ConfigDict(extra="allow", frozen=True)
 
+    type: str = Field(min_length=1)
 
-class VanillaNat(TransformerSizes):
-    """One pass over a uniform copy of the source."""
-
-    type: Literal["vanilla_nat"]
-
-
-class Cmlm(TransformerSizes):
-    """Masked language model of the target."""
-
-    type: Literal["cmlm"]
-
-
-class Ctc(TransformerSizes):
-    """One pass over upsampled frames."""
-
-    type: Literal["ctc"]
-    upsampling_factor: int = Field(2, ge=1)
-
-
-class LatentNat(TransformerSizes):
-    """One pass given a continuous latent at each target position."""
-
-    type: Literal["latent_nat"]
-    latent_size: int = Field(8, ge=1)
-    prior_layers: int | None = Field(None, ge=1)
-    posterior_layers: int | None = Field(None, ge=1)
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The family's parameters as the recipe gives them."""
+        return self.model_dump(exclude={"type"})
 
 
 class Lora(Section):
     """Train low-rank adapters and leave the pretrained weights as they are."""
 
     r: int = Field(16, ge=1)
-    alpha: float = Field(32.0, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    lora_alpha: float = Field(32.0, gt=0)
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: str | list[str] = "all-linear"
 
 
-class Prompt(Section):
+class PromptTemplate(Section):
     """What a causal language model reads around a source, ``{source}`` in the template."""
 
     kind: Literal["plain", "chat"]
@@ -138,12 +107,12 @@ class Prompt(Section):
     system: str | None = None
 
     @model_validator(mode="after")
-    def _fits_kind(self) -> Prompt:
+    def _fits_kind(self) -> PromptTemplate:
         if self.template.count("{source}") != 1:
             message = f"`template` must hold {{source}} exactly once; got {self.template!r}"
-            raise MistakeAt(message, "template")
+            raise SettingError(message, "template")
         if self.system is not None and self.kind != "chat":
-            raise MistakeAt("`system` goes with `kind: chat` only", "system")
+            raise SettingError("`system` goes with `kind: chat` only", "system")
         return self
 
 
@@ -153,13 +122,23 @@ class Pretrained(Section):
     type: Literal["hugging_face"] = "hugging_face"
     pretrained: str = Field(min_length=1)
     lora: Lora | None = None
-    prompt: Prompt | None = None
+    prompt: PromptTemplate | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
-TrainedFamily = Autoregressive | VanillaNat | Cmlm | Ctc | LatentNat
+MODEL_SECTIONS = ("family", "hugging_face")
+"""How errors of pydantic name the two kinds of models."""
 
-Model = Annotated[TrainedFamily | Pretrained, Field(discriminator="type")]
+
+def _section_of_model(model: object) -> str:
+    if isinstance(model, dict):
+        return "hugging_face" if "pretrained" in model or model.get("type") == "hugging_face" else "family"
+    return "hugging_face" if isinstance(model, Pretrained) else "family"
+
+
+Model = Annotated[
+    Annotated[Family, Tag("family")] | Annotated[Pretrained, Tag("hugging_face")], Discriminator(_section_of_model)
+]
 
 
 # The run
@@ -177,7 +156,7 @@ class Evaluation(Section):
 
     metrics: list[str] = Field(["bleu", "chrf"])
     decodings: dict[str, dict[str, Any]] = Field({"default": {}})
-    max_tokens: int = Field(4000, ge=1)
+    batch_tokens: int = Field(4000, ge=1)
     bf16: bool = False
     latency_sentences: int = Field(100, ge=0)
     rescorer: str | None = Field(None, min_length=1)
@@ -217,7 +196,7 @@ class Recipe(Section):
             raise ValueError("`tokenizer` is missing; add it")
         if isinstance(self.model, Pretrained) and self.tokenizer is not None and self.tokenizer.kind != "pretrained":
             message = f"a pretrained model knows no new tokenizer; leave `tokenizer` out, got {self.tokenizer.kind!r}"
-            raise MistakeAt(message, "tokenizer", "kind")
+            raise SettingError(message, "tokenizer", "kind")
         return self
 
     @model_validator(mode="after")
@@ -228,7 +207,7 @@ class Recipe(Section):
                     "`average_checkpoints` does not go with `model.lora`: the mean of the factors is not the mean of "
                     "their products"
                 )
-                raise MistakeAt(message, "stages", position, "average_checkpoints")
+                raise SettingError(message, "stages", position, "average_checkpoints")
         return self
 
     @model_validator(mode="after")
@@ -238,17 +217,17 @@ class Recipe(Section):
         for position, stage in enumerate(self.stages):
             if stage.name in seen:
                 message = f"`stages` has two named {stage.name!r}; give each its own name"
-                raise MistakeAt(message, "stages", position, "name")
+                raise SettingError(message, "stages", position, "name")
             if stage.name in always:
                 message = f"{PRETRAINED!r} is what `start_from` calls the pretrained weights; choose another name"
-                raise MistakeAt(message, "stages", position, "name")
+                raise SettingError(message, "stages", position, "name")
             if stage.start_from is not None and stage.start_from not in [*always, *seen]:
                 known = [*always, *seen]
                 mend = nearest(stage.start_from, known) if known else "this is the first one"
-                raise MistakeAt(f"`start_from` must name an earlier stage; {mend}", "stages", position, "start_from")
+                raise SettingError(f"`start_from` must name an earlier stage; {mend}", "stages", position, "start_from")
             seen.append(stage.name)
         if self.final is not None and self.final not in seen:
-            raise MistakeAt(f"`final` must name a stage; {nearest(self.final, seen)}", "final")
+            raise SettingError(f"`final` must name a stage; {nearest(self.final, seen)}", "final")
         return self
 
     @model_validator(mode="after")
@@ -256,18 +235,18 @@ class Recipe(Section):
         translation_model: dict[str, str] = {}
         for position, stage in enumerate(self.stages):
             start = self.start_of(stage)
-            if stage.refiner is not None and not isinstance(self.model, LatentNat):
+            if stage.refiner is not None and self.model.type != LATENT:
                 message = f"`gradient_matching` needs `model.type: latent_nat`; got {self.model.type}"
-                raise MistakeAt(message, "stages", position, "objective", "name")
+                raise SettingError(message, "stages", position, "objective", "name")
             if stage.refiner is not None and start is None:
                 message = "`gradient_matching` refines a trained model; put the stage that trains it first"
-                raise MistakeAt(message, "stages", position, "objective", "name")
+                raise SettingError(message, "stages", position, "objective", "name")
             if stage.refiner is None and start is not None and translation_model[start] != start:
                 message = (
                     f"`start_from` leads to {start!r}, whose refinement network fits no other weights; start from "
                     f"{translation_model[start]!r}, which has the same without it"
                 )
-                raise MistakeAt(message, "stages", position, "start_from")
+                raise SettingError(message, "stages", position, "start_from")
             keeps_weights = stage.refiner is not None and start is not None
             translation_model[stage.name] = translation_model[str(start)] if keeps_weights else stage.name
         return self
@@ -280,9 +259,9 @@ class Recipe(Section):
                 path = ("stages", position, "decodings", index)
                 if name not in known:
                     message = f"`decodings` must name some of `evaluation.decodings`; {nearest(name, known)}"
-                    raise MistakeAt(message, *path)
+                    raise SettingError(message, *path)
                 if name in (stage.decodings or ())[:index]:
-                    raise MistakeAt(f"`decodings` has {name!r} twice; leave one out", *path)
+                    raise SettingError(f"`decodings` has {name!r} twice; leave one out", *path)
         return self
 
     def place_of(self, *path: str | int) -> str:

@@ -15,7 +15,6 @@ from sharpseq.data import Example, LengthFilter, StreamingBatches
 from sharpseq.errors import UserError, nearest
 from sharpseq.evaluation import METRICS
 from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig
-from sharpseq.objectives import Objective, annealed, convex_composition, exponential, maximum_likelihood, power
 from sharpseq.recipe import Recipe, Stage, schema, stages
 from sharpseq.runs.corpus_reading import stream_corpus
 from sharpseq.runs.model_shape import ModelShape, family_name
@@ -25,7 +24,7 @@ from sharpseq.training.endless_stream import streaming_arguments
 from sharpseq.training.feasibility import CtcFilter
 
 
-def build_filter(recipe: Recipe, shape: ModelShape, *, max_tokens: int | None = None) -> LengthFilter:
+def build_filter(recipe: Recipe, shape: ModelShape, *, batch_tokens: int | None = None) -> LengthFilter:
     """Build the filter of training examples: limits of the recipe, of the model, and of a batch where one is given."""
     limits, model = recipe.data.limits, recipe.model
 
@@ -33,15 +32,15 @@ def build_filter(recipe: Recipe, shape: ModelShape, *, max_tokens: int | None = 
         return min((bound for bound in bounds if bound is not None), default=None)
 
     bounds: dict[str, Any] = {
-        "max_source_length": least(limits.max_source_length, shape.max_source_length, max_tokens),
-        "max_target_length": least(limits.max_target_length, shape.max_target_length, max_tokens),
-        "max_row_length": least(shape.max_row_length, max_tokens) if shape.in_one_row else None,
+        "max_source_length": least(limits.max_source_length, shape.max_source_length, batch_tokens),
+        "max_target_length": least(limits.max_target_length, shape.max_target_length, batch_tokens),
+        "max_row_length": least(shape.max_row_length, batch_tokens) if shape.in_one_row else None,
         "max_length_ratio": limits.max_length_ratio,
         "min_source_length": 2,
         "min_target_length": 2 if shape.is_autoregressive else 1,
     }
-    if isinstance(model, schema.Ctc):
-        return CtcFilter(**bounds, upsampling_factor=model.upsampling_factor)
+    if isinstance(model, schema.Family) and "upsampling_factor" in model.sizes:
+        return CtcFilter(**bounds, upsampling_factor=model.sizes["upsampling_factor"])
     return LengthFilter(**bounds)
 
 
@@ -53,14 +52,14 @@ def build_stream(
     Examples too long for a batch of their own are left out and reported like those over the limits: one of them, found
     after hours, should not end a run.
     """
-    max_tokens = int(arguments.max_tokens or 0)
+    batch_tokens = int(arguments.per_device_train_batch_tokens or 0)
     return StreamingBatches(
         partial(stream_corpus, recipe.data.train, folder=recipe.data.folder),
         tokenizer,
         append_eos_to_target=shape.is_autoregressive,
-        max_tokens=max_tokens,
+        max_tokens=batch_tokens,
         in_one_row=shape.in_one_row,
-        length_filter=build_filter(recipe, shape, max_tokens=max_tokens),
+        length_filter=build_filter(recipe, shape, batch_tokens=batch_tokens),
         seed=arguments.data_seed if arguments.data_seed is not None else arguments.seed,
     )
 
@@ -90,7 +89,7 @@ def _cased(source: str, spec: schema.Tokenizer) -> str:
     return source.lower() if spec.source_lowercase else source
 
 
-def build_model(spec: schema.TrainedFamily, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+def build_model(spec: schema.Family, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Build a model with fresh weights that fits a tokenizer.
 
     Raises:
@@ -109,47 +108,28 @@ def build_model(spec: schema.TrainedFamily, tokenizer: PreTrainedTokenizerBase) 
             "add one with `tokenizer.add_special_tokens({'mask_token': '<mask>'})` and save it"
         )
     try:
-        return family.model(family.config(vocab_size=len(tokenizer), **spec.model_dump(exclude={"type"}), **ids))
+        return family.model(family.config(vocab_size=len(tokenizer), **spec.sizes, **ids))
     except ValueError as error:
         raise UserError(f"`model`: {error}") from error
 
 
-def build_refiner(spec: stages.Refiner, model: schema.LatentNat) -> LatentRefiner:
+def build_refiner(spec: stages.Refiner, model: schema.Family) -> LatentRefiner:
     """Build a refinement network with fresh weights for a model.
 
     Raises:
         ValueError: If the sizes do not go together.
     """
+    sizes = model.sizes
     config = LatentRefinerConfig(
         parameterization=spec.parameterization,
-        latent_size=model.latent_size,
-        d_model=model.d_model,
-        num_layers=spec.num_layers or model.decoder_layers,
-        num_attention_heads=spec.num_attention_heads or model.num_attention_heads,
-        ffn_dim=spec.ffn_dim or model.ffn_dim,
+        latent_size=sizes["latent_size"],
+        d_model=sizes["d_model"],
+        num_layers=spec.num_layers or sizes["decoder_layers"],
+        num_attention_heads=spec.num_attention_heads or sizes["num_attention_heads"],
+        ffn_dim=spec.ffn_dim or sizes["ffn_dim"],
         dropout=spec.dropout,
     )
     return LatentRefiner(config)
-
-
-def build_objective(spec: stages.Objective) -> Objective:
-    """Build an objective."""
-    match spec:
-        case stages.MaximumLikelihood():
-            return maximum_likelihood(label_smoothing=spec.label_smoothing)
-        case stages.ConvexComposition(transform="power"):
-            return convex_composition(power(spec.k), label_smoothing=spec.label_smoothing)
-        case stages.ConvexComposition(anneal_until=float() as until):
-            smoothing = spec.label_smoothing
-            return annealed(
-                lambda k: convex_composition(exponential(k, normalized=True), label_smoothing=smoothing),
-                start=0.0,
-                end=spec.k,
-                until=until,
-            )
-        case stages.ConvexComposition():
-            transform = exponential(spec.k, normalized=spec.normalized)
-            return convex_composition(transform, label_smoothing=spec.label_smoothing)
 
 
 def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrainingArguments:
@@ -171,19 +151,20 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
             chosen[name] = checked_value(name, value)
         except ValueError as error:
             raise UserError(f"{place}: {error}") from error
-    if stage.refiner is not None and chosen.get("normalize_weights"):
-        place = recipe.place_of(*path, "normalize_weights")
-        raise UserError(f"{place}: `normalize_weights` does not go with `gradient_matching`, which has no weights")
+    if stage.refiner is not None and chosen.get("divide_by_mean_weight"):
+        place = recipe.place_of(*path, "divide_by_mean_weight")
+        raise UserError(f"{place}: `divide_by_mean_weight` does not go with `gradient_matching`, which has no weights")
     metric_name, greater_is_better = _selection(recipe, stage)
     defaults: dict[str, Any] = {
         "seed": recipe.seed,
+        "per_device_eval_batch_tokens": None if "per_device_eval_batch_size" in chosen else 8000,
         "report_to": "none",
         "logging_steps": 50,
         "save_total_limit": 2,
         "disable_tqdm": False,
         "optim": "adamw_torch_fused",
         "lr_scheduler_type": "inverse_sqrt",
-        "reduction": "per_token" if family_name(recipe.model) == "autoregressive" else "per_sequence",
+        "reduction": "token_mean" if family_name(recipe.model) == "autoregressive" else "sequence_mean",
         "metric_for_best_model": metric_name,
         "greater_is_better": greater_is_better,
     }
@@ -217,4 +198,4 @@ def _selection(recipe: Recipe, stage: Stage) -> tuple[str, bool]:
     if stage.refiner is not None:
         return "eval_loss", False
     # The reconstruction alone would choose the model that puts most into the latent, whatever that costs.
-    return ("eval_elbo", True) if isinstance(recipe.model, schema.LatentNat) else ("eval_nll", False)
+    return ("eval_elbo", True) if recipe.model.type == schema.LATENT else ("eval_nll", False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sharpseq.decoding import DECODERS, Batch
+from sharpseq.decoding import DECODERS, Batch, LatentModel
 from sharpseq.errors import UserError
 from sharpseq.evaluation import check_metric
 from sharpseq.generation import check_decoder, model_folder
@@ -42,15 +42,15 @@ def check_model(recipe: Recipe) -> ModelShape:
     return shape
 
 
-def _check_sizes(recipe: Recipe, model: schema.TrainedFamily) -> None:
+def _check_sizes(recipe: Recipe, model: schema.Family) -> None:
     family = MODELS[model.type]
     try:
         with torch.device("meta"):
-            family.model(family.config(vocab_size=8, **model.model_dump(exclude={"type"})))
+            family.model(family.config(vocab_size=8, **model.sizes))
     except ValueError as error:
         raise UserError(f"{recipe.place_of('model')}: `model`: {error}") from error
     for position, stage in enumerate(recipe.stages):
-        if stage.refiner is None or not isinstance(model, schema.LatentNat):
+        if stage.refiner is None or model.type != schema.LATENT:
             continue
         try:
             with torch.device("meta"):
@@ -62,8 +62,8 @@ def _check_sizes(recipe: Recipe, model: schema.TrainedFamily) -> None:
 def _check_decodings(recipe: Recipe, shape: ModelShape) -> None:
     """Try each decoding on a stand-in that has all it may need; then, on what those stages have that have less."""
     evaluation = recipe.evaluation
-    has_latent = MODELS[shape.family].kind == "latent"
     plain = shape.stand_in()
+    has_latent = isinstance(plain, LatentModel)
     full = shape.stand_in(with_refiner=True) if has_latent else plain
     for name, decoding in evaluation.decodings.items():
         place = recipe.place_of("evaluation", "decodings", name)
@@ -108,7 +108,7 @@ def _try_decoding(
 ) -> None:
     decoder = _decoder(shape, decoding)
     options = {name: value for name, value in decoding.items() if name != "decoder"}
-    check_decoder(shape.family, decoder, options)
+    check_decoder(model, decoder, options)
     if has_rescorer and DECODERS[decoder].takes_rescorer:
         options["rescorer"] = _indifferent
     batch = {"input_ids": torch.tensor([[5, 0]]), "attention_mask": torch.ones(1, 2, dtype=torch.long)}

@@ -16,6 +16,7 @@ from sharpseq.errors import UserError
 from sharpseq.models.adapters import CONVERTED
 from sharpseq.recipe import Recipe, dump_recipe
 from sharpseq.recipe.yaml_text import read_yaml
+from sharpseq.runs.recipe_methods import with_methods
 from sharpseq.whole_files import is_unfinished, write_whole_file
 
 if sys.platform != "win32":
@@ -130,8 +131,8 @@ class RunFolder:
 def _with_defaults(recipe: Any) -> Any:
     """Return a recipe's content with the keys that recipes have had since it was written, at their defaults."""
     try:
-        return Recipe.model_validate(recipe).model_dump(mode="json")
-    except ValidationError:
+        return with_methods(Recipe.model_validate(recipe)).model_dump(mode="json")
+    except (ValidationError, UserError):
         return recipe
 
 

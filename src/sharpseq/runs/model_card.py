@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sharpseq.models import MODELS
 from sharpseq.recipe import Recipe, Stage, dump_recipe, schema
+from sharpseq.recipe.sections import MethodChoice
 
 
 def model_card(recipe: Recipe) -> str:
@@ -53,7 +56,7 @@ def _metadata(model: schema.Model) -> str:
 def _origin(model: schema.Model) -> str:
     if not isinstance(model, schema.Pretrained):
         family = MODELS[model.type]
-        return f"Family: {model.type} — {family.description} ({family.reference})."
+        return f"Family: {model.type} — {family.declaration.summary} ({family.declaration.reference})."
     if model.lora is None:
         return f"All weights of {model.pretrained} were trained; `from_pretrained` of transformers loads this folder."
     return (
@@ -74,7 +77,15 @@ def _trained(stage: Stage) -> str:
     return "" if stage.refiner is None else f"; a refinement network ({stage.refiner.parameterization}), nothing else"
 
 
-def _objective(objective: object) -> str:
-    settings = {key: value for key, value in vars(objective).items() if key != "name" and value not in (None, False)}
-    name = getattr(objective, "name", "objective")
-    return f"{name} ({', '.join(f'{key} {value}' for key, value in settings.items())})"
+def _objective(objective: MethodChoice) -> str:
+    return _in_words(objective.plain)
+
+
+def _in_words(settings: Mapping[str, Any]) -> str:
+    name, *values = settings.values()
+    keys = list(settings)[1:]
+    words = [
+        f"{key} {_in_words(value) if isinstance(value, Mapping) else value}"
+        for key, value in zip(keys, values, strict=True)
+    ]
+    return f"{name} ({', '.join(words)})" if words else str(name)

@@ -38,8 +38,8 @@ class ModelShape:
 
     @property
     def is_autoregressive(self) -> bool:
-        """Whether targets end with an end mark."""
-        return MODELS[self.family].kind == "autoregressive"
+        """Whether targets end with EOS."""
+        return MODELS[self.family].predicts_eos
 
     def stand_in(self, *, with_refiner: bool = False) -> PreTrainedModel:
         """Build a model of next to no size, with random weights, that takes the same decoders and lengths.
@@ -65,14 +65,10 @@ def family_name(model: schema.Model) -> str:
     return "autoregressive" if isinstance(model, schema.Pretrained) else model.type
 
 
-def shape_of_family(model: schema.TrainedFamily) -> ModelShape:
+def shape_of_family(model: schema.Family) -> ModelShape:
     """Return the shape of a model that is trained from fresh weights."""
-    return ModelShape(
-        model.type,
-        model.max_source_positions,
-        model.max_target_positions,
-        sizes=model.model_dump(exclude={"type"}),
-    )
+    sizes = model.sizes
+    return ModelShape(model.type, sizes["max_source_positions"], sizes["max_target_positions"], sizes=sizes)
 
 
 def shape_of_pretrained(config: PreTrainedConfig) -> ModelShape:

@@ -50,7 +50,7 @@ class FamilySource:
 
     first_weights = "fresh weights"
 
-    def __init__(self, model: schema.TrainedFamily, tokenizer: schema.Tokenizer) -> None:
+    def __init__(self, model: schema.Family, tokenizer: schema.Tokenizer) -> None:
         self._model = model
         self._tokenizer = tokenizer
 

@@ -27,6 +27,7 @@ from sharpseq.runs.folder import RunFolder
 from sharpseq.runs.model_card import model_card
 from sharpseq.runs.model_shape import ModelShape
 from sharpseq.runs.model_source import ModelSource, source_of
+from sharpseq.runs.recipe_methods import with_methods
 from sharpseq.runs.reporting import write_run_report
 from sharpseq.runs.stage_evaluation import RunEvaluator, recipe_rescorer
 from sharpseq.runs.stage_training import build_trainer
@@ -83,6 +84,7 @@ def run_recipe(recipe: Recipe, folder: str | Path | None = None, *, say: Say = p
         >>> run_recipe(load_recipe("quickstart")).model  # doctest: +SKIP
         PosixPath('runs/quickstart/model')
     """
+    recipe = with_methods(recipe)
     processes = PartialState(cpu=not torch.accelerator.is_available())
     run = _Run(recipe, RunFolder(Path(folder) if folder else Path("runs") / recipe.name), processes, say)
     run.check_before_work()
@@ -271,10 +273,13 @@ class _Run:
     def _check_budgets(self, stage: Stage, arguments: SequenceTrainingArguments) -> None:
         """Check that the longest example of all fits into a batch of its own."""
         position = self.recipe.stages.index(stage)
-        budgets = [("eval_max_tokens", arguments.eval_max_tokens, self._validation_examples)]
-        if arguments.max_tokens is not None and not self.recipe.data.stream:
-            budgets.insert(0, ("max_tokens", arguments.max_tokens, self._train_examples))
-        for name, budget, examples in budgets:
+        budgets = [("per_device_eval_batch_tokens", self._validation_examples)]
+        if not self.recipe.data.stream:
+            budgets.insert(0, ("per_device_train_batch_tokens", self._train_examples))
+        for name, examples in budgets:
+            budget = getattr(arguments, name)
+            if budget is None:
+                continue
             longest = int(example_sizes(*side_lengths(examples, in_one_row=self.shape.in_one_row)).max())
             if longest > budget:
                 place = self.recipe.place_of("stages", position, "training", name)

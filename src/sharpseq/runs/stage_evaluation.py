@@ -58,7 +58,7 @@ class RunEvaluator:
         generator = SequenceGenerator(
             without_wrapper(model),
             self.tokenizer,
-            max_tokens=self.recipe.evaluation.max_tokens,
+            batch_tokens=self.recipe.evaluation.batch_tokens,
             **({} if stage.refiner is None else refined),
         )
         result, _ = evaluate_system(
@@ -96,7 +96,7 @@ class RunEvaluator:
             decoder=decoder,
             options=options,
             rescorer=self.rescorer if is_rescored else None,
-            max_tokens=self.recipe.evaluation.max_tokens,
+            batch_tokens=self.recipe.evaluation.batch_tokens,
         )
         corpus = self.corpora[data]
         name = stage if len(self.recipe.evaluation.decodings) == 1 else f"{stage} {decoding}"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sharpseq.recipe import Recipe, Stage, schema, stages
-from sharpseq.runs.building import build_objective, build_refiner
-from sharpseq.training.arguments import SequenceTrainingArguments
-from sharpseq.training.refiner_trainer import RefinerTrainer
-from sharpseq.training.trainer import SequenceTrainer
+from sharpseq.recipe import Recipe, Stage, schema
+from sharpseq.runs.building import build_refiner
+from sharpseq.runs.recipe_methods import build_objective
+from sharpseq.training import GradientMatching, SequenceTrainer, SequenceTrainingArguments
 
 
 def build_trainer(
@@ -23,16 +22,11 @@ def build_trainer(
         arguments: Its training arguments.
         kwargs: Passed to the trainer.
     """
-    match stage.objective, stage.refiner, recipe.model:
-        case stages.GradientMatching() as objective, stages.Refiner() as refiner, schema.LatentNat() as sizes:
-            return RefinerTrainer(
-                build_refiner(refiner, sizes),
-                arguments,
-                translation_model=model,
-                delta_steps=objective.delta_steps,
-                update_probability=objective.update_probability,
-                **kwargs,
-            )
-        case (stages.MaximumLikelihood() | stages.ConvexComposition()) as objective, None, _:
-            return SequenceTrainer(model, arguments, objective=build_objective(objective), **kwargs)
-    raise ValueError(f"`stage` must have a refiner if and only if it matches gradients; got {stage}")
+    objective = build_objective(stage.objective)
+    if not isinstance(objective, GradientMatching):
+        return SequenceTrainer(model, arguments, objective=objective, **kwargs)
+    if stage.refiner is None or not isinstance(recipe.model, schema.Family):
+        raise ValueError(f"`stage` must have a refiner if and only if it matches gradients; got {stage}")
+    refiner = build_refiner(stage.refiner, recipe.model)
+    loss = objective.loss(refiner, model)
+    return SequenceTrainer(refiner, arguments, loss=loss, evaluated_model=model, **kwargs)

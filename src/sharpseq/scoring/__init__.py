@@ -1,18 +1,26 @@
-"""Scoring: what turns hidden states, logits or a whole model into sequence scores."""
+"""Scoring: what turns hidden states, logits or a whole model into scores of tokens and sequences."""
 
-from sharpseq.scoring.ctc_scores import ctc_frames_needed, ctc_sequence_scores
+from sharpseq.scoring.ctc_scores import ctc_frames_needed, score_ctc
 from sharpseq.scoring.gaussians import DiagonalGaussian
+from sharpseq.scoring.length_mask import length_mask
 from sharpseq.scoring.model_scores import score_model
-from sharpseq.scoring.sequence_scores import SequenceScores
-from sharpseq.scoring.token_scores import IGNORED, scores_from_logits, sequence_scores
+from sharpseq.scoring.requests import LABELS_ONLY, RowStatistic, ScoreRequest
+from sharpseq.scoring.sequence_scores import PositionScores, SequenceScores, TokenScores
+from sharpseq.scoring.token_scores import IGNORED, score_hidden_states, score_logits
 
 __all__ = [
     "IGNORED",
+    "LABELS_ONLY",
     "DiagonalGaussian",
+    "PositionScores",
+    "RowStatistic",
+    "ScoreRequest",
     "SequenceScores",
+    "TokenScores",
     "ctc_frames_needed",
-    "ctc_sequence_scores",
+    "length_mask",
+    "score_ctc",
+    "score_hidden_states",
+    "score_logits",
     "score_model",
-    "scores_from_logits",
-    "sequence_scores",
 ]

@@ -11,7 +11,7 @@ _CHUNK_ELEMENTS = 2**20
 """Logits looked at together: 4 MiB in float32, which stays in the cache of one core."""
 
 
-def chosen_log_probs(logits: Tensor, chosen: Tensor, *, uniform: bool = False) -> tuple[Tensor, Tensor | None]:
+def chosen_log_probs(logits: Tensor, chosen: Tensor, *, with_mean: bool = False) -> tuple[Tensor, Tensor | None]:
     r"""Return :math:`\log p(v) = z_v - \log \sum_w e^{z_w}` for chosen entries v of each row.
 
     Computed in float32 (float64 for float64 logits) a few rows at a time; the backward recomputes the probabilities
@@ -20,7 +20,7 @@ def chosen_log_probs(logits: Tensor, chosen: Tensor, *, uniform: bool = False) -
     Args:
         logits: Unnormalised log-probabilities, shape (N, V).
         chosen: Ids of entries, shape (N, A); they may repeat.
-        uniform: Also return the mean over the vocabulary, :math:`\frac1V \sum_v \log p(v)`.
+        with_mean: Also return the mean over the vocabulary, :math:`\frac1V \sum_v \log p(v)`.
 
     Returns:
         Log-probabilities in nats, shape (N, A), and the mean, shape (N,), or None.
@@ -30,23 +30,23 @@ def chosen_log_probs(logits: Tensor, chosen: Tensor, *, uniform: bool = False) -
         >>> log_probs
         tensor([[-1.3863]])
     """
-    log_probs, means = _ChosenLogProbs.apply(logits, chosen, uniform)
-    return log_probs, means if uniform else None
+    log_probs, means = _ChosenLogProbs.apply(logits, chosen, with_mean)
+    return log_probs, means if with_mean else None
 
 
 class _ChosenLogProbs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, chosen: Tensor, uniform: bool) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, chosen: Tensor, with_mean: bool) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(logits.dtype, torch.float32)
         normalizer = torch.empty(len(logits), dtype=dtype, device=logits.device)
         means = torch.zeros_like(normalizer)
         for rows in _chunks(logits):
             precise = logits[rows].to(dtype)
             torch.logsumexp(precise, 1, out=normalizer[rows])
-            if uniform:
+            if with_mean:
                 torch.mean(precise, 1, out=means[rows])
         ctx.save_for_backward(logits, chosen, normalizer)
-        ctx.uniform = uniform
+        ctx.with_mean = with_mean
         return logits.gather(1, chosen).to(dtype) - normalizer[:, None], means - normalizer
 
     @staticmethod
@@ -54,12 +54,12 @@ class _ChosenLogProbs(torch.autograd.Function):
         logits, chosen, normalizer = ctx.saved_tensors
         grad_chosen, grad_means = grads
         total = grad_chosen.sum(1)
-        if ctx.uniform:
+        if ctx.with_mean:
             total = total + grad_means
         grad_logits = torch.empty_like(logits)
         for rows in _chunks(logits):
             grad = torch.sub(logits[rows], normalizer[rows, None]).exp_().mul_(-total[rows, None])
-            if ctx.uniform:
+            if ctx.with_mean:
                 grad += grad_means[rows, None] / logits.shape[1]
             grad.scatter_add_(1, chosen[rows], grad_chosen[rows])
             grad_logits[rows] = grad

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sharpseq.scoring.chosen_log_probs import chosen_log_probs
+from sharpseq.scoring.chosen_log_probs import chosen_log_probs, entropies
+from sharpseq.scoring.length_mask import length_mask
+from sharpseq.scoring.requests import LABELS_ONLY, ScoreRequest
+from sharpseq.scoring.row_statistics import statistics_of_logits
 from sharpseq.scoring.sequence_scores import SequenceScores
 from sharpseq.scoring.token_scores import IGNORED
 
@@ -31,8 +34,8 @@ def ctc_frames_needed(labels: Tensor) -> Tensor:
     return scored.sum(1) + repeats.sum(1)
 
 
-def ctc_sequence_scores(
-    logits: Tensor, frame_mask: Tensor, labels: Tensor, *, blank: int, uniform: bool = False
+def score_ctc(
+    logits: Tensor, frame_mask: Tensor, labels: Tensor, *, blank: int, request: ScoreRequest = LABELS_ONLY
 ) -> SequenceScores:
     r"""Score targets by :math:`\log \sum_{a \in \beta^{-1}(y)} \prod_f p_f(a_f)`.
 
@@ -44,23 +47,28 @@ def ctc_sequence_scores(
         frame_mask: True for real frames, shape (B, F); real frames come first.
         labels: Target ids without blanks, shape (B, T), −100 after the end.
         blank: Id of the blank.
-        uniform: Also compute ``uniform_log_prob``: the mean over frames, times the target length, so that the division
-            by ``num_tokens`` that every objective makes gives the mean over frames.
+        request: What else to compute. ``vocab_mean_log_prob`` and ``entropy`` are means over frames, times the target
+            length, so that the division by ``num_tokens`` that every objective makes gives the mean over frames.
 
     Returns:
         Scores in at least float32, shape (B,) each.
 
     Raises:
-        ValueError: If a label is the blank or outside the vocabulary.
+        ValueError: If a label is the blank or outside the vocabulary, or log-probabilities of tokens are asked for.
 
     Example:
         >>> logits = torch.zeros(1, 2, 2)  # two frames, blank and one symbol, each 1/2: "a" has 3 alignments of 4
-        >>> ctc_sequence_scores(logits, torch.ones(1, 2, dtype=torch.bool), torch.tensor([[1]]), blank=0).log_prob.exp()
+        >>> score_ctc(logits, torch.ones(1, 2, dtype=torch.bool), torch.tensor([[1]]), blank=0).log_prob.exp()
         tensor([0.7500])
 
     References:
         Graves et al. 2006; Saharia et al. 2020, "Non-autoregressive machine translation with latent alignments".
     """
+    if request.token_log_probs:
+        raise ValueError(
+            "the loss reads the log-probability of each token, and CTC scores whole sequences only; choose a loss of "
+            "sequences, or a model that predicts one token at a position"
+        )
     scored = labels != IGNORED
     outside = scored & ((labels < 0) | (labels >= logits.shape[-1]) | (labels == blank))
     if outside.any():
@@ -71,7 +79,7 @@ def ctc_sequence_scores(
     symbols, targets = _own_alphabet(labels, blank=blank)
     # Padded frames are scored too and left out of the sum: picking out the others would cost more.
     wanted = symbols[:, None, :].expand(-1, logits.shape[1], -1).flatten(0, 1)
-    flat, means = chosen_log_probs(logits.flatten(0, 1), wanted, uniform=uniform)
+    flat, means = chosen_log_probs(logits.flatten(0, 1), wanted, with_mean=request.vocab_mean)
     chosen = flat.unflatten(0, frame_mask.shape)
     feasible = ctc_frames_needed(labels) <= num_frames
     log_prob = chosen.new_full((len(labels),), -torch.inf)
@@ -79,11 +87,18 @@ def ctc_sequence_scores(
         log_prob[feasible] = _AlignmentSum.apply(
             chosen[feasible], targets[feasible], num_frames[feasible], num_tokens[feasible]
         )
-    uniform_log_prob = None
-    if means is not None:
-        per_frame = means.view(frame_mask.shape).masked_fill(~frame_mask, 0)
-        uniform_log_prob = per_frame.sum(1) / num_frames.clamp(min=1) * num_tokens
-    return SequenceScores(log_prob=log_prob, num_tokens=num_tokens, uniform_log_prob=uniform_log_prob)
+
+    def token_mean(values: Tensor) -> Tensor:
+        per_frame = values.view(frame_mask.shape).masked_fill(~frame_mask, 0)
+        return per_frame.sum(1) / num_frames.clamp(min=1) * num_tokens
+
+    return SequenceScores(
+        log_prob=log_prob,
+        num_tokens=num_tokens,
+        vocab_mean_log_prob=None if means is None else token_mean(means),
+        entropy=token_mean(entropies(logits.flatten(0, 1))) if request.entropy else None,
+        positions=statistics_of_logits(logits, frame_mask, request=request),
+    )
 
 
 def _own_alphabet(labels: Tensor, *, blank: int) -> tuple[Tensor, Tensor]:
@@ -104,7 +119,7 @@ def _own_alphabet(labels: Tensor, *, blank: int) -> tuple[Tensor, Tensor]:
 class _AlignmentSum(torch.autograd.Function):
     """`F.ctc_loss` over log-probabilities (B, F, A) that need not sum to 1, with the gradient of its definition.
 
-    PyTorch's own gradient is only right behind a log-softmax over the same classes: it adds p to it. Here p is taken
+    PyTorch's own gradient is only right after a log-softmax over the same classes: it adds p to it. Here p is taken
     off again, which leaves minus the posterior of each symbol at each frame.
     """
 
@@ -114,7 +129,7 @@ class _AlignmentSum(torch.autograd.Function):
             leaf = log_probs.detach().requires_grad_()
             nll = F.ctc_loss(leaf.transpose(0, 1), targets, num_frames, num_tokens, blank=0, reduction="none")
             (slope,) = torch.autograd.grad(nll.sum(), leaf)
-        is_frame = torch.arange(log_probs.shape[1], device=log_probs.device) < num_frames[:, None]
+        is_frame = length_mask(num_frames, width=log_probs.shape[1])
         posterior = (log_probs.detach().exp() - slope) * is_frame[:, :, None]
         ctx.save_for_backward(posterior)
         return -nll.detach()

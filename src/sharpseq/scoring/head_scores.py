@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from sharpseq.scoring.requests import LABELS_ONLY, ScoreRequest
+
 _TILE_ELEMENTS = {"cpu": 2**22}
 _TILE_ELEMENTS_ELSEWHERE = 2**26
 """Logits looked at together: 16 MiB of float32 on a CPU, 256 MiB where starting a kernel costs more than its work."""
@@ -46,7 +48,7 @@ class LogitMap(NamedTuple):
 _IDENTITY = LogitMap()
 
 
-def head_scores(
+def score_rows(
     hidden: Tensor,
     weight: Tensor,
     labels: Tensor,
@@ -54,8 +56,7 @@ def head_scores(
     bias: Tensor | None = None,
     logit_map: LogitMap = _IDENTITY,
     temperature: float = 1.0,
-    uniform: bool = False,
-    entropy: bool = False,
+    request: ScoreRequest = LABELS_ONLY,
 ) -> HeadScores:
     r"""Score one label a row without ever holding the logits (N, V).
 
@@ -71,20 +72,20 @@ def head_scores(
         bias: Output bias, shape (V,).
         logit_map: Applied to the head's outputs.
         temperature: Divides the logits afterwards.
-        uniform: Also compute the mean over the vocabulary.
-        entropy: Also compute the entropy.
+        request: Whether the mean over the vocabulary and the entropy are wanted; its other entries play no part here.
 
     Returns:
         In float32 (float64 for float64 inputs): log p(label); the mean over the vocabulary of log p(v); and the
         entropy, without gradient. What is not asked for is zeros.
 
     Example:
-        >>> scores = head_scores(torch.zeros(1, 4), torch.zeros(3, 4), torch.tensor([2]), entropy=True)
+        >>> asked = ScoreRequest(entropy=True)
+        >>> scores = score_rows(torch.zeros(1, 4), torch.zeros(3, 4), torch.tensor([2]), request=asked)
         >>> scores.log_prob, scores.entropy
         (tensor([-1.0986]), tensor([1.0986]))
     """
     hidden, weight, bias = _autocast(hidden, weight, bias)
-    log_prob, mean, spread = _HeadScores.apply(hidden, weight, bias, labels, logit_map, temperature, uniform, entropy)
+    log_prob, mean, spread = _HeadScores.apply(hidden, weight, bias, labels, logit_map, temperature, request)
     return HeadScores(log_prob, mean, spread)
 
 
@@ -104,8 +105,7 @@ class _HeadScores(torch.autograd.Function):
         labels: Tensor,
         logit_map: LogitMap,
         temperature: float,
-        uniform: bool,
-        entropy: bool,
+        request: ScoreRequest,
     ) -> tuple[Tensor, Tensor, Tensor]:
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         ctx.keeps_expectation = needs_hidden and not (needs_weight or needs_bias) and logit_map.softcap is None
@@ -118,16 +118,16 @@ class _HeadScores(torch.autograd.Function):
             logits = _logits(hidden, weight, bias, tile, logit_map, temperature, dtype)
             place, hit = _places(labels, tile)
             chosen += torch.where(hit, logits.gather(1, place[:, None])[:, 0], 0)
-            if uniform:
+            if request.vocab_mean:
                 logit_sum += logits.sum(1)
             former = largest
             largest = torch.maximum(former, logits.amax(1))
             decay = (former - largest).exp_()
-            if entropy:
+            if request.entropy:
                 raw = logits.clone()
             powers = logits.sub_(largest[:, None]).exp_()
             total = total * decay + powers.sum(1)
-            if entropy:
+            if request.entropy:
                 weighted_sum = weighted_sum * decay + torch.linalg.vecdot(powers, raw)
             if expectation is not None:
                 expectation.mul_(decay[:, None]).add_(powers.to(weight.dtype) @ weight[tile])
@@ -135,10 +135,10 @@ class _HeadScores(torch.autograd.Function):
         if expectation is not None:
             expectation /= total[:, None]
         ctx.save_for_backward(hidden, weight, bias, labels, normalizer, expectation)
-        ctx.logit_map, ctx.temperature, ctx.uniform = logit_map, temperature, uniform
-        spread = normalizer - weighted_sum / total if entropy else weighted_sum
+        ctx.logit_map, ctx.temperature, ctx.with_mean = logit_map, temperature, request.vocab_mean
+        spread = normalizer - weighted_sum / total if request.entropy else weighted_sum
         ctx.mark_non_differentiable(spread)
-        mean = logit_sum / len(weight) - normalizer if uniform else logit_sum
+        mean = logit_sum / len(weight) - normalizer if request.vocab_mean else logit_sum
         return chosen - normalizer, mean, spread
 
     @staticmethod
@@ -149,21 +149,21 @@ class _HeadScores(torch.autograd.Function):
         if expectation is not None:
             slope = ctx.logit_map.scale / ctx.temperature
             grad_hidden = grad_chosen[:, None] * (weight[labels] - expectation)
-            if ctx.uniform:
+            if ctx.with_mean:
                 sums = [weight[tile].sum(0, dtype=normalizer.dtype) for tile in _tiles(hidden, weight)]
                 mean_weight = torch.stack(sums).sum(0) / len(weight)
                 grad_hidden += grad_mean[:, None] * (mean_weight - expectation)
-            return (slope * grad_hidden).to(hidden.dtype), *[None] * 7
+            return (slope * grad_hidden).to(hidden.dtype), *[None] * 6
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.zeros_like(hidden, dtype=normalizer.dtype) if needs_hidden else None
         grad_weight = torch.empty_like(weight) if needs_weight else None
         grad_bias = torch.empty_like(bias) if needs_bias else None
-        to_all = -(grad_chosen + grad_mean if ctx.uniform else grad_chosen)[:, None]
+        to_all = -(grad_chosen + grad_mean if ctx.with_mean else grad_chosen)[:, None]
         for tile in _tiles(hidden, weight):
             logits = _logits(hidden, weight, bias, tile, ctx.logit_map, ctx.temperature, normalizer.dtype)
             slope = ctx.logit_map.slope(logits * ctx.temperature) / ctx.temperature
             grad = logits.sub_(normalizer[:, None]).exp_().mul_(to_all)
-            if ctx.uniform:
+            if ctx.with_mean:
                 grad += grad_mean[:, None] / len(weight)
             place, hit = _places(labels, tile)
             grad.scatter_add_(1, place[:, None], torch.where(hit, grad_chosen, 0)[:, None])
@@ -174,7 +174,7 @@ class _HeadScores(torch.autograd.Function):
                 torch.mm(grad.T, hidden, out=grad_weight[tile])
             if grad_bias is not None:
                 grad_bias[tile] = grad.sum(0)
-        return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, grad_bias, *[None] * 5
+        return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, grad_bias, *[None] * 4
 
 
 def _tiles(hidden: Tensor, weight: Tensor) -> Iterator[slice]:

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpseq.scoring.output_heads import LogitsDiffer, ScoringRequest, output_head, scoring_forward, with_router_loss
+from sharpseq.scoring.output_heads import LogitsDiffer, Targets, output_head, scoring_forward, with_router_loss
+from sharpseq.scoring.requests import LABELS_ONLY, ScoreRequest
 from sharpseq.scoring.sequence_scores import SequenceScores
-from sharpseq.scoring.token_scores import IGNORED, scores_from_logits
+from sharpseq.scoring.token_scores import IGNORED, score_logits
 
 
 def score_model(
     model: nn.Module,
     batch: Mapping[str, Any],
     *,
-    uniform: bool = False,
-    entropy: bool = False,
+    request: ScoreRequest = LABELS_ONLY,
     sequence_ids: Tensor | None = None,
 ) -> SequenceScores:
     """Score the labels of a batch under a model, wrapped for data parallelism or not.
@@ -32,9 +32,8 @@ def score_model(
             model, with or without adapters (a causal model predicts the label one position on, and its first label is
             never scored).
         batch: Keyword arguments of the forward, with ``labels`` (B, T), −100 where nothing is scored. A seq2seq batch
-            brings its own ``decoder_input_ids``: some models would otherwise train on the wrong ones without a word.
-        uniform: Also compute ``uniform_log_prob``.
-        entropy: Also compute ``entropy``, without gradient; Hugging Face models only.
+            brings its own ``decoder_input_ids``: some models would otherwise silently train on the wrong ones.
+        request: What else to compute.
         sequence_ids: Of packed rows of a causal model: the number of the sequence that each label belongs to, from 0
             over the whole batch, shape (B, T). The first label of a sequence is not scored.
 
@@ -49,24 +48,24 @@ def score_model(
         raise ValueError("`batch` must have `labels` to score")
     unwrapped: Any = getattr(model, "module", model)
     if hasattr(unwrapped, "scores_labels"):
-        scores: SequenceScores = model(**batch, uniform=uniform)
+        scores: SequenceScores = model(**batch, request=request)
         return scores
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     if hasattr(unwrapped.config, "use_cache"):
         # With a cache of keys, the boundaries that `position_ids` give to packed sequences would be overlooked.
         inputs.setdefault("use_cache", False)
-    request = ScoringRequest(_aligned_labels(unwrapped, batch, sequence_ids), sequence_ids, uniform, entropy)
+    targets = Targets(_aligned_labels(unwrapped, batch, sequence_ids), sequence_ids)
     head = output_head(unwrapped)
     if head is not None and not hasattr(unwrapped, "_orig_mod"):
         try:
-            with scoring_forward(unwrapped, head, request):
+            with scoring_forward(unwrapped, head, targets, request=request):
                 scores = model(**inputs)
             return scores
         except LogitsDiffer:
             pass  # said already; the logits themselves are right whatever the model does to them
     output = model(**inputs)
-    labels = request.labels.to(output.logits.device)
-    scores = scores_from_logits(output.logits, labels, uniform=uniform, entropy=entropy, sequence_ids=sequence_ids)
+    labels = targets.labels.to(output.logits.device)
+    scores = score_logits(output.logits, labels, sequence_ids=sequence_ids, request=request)
     return with_router_loss(scores, output)
 
 

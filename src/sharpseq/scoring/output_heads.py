@@ -15,34 +15,29 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from sharpseq.scoring.chosen_log_probs import chosen_log_probs, entropies
-from sharpseq.scoring.head_scores import HeadScores, LogitMap, head_scores
+from sharpseq.scoring.head_scores import HeadScores, LogitMap, score_rows
+from sharpseq.scoring.requests import ScoreRequest
+from sharpseq.scoring.row_statistics import CHUNK_ELEMENTS, position_scores
 from sharpseq.scoring.sequence_scores import SequenceScores
-from sharpseq.scoring.token_scores import check_labels, sum_tokens
+from sharpseq.scoring.token_scores import check_labels, scores_of_rows
 
 _LOG = logging.getLogger(__name__)
-
-_CHUNK_ELEMENTS = 2**26
-"""Logits held together where the head is not a plain linear layer: 256 MiB in float32."""
 
 _FITS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Whether the logits of a model were seen to be what `LogitMap` makes of its head's outputs."""
 
 
 @dataclass(frozen=True)
-class ScoringRequest:
-    """What is to be scored.
+class Targets:
+    """Which labels are scored.
 
     Args:
         labels: Labels aligned with the hidden states, shape (B, T), −100 where nothing is scored.
         sequence_ids: Of packed rows, shape (B, T).
-        uniform: Also compute ``uniform_log_prob``.
-        entropy: Also compute ``entropy``.
     """
 
     labels: Tensor
     sequence_ids: Tensor | None
-    uniform: bool
-    entropy: bool
 
 
 class LogitsDiffer(Exception):
@@ -67,7 +62,7 @@ def output_head(model: Any) -> nn.Module | None:
 
 
 @contextmanager
-def scoring_forward(model: nn.Module, head: nn.Module, request: ScoringRequest) -> Iterator[None]:
+def scoring_forward(model: nn.Module, head: nn.Module, targets: Targets, *, request: ScoreRequest) -> Iterator[None]:
     """Make ``model(**batch)`` return `SequenceScores` within the block, computed while its head is called.
 
     The scores are the output of the model's own forward, so that what wraps it (data parallelism, autocast, hooks)
@@ -77,7 +72,8 @@ def scoring_forward(model: nn.Module, head: nn.Module, request: ScoringRequest) 
     Args:
         model: The model, not wrapped.
         head: Its output head.
-        request: What to score.
+        targets: What to score.
+        request: What else to compute.
 
     Raises:
         LogitsDiffer: From the forward, if the logits would not be what the head's outputs suggest.
@@ -95,7 +91,7 @@ def scoring_forward(model: nn.Module, head: nn.Module, request: ScoringRequest) 
             )
         with torch.no_grad():
             probe: Tensor = head_forward(hidden[:1, :1])
-        scores = _score(head, head_forward, hidden, probe.shape[-1], extra_bias, logit_map, request)
+        scores = _score(head, head_forward, hidden, probe.shape[-1], extra_bias, logit_map, targets, request)
         calls.append((scores, probe))
         return probe
 
@@ -171,58 +167,46 @@ def _score(
     vocabulary: int,
     extra_bias: Tensor | None,
     logit_map: LogitMap,
-    request: ScoringRequest,
+    targets: Targets,
+    request: ScoreRequest,
 ) -> SequenceScores:
-    labels = request.labels.to(hidden.device)
+    labels = targets.labels.to(hidden.device)
     if hidden.shape[:2] != labels.shape:
         raise ValueError(
             f"`labels` {tuple(labels.shape)} and the model's positions {tuple(hidden.shape[:2])} must agree"
         )
     scored = check_labels(labels, vocabulary=vocabulary)
-    rows, targets = hidden[scored], labels[scored]
+
+    def logits_of(chunk: Tensor) -> Tensor:
+        outputs = head_forward(chunk)
+        return logit_map(outputs if extra_bias is None else outputs + extra_bias)
+
     if type(head) is nn.Linear:
         bias: Tensor | None = head.bias
         if extra_bias is not None:
             bias = extra_bias if bias is None else bias + extra_bias
-        tokens = head_scores(
-            rows,
-            head.weight,
-            targets,
-            bias=bias,
-            logit_map=logit_map,
-            uniform=request.uniform,
-            entropy=request.entropy,
-        )
+        rows = score_rows(hidden[scored], head.weight, labels[scored], bias=bias, logit_map=logit_map, request=request)
     else:
-
-        def logits_of(chunk: Tensor) -> Tensor:
-            outputs = head_forward(chunk)
-            return logit_map(outputs if extra_bias is None else outputs + extra_bias)
-
-        tokens = _scores_in_chunks(logits_of, rows, targets, vocabulary=vocabulary, request=request)
-    return sum_tokens(
-        scored,
-        tokens.log_prob,
-        uniform_log_prob=tokens.mean_log_prob if request.uniform else None,
-        entropy=tokens.entropy if request.entropy else None,
-        sequence_ids=request.sequence_ids,
-    )
+        rows = _scores_in_chunks(logits_of, hidden[scored], labels[scored], vocabulary=vocabulary, request=request)
+    scores = scores_of_rows(scored, *rows, sequence_ids=targets.sequence_ids, request=request)
+    positions = position_scores(logits_of, hidden, scored, vocab_size=vocabulary, request=request)
+    return scores if positions is None else replace(scores, positions=positions)
 
 
 def _scores_in_chunks(
-    logits_of: Callable[[Tensor], Tensor], rows: Tensor, targets: Tensor, *, vocabulary: int, request: ScoringRequest
+    logits_of: Callable[[Tensor], Tensor], rows: Tensor, targets: Tensor, *, vocabulary: int, request: ScoreRequest
 ) -> HeadScores:
-    """Score behind a head of any kind, such as one with an adapter: a few rows at a time, computed again backwards."""
+    """Score with a head of any kind, such as one with an adapter: a few rows at a time, again in the backward pass."""
 
     def score(chunk: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = logits_of(chunk)
-        log_probs, means = chosen_log_probs(logits, labels[:, None], uniform=request.uniform)
+        log_probs, means = chosen_log_probs(logits, labels[:, None], with_mean=request.vocab_mean)
         log_prob = log_probs[:, 0]
         nothing = torch.zeros_like(log_prob)
         spread = entropies(logits) if request.entropy else nothing
         return log_prob, nothing if means is None else means, spread
 
-    step = max(_CHUNK_ELEMENTS // vocabulary, 1)
+    step = max(CHUNK_ELEMENTS // vocabulary, 1)
     parts = [
         checkpoint(score, rows[start : start + step], targets[start : start + step], use_reentrant=False)
         for start in range(0, max(len(rows), 1), step)

@@ -1,30 +1,34 @@
-"""Sequence scores of models that predict one token at a position."""
+"""Scores of models that predict one token at a position."""
 
 from __future__ import annotations
 
-import torch
+from dataclasses import replace
+from functools import partial
+
 from torch import Tensor
+from torch.nn import functional as F
 
 from sharpseq.scoring.chosen_log_probs import chosen_log_probs, entropies
-from sharpseq.scoring.head_scores import LogitMap, head_scores
-from sharpseq.scoring.sequence_scores import SequenceScores
+from sharpseq.scoring.head_scores import LogitMap, score_rows
+from sharpseq.scoring.requests import LABELS_ONLY, ScoreRequest
+from sharpseq.scoring.row_statistics import position_scores, statistics_of_logits
+from sharpseq.scoring.sequence_scores import SequenceScores, TokenScores
 
 IGNORED = -100
 """The label of a position that is not scored, as everywhere in PyTorch and transformers."""
 
 
-def sequence_scores(
+def score_hidden_states(
     hidden: Tensor,
     weight: Tensor,
     labels: Tensor,
     *,
     bias: Tensor | None = None,
-    uniform: bool = False,
-    entropy: bool = False,
     temperature: float = 1.0,
     softcap: float | None = None,
     scale: float = 1.0,
     sequence_ids: Tensor | None = None,
+    request: ScoreRequest = LABELS_ONLY,
 ) -> SequenceScores:
     r"""Score sequences from hidden states and an output head, in memory that grows with neither T·V nor B·V.
 
@@ -33,23 +37,24 @@ def sequence_scores(
         weight: Output embedding, shape (V, D).
         labels: Target ids, shape (B, T), −100 where nothing is scored.
         bias: Output bias, shape (V,).
-        uniform: Also compute ``uniform_log_prob``, which label smoothing needs.
-        entropy: Also compute ``entropy``, without gradient.
         temperature: Divides the logits; greater than 0.
         softcap: If given, logits are c·tanh(logits/c) before the temperature, as in Gemma 2.
         scale: Multiplies the head's outputs before ``softcap``, as in Cohere.
         sequence_ids: Of packed rows: the number of the sequence that each label belongs to, from 0 over the whole
             batch, shape (B, T).
+        request: What else to compute.
 
     Returns:
-        Scores in float32 (float64 for float64 inputs), shape (B,) each, or (S,) for S packed sequences.
+        Scores in float32 (float64 for float64 inputs), shape (B,) each, or (S,) for S packed sequences; those of single
+        tokens in ``tokens``.
 
     Raises:
         ValueError: If shapes disagree, a label is outside the vocabulary, or ``temperature`` is not positive.
 
     Example:
+        >>> import torch
         >>> hidden, weight = torch.zeros(1, 2, 4), torch.zeros(3, 4)
-        >>> scores = sequence_scores(hidden, weight, torch.tensor([[2, -100]]))
+        >>> scores = score_hidden_states(hidden, weight, torch.tensor([[2, -100]]))
         >>> scores.log_prob, scores.num_tokens
         (tensor([-1.0986]), tensor([1]))
     """
@@ -58,50 +63,49 @@ def sequence_scores(
     if not temperature > 0:
         raise ValueError(f"`temperature` must be greater than 0; got {temperature}")
     scored = check_labels(labels, vocabulary=len(weight))
-    of_tokens = head_scores(
+    logit_map = LogitMap(scale, softcap)
+    rows = score_rows(
         hidden[scored],
         weight,
         labels[scored],
         bias=bias,
-        logit_map=LogitMap(scale, softcap),
+        logit_map=logit_map,
         temperature=temperature,
-        uniform=uniform,
-        entropy=entropy,
+        request=request,
     )
-    return sum_tokens(
-        scored,
-        of_tokens.log_prob,
-        uniform_log_prob=of_tokens.mean_log_prob if uniform else None,
-        entropy=of_tokens.entropy if entropy else None,
-        sequence_ids=sequence_ids,
-    )
+    scores = scores_of_rows(scored, *rows, sequence_ids=sequence_ids, request=request)
+    if request.positions:
+        head = partial(_logits, weight=weight, bias=bias, logit_map=logit_map, temperature=temperature)
+        positions = position_scores(head, hidden, scored, vocab_size=len(weight), request=request)
+        scores = replace(scores, positions=positions)
+    return scores
 
 
-def scores_from_logits(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    uniform: bool = False,
-    entropy: bool = False,
-    sequence_ids: Tensor | None = None,
+def _logits(hidden: Tensor, *, weight: Tensor, bias: Tensor | None, logit_map: LogitMap, temperature: float) -> Tensor:
+    return logit_map(F.linear(hidden, weight, bias)) / temperature
+
+
+def score_logits(
+    logits: Tensor, labels: Tensor, *, sequence_ids: Tensor | None = None, request: ScoreRequest = LABELS_ONLY
 ) -> SequenceScores:
     """Score sequences from logits aligned with the labels.
 
     Args:
         logits: Unnormalised log-probabilities, shape (B, T, V).
         labels: Target ids, shape (B, T), −100 where nothing is scored.
-        uniform: Also compute ``uniform_log_prob``.
-        entropy: Also compute ``entropy``, without gradient.
-        sequence_ids: As in `sequence_scores`.
+        sequence_ids: As in `score_hidden_states`.
+        request: What else to compute.
 
     Returns:
-        Scores in at least float32, shape (B,) each, or (S,) for S packed sequences.
+        Scores in at least float32, shape (B,) each, or (S,) for S packed sequences; those of single tokens in
+        ``tokens``.
 
     Raises:
         ValueError: If shapes disagree or a label is outside the vocabulary.
 
     Example:
-        >>> scores_from_logits(torch.zeros(1, 2, 2), torch.tensor([[0, 1]])).log_prob
+        >>> import torch
+        >>> score_logits(torch.zeros(1, 2, 2), torch.tensor([[0, 1]])).log_prob
         tensor([-1.3863])
     """
     if logits.shape[:2] != labels.shape:
@@ -110,16 +114,18 @@ def scores_from_logits(
     # Padding is scored too and left out of the sum: picking out the rest would copy the logits, and give every batch a
     # shape of its own, for which a CPU compiles new kernels.
     chosen = labels.masked_fill(~scored, 0).view(-1, 1)
-    flat = logits.flatten(0, 1)
-    log_probs, means = chosen_log_probs(flat, chosen, uniform=uniform)
-    picked = scored.flatten()
-    return sum_tokens(
+    flat, picked = logits.flatten(0, 1), scored.flatten()
+    log_probs, means = chosen_log_probs(flat, chosen, with_mean=request.vocab_mean)
+    scores = scores_of_rows(
         scored,
         log_probs[picked, 0],
-        uniform_log_prob=None if means is None else means[picked],
-        entropy=entropies(flat)[picked] if entropy else None,
+        None if means is None else means[picked],
+        entropies(flat)[picked] if request.entropy else None,
         sequence_ids=sequence_ids,
+        request=request,
     )
+    positions = statistics_of_logits(logits, scored, request=request)
+    return scores if positions is None else replace(scores, positions=positions)
 
 
 def check_labels(labels: Tensor, *, vocabulary: int) -> Tensor:
@@ -137,47 +143,42 @@ def check_labels(labels: Tensor, *, vocabulary: int) -> Tensor:
     return scored
 
 
-def sum_tokens(
+def scores_of_rows(
     scored: Tensor,
     log_prob: Tensor,
+    vocab_mean_log_prob: Tensor | None,
+    entropy: Tensor | None,
     *,
-    uniform_log_prob: Tensor | None = None,
-    entropy: Tensor | None = None,
-    sequence_ids: Tensor | None = None,
+    sequence_ids: Tensor | None,
+    request: ScoreRequest,
 ) -> SequenceScores:
-    """Add up the scores of tokens to those of sequences.
+    """Return the scores of sequences, given those of their scored tokens row by row.
 
     Args:
         scored: Which positions are scored, shape (B, T); N of them.
-        log_prob: Log-probabilities in nats, row by row, shape (N,).
-        uniform_log_prob: Means over the vocabulary, shape (N,).
-        entropy: Entropies, shape (N,).
-        sequence_ids: As in `sequence_scores`; by default every row is a sequence.
-
-    Returns:
-        Scores of shape (B,), or (S,).
+        log_prob: Log-probabilities in nats, shape (N,).
+        vocab_mean_log_prob: Means over the vocabulary, shape (N,); read if the request asks for them.
+        entropy: Entropies, shape (N,); likewise.
+        sequence_ids: As in `score_hidden_states`; by default every row is a sequence.
+        request: What to keep.
 
     Raises:
         ValueError: If ``sequence_ids`` has another shape than ``scored`` or a negative number.
     """
-    if sequence_ids is None:
-        num_sequences = len(scored)
-        owners = torch.arange(num_sequences, device=scored.device)[:, None].expand_as(scored)[scored]
-    else:
-        if sequence_ids.shape != scored.shape or (sequence_ids < 0).any():
-            raise ValueError(
-                f"`sequence_ids` must be numbers from 0 of shape {tuple(scored.shape)}; got shape "
-                f"{tuple(sequence_ids.shape)}"
-            )
-        num_sequences = int(sequence_ids.max()) + 1 if sequence_ids.numel() else 0
-        owners = sequence_ids[scored].long()
+    if sequence_ids is not None and (sequence_ids.shape != scored.shape or (sequence_ids < 0).any()):
+        raise ValueError(
+            f"`sequence_ids` must be numbers from 0 of shape {tuple(scored.shape)}; got shape "
+            f"{tuple(sequence_ids.shape)}"
+        )
 
-    def add_up(values: Tensor) -> Tensor:
-        return values.new_zeros(num_sequences).index_add(0, owners, values)
+    def in_place(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.new_zeros(scored.shape).masked_scatter(scored, values)
 
-    return SequenceScores(
-        log_prob=add_up(log_prob),
-        num_tokens=torch.bincount(owners, minlength=num_sequences),
-        uniform_log_prob=None if uniform_log_prob is None else add_up(uniform_log_prob),
-        entropy=None if entropy is None else add_up(entropy),
+    tokens = TokenScores(
+        log_probs=log_prob.new_zeros(scored.shape).masked_scatter(scored, log_prob),
+        mask=scored,
+        sequence_ids=sequence_ids,
+        vocab_mean_log_probs=in_place(vocab_mean_log_prob) if request.vocab_mean else None,
+        entropies=in_place(entropy) if request.entropy else None,
     )
+    return tokens.to_sequences()

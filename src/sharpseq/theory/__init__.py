@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sharpseq.theory.closed_forms import sharpened
 from sharpseq.theory.ctc_optimum import CtcOptimum, optimal_ctc
-from sharpseq.theory.dynamics import Schedule, TrainingCourse, cures, train_softmax
+from sharpseq.theory.dynamics import TrainingCourse, TrainingPlan, cures, train_softmax
 from sharpseq.theory.factorised import FactorisedOptimum, optimal_factorised
 from sharpseq.theory.gradients import log_gradient_norm, weights
 from sharpseq.theory.length_bias import break_even_share, winner_switches
@@ -38,9 +38,9 @@ __all__ = [
     "OptimalDistribution",
     "Problem",
     "ProductOptimum",
-    "Schedule",
     "Switch",
     "TrainingCourse",
+    "TrainingPlan",
     "break_even_share",
     "crossing_violation",
     "cures",

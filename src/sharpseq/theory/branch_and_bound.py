@@ -107,9 +107,9 @@ def branch_and_bound(problem: Problem) -> BranchAndBound:
     """Return the global optimum of a problem in which every outcome has p_data > 0.
 
     Example:
-        >>> from sharpseq.objectives import power
+        >>> from sharpseq.objectives import Power
         >>> from sharpseq.theory.problem import make_problem
-        >>> branch_and_bound(make_problem([0.8, 0.2], power(0.5))).log_probs.exp()
+        >>> branch_and_bound(make_problem([0.8, 0.2], Power(0.5))).log_probs.exp()
         tensor([0.9856, 0.0144], dtype=torch.float64)
     """
     search = _Search(problem)

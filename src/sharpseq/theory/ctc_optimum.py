@@ -68,7 +68,7 @@ def optimal_ctc(
     transform: Transform,
     *,
     num_frames: int,
-    weighting: Weighting = "per_sequence",
+    weighting: Weighting = "sequence_mean",
     num_starts: int = 32,
     seed: int = 0,
 ) -> CtcOptimum:
@@ -81,7 +81,7 @@ def optimal_ctc(
         p_data: Their probabilities, or counts, shape (N,).
         transform: f, increasing, and convex in g.
         num_frames: F, enough for each outcome.
-        weighting: ``"per_sequence"`` or ``"per_token"``.
+        weighting: ``"sequence_mean"`` or ``"token_mean"``.
         num_starts: Random starts beside those near alignments.
         seed: Seed of the random starts.
 
@@ -90,8 +90,8 @@ def optimal_ctc(
             enumerate, if ``transform`` is not convex in g, or if an argument is not valid for `make_problem`.
 
     Example:
-        >>> from sharpseq.objectives import identity
-        >>> best = optimal_ctc([["thanks"], ["many", "thanks"]], [0.5, 0.5], identity(), num_frames=3)
+        >>> from sharpseq.objectives import Identity
+        >>> best = optimal_ctc([["thanks"], ["many", "thanks"]], [0.5, 0.5], Identity(), num_frames=3)
         >>> round(best.unseen_mass, 6)  # an optional word is no mode to mix
         0.0
 

@@ -35,8 +35,8 @@ def curvature(transform: Transform, *, shortest: float, longest: float) -> Curva
         longest: Largest T of the outcomes.
 
     Example:
-        >>> from sharpseq.objectives import exponential, identity, power
-        >>> [curvature(f, shortest=2, longest=4) for f in (identity(), exponential(4.0), exponential(3.0), power(0.5))]
+        >>> from sharpseq.objectives import Exponential, Identity, Power
+        >>> [curvature(f, shortest=2, longest=4) for f in (Identity(), Exponential(4.0), Exponential(3.0), Power(0.5))]
         ['concave', 'convex', 'mixed', 'mixed']
     """
     g = grid(700.0 / shortest)

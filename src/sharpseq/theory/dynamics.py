@@ -6,43 +6,45 @@ objective and its optimum but the way there:
 .. math:: \theta_j \leftarrow \theta_j + \eta \Big(c_j - q_j \sum_i c_i\Big), \qquad
     c_i = \frac{w_i\, p_{data}(i)}{T_i} f'\Big(\frac{\log q_i}{T_i}\Big), \qquad q = \mathrm{softmax}(\theta).
 
-A `Schedule` says which transform is used at which update, and whether the gradient is divided by the mean weight.
+A `TrainingPlan` says which transform is used, whose parameters may be schedules, and whether the gradient is divided by
+the mean weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sharpseq.objectives.transforms import Transform, exponential, identity
+from sharpseq.declarations import Linear, Steps, at
+from sharpseq.objectives.transforms import BoxCox, Exponential, Transform
 from sharpseq.theory.optimum import solve
 from sharpseq.theory.problem import Problem, Weighting, log_derivative, make_problem
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingPlan:
     """A way to train; `cures` makes the ones of the documents.
 
     Args:
         name: What to call it.
-        transform_at: The transform at the share of the updates already made, in [0, 1).
+        transform: f; its parameters may be schedules.
         divides_by_mean_weight: Divide the gradient by the mean of f'(g) over the data.
     """
 
     name: str
-    transform_at: Callable[[float], Transform]
+    transform: Transform
     divides_by_mean_weight: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingCourse:
-    """What became of all starts under one schedule.
+    """What became of all starts under one plan.
 
     Args:
-        name: Of the schedule.
+        name: Of the plan.
         updates: Updates after which distances were taken, shape (U,).
         distances: Total variation distance to the optimum at these, shape (U, R).
         arrival: First update at which each start was within the tolerance and stayed there, shape (R,); −1 for never.
@@ -77,7 +79,7 @@ class TrainingCourse:
         return float(arrived.double().median()) if len(arrived) else None
 
 
-def cures(k: float, *, warm_up: float = 0.1, anneal_until: float = 0.5) -> tuple[Schedule, ...]:
+def cures(k: float, *, warm_up: float = 0.1, anneal_until: float = 0.5) -> tuple[TrainingPlan, ...]:
     r"""Return plain training with :math:`e^{kg}` and the ways out of starving, each alone.
 
     Args:
@@ -86,35 +88,32 @@ def cures(k: float, *, warm_up: float = 0.1, anneal_until: float = 0.5) -> tuple
         anneal_until: Share of the updates after which an annealed k has its value, in (0, 1].
 
     Example:
-        >>> [schedule.name for schedule in cures(2.0)]
-        ['plain', 'normalised', 'divided by the mean weight', 'warm start', 'annealed k']
+        >>> [plan.name for plan in cures(2.0)]
+        ['plain', 'Box–Cox', 'divided by the mean weight', 'warm start', 'annealed k']
     """
     if not 0 < warm_up < 1:
         raise ValueError(f"`warm_up` must be in (0, 1); got {warm_up}")
     if not 0 < anneal_until <= 1:
         raise ValueError(f"`anneal_until` must be in (0, 1]; got {anneal_until}")
-    plain, normalized = exponential(k), exponential(k, normalized=True)
+    plain = Exponential(k)
     return (
-        Schedule("plain", lambda _: plain),
-        Schedule("normalised", lambda _: normalized),
-        Schedule("divided by the mean weight", lambda _: plain, divides_by_mean_weight=True),
-        Schedule("warm start", lambda progress: identity() if progress < warm_up else plain),
-        Schedule(
-            "annealed k",
-            lambda progress: exponential(k * min(progress / anneal_until, 1.0), normalized=True),
-        ),
+        TrainingPlan("plain", plain),
+        TrainingPlan("Box–Cox", BoxCox(k)),
+        TrainingPlan("divided by the mean weight", plain, divides_by_mean_weight=True),
+        TrainingPlan("warm start", BoxCox(Steps([0.0, k], at=[warm_up]))),
+        TrainingPlan("annealed k", BoxCox(Linear(0.0, k, until=anneal_until))),
     )
 
 
 def train_softmax(
     p_data: Tensor | Sequence[float],
     transform: Transform,
-    schedule: Schedule,
+    plan: TrainingPlan,
     *,
     num_updates: int,
     learning_rate: float,
     lengths: Tensor | Sequence[float] | None = None,
-    weighting: Weighting = "per_sequence",
+    weighting: Weighting = "sequence_mean",
     num_unseen: int = 0,
     num_starts: int = 64,
     spread: float = 1.0,
@@ -126,12 +125,12 @@ def train_softmax(
 
     Args:
         p_data: Probabilities of the outcomes, or counts, shape (n,).
-        transform: f whose optimum is the goal; the schedule ends with it or with a multiple of it.
-        schedule: How to get there.
+        transform: f whose optimum is the goal; the plan ends with it or with a multiple of it.
+        plan: How to get there.
         num_updates: Updates in all.
         learning_rate: η, greater than 0.
         lengths: T in tokens, shape (n,); 1 when left out.
-        weighting: ``"per_sequence"`` or ``"per_token"``.
+        weighting: ``"sequence_mean"`` or ``"token_mean"``.
         num_unseen: Outcomes beside them that never occur: what else the model could say.
         num_starts: Random starts, R.
         spread: Standard deviation of the logits at the start.
@@ -143,7 +142,8 @@ def train_softmax(
         ValueError: If an argument is not valid for `make_problem`, or a number is out of its range.
 
     Example:
-        >>> course = train_softmax([0.75, 0.25], identity(), Schedule("likelihood", lambda _: identity()),
+        >>> from sharpseq.objectives import Identity
+        >>> course = train_softmax([0.75, 0.25], Identity(), TrainingPlan("likelihood", Identity()),
         ...                        num_updates=50, learning_rate=1.0, num_starts=8)
         >>> course.share_arrived
         1.0
@@ -175,18 +175,18 @@ def train_softmax(
         if update in kept:
             distances.append(distance)
         if update < num_updates:
-            logits = logits - learning_rate * _gradient(problem, log_q, schedule, progress=update / num_updates)
+            logits = logits - learning_rate * _gradient(problem, log_q, plan, progress=update / num_updates)
     seen_mass = torch.softmax(logits, dim=-1)[:, : len(problem.p_data)].sum(-1)
-    return TrainingCourse(schedule.name, torch.tensor(recorded), torch.stack(distances), arrival, seen_mass)
+    return TrainingCourse(plan.name, torch.tensor(recorded), torch.stack(distances), arrival, seen_mass)
 
 
-def _gradient(problem: Problem, log_q: Tensor, schedule: Schedule, *, progress: float) -> Tensor:
+def _gradient(problem: Problem, log_q: Tensor, plan: TrainingPlan, *, progress: float) -> Tensor:
     """Return the gradient of the loss with respect to the logits, shape (R, n + unseen)."""
     n = len(problem.p_data)
     g = log_q[:, :n] / problem.lengths
-    f_slope = log_derivative(schedule.transform_at(progress), g).exp()
+    f_slope = log_derivative(at(plan.transform, progress), g).exp()
     pull = problem.stakes / problem.lengths * f_slope
-    if schedule.divides_by_mean_weight:
+    if plan.divides_by_mean_weight:
         pull = pull / (problem.stakes * f_slope).sum(-1, keepdim=True) * problem.stakes.sum()
     gradient = log_q.exp() * pull.sum(-1, keepdim=True)
     gradient[:, :n] -= pull

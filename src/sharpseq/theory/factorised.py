@@ -81,12 +81,12 @@ def optimal_factorised(
             argument is not valid for `make_problem`.
 
     Example:
-        >>> from sharpseq.objectives import exponential, identity
+        >>> from sharpseq.objectives import Exponential, Identity
         >>> outcomes = [["thank", "you"], ["many", "thanks"]]
-        >>> likelihood = optimal_factorised(outcomes, [0.6, 0.4], identity())
+        >>> likelihood = optimal_factorised(outcomes, [0.6, 0.4], Identity())
         >>> {" ".join(output): round(p, 2) for output, p in likelihood.outputs().items()}
         {'thank you': 0.36, 'thank thanks': 0.24, 'many you': 0.24, 'many thanks': 0.16}
-        >>> optimal_factorised(outcomes, [0.6, 0.4], exponential(1.0)).outputs()
+        >>> optimal_factorised(outcomes, [0.6, 0.4], Exponential(1.0)).outputs()
         {('thank', 'you'): 1.0}
 
     Note:

@@ -31,8 +31,8 @@ def weights(transform: Transform, probs: Tensor, *, length: float = 1.0) -> Tens
         ValueError: If a probability is outside (0, 1] or ``length`` is below 1.
 
     Example:
-        >>> from sharpseq.objectives import exponential
-        >>> weights(exponential(1.0), torch.tensor([1.0, 0.25]), length=2)
+        >>> from sharpseq.objectives import Exponential
+        >>> weights(Exponential(1.0), torch.tensor([1.0, 0.25]), length=2)
         tensor([1.0000, 0.5000])
 
     References:
@@ -64,8 +64,8 @@ def log_gradient_norm(transform: Transform, log_probs: Tensor, *, length: float,
         ValueError: If a log-probability is not below 0, ``length`` is below 1 or ``vocab_size`` below 2.
 
     Example:
-        >>> from sharpseq.objectives import identity
-        >>> log_gradient_norm(identity(), torch.tensor([-2.0]), length=1, vocab_size=2).exp()
+        >>> from sharpseq.objectives import Identity
+        >>> log_gradient_norm(Identity(), torch.tensor([-2.0]), length=1, vocab_size=2).exp()
         tensor([1.2228], dtype=torch.float64)
 
     References:

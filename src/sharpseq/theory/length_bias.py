@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sharpseq.objectives.transforms import Transform, exponential
+from sharpseq.objectives.transforms import BoxCox, Exponential, Transform
 from sharpseq.theory.optimum import solve
 from sharpseq.theory.problem import Problem, Weighting, log_derivative, make_problem
 from sharpseq.theory.switches import Switch, find_switches
@@ -32,7 +32,7 @@ _TOLERANCE = 1e-10
 
 
 def break_even_share(
-    transform: Transform, *, short: float, long: float, weighting: Weighting = "per_sequence"
+    transform: Transform, *, short: float, long: float, weighting: Weighting = "sequence_mean"
 ) -> float:
     """Return the share of the data above which a short outcome gets more than half of the optimum, of two.
 
@@ -53,9 +53,9 @@ def break_even_share(
         ValueError: If ``short`` exceeds ``long``, or as `make_problem` does.
 
     Example:
-        >>> from sharpseq.objectives import identity
-        >>> for transform in (identity(), exponential(8.0)):
-        ...     for weighting in ("per_sequence", "per_token"):
+        >>> from sharpseq.objectives import Identity
+        >>> for transform in (Identity(), Exponential(8.0)):
+        ...     for weighting in ("sequence_mean", "token_mean"):
         ...         print(f"{break_even_share(transform, short=4, long=8, weighting=weighting):.3f}", end=" ")
         0.333 0.500 0.500 0.667
     """
@@ -86,7 +86,7 @@ def winner_switches(
     p_data: Tensor | Sequence[float],
     *,
     lengths: Tensor | Sequence[float],
-    weighting: Weighting = "per_sequence",
+    weighting: Weighting = "sequence_mean",
     highest_k: float | None = None,
     num_points: int = 200,
 ) -> list[Switch[int]]:
@@ -107,11 +107,11 @@ def winner_switches(
         ...     print(f"k = {switch.k:.2f}: {switch.before} -> {switch.after}")
         k = 2.49: 0 -> 1
     """
-    given = make_problem(p_data, exponential(1.0), lengths=lengths, weighting=weighting)
+    given = make_problem(p_data, Exponential(1.0), lengths=lengths, weighting=weighting)
     highest = 1.01 * float(given.lengths.max()) if highest_k is None else highest_k
 
     def winner(k: float) -> int:
-        problem = Problem(given.p_data, given.lengths, given.weights, exponential(k, normalized=True))
+        problem = Problem(given.p_data, given.lengths, given.weights, BoxCox(k))
         return int(solve(problem).log_probs.argmax())
 
     return find_switches(winner, low=0.0, high=highest, num_points=num_points, tolerance=1e-6)

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sharpseq.objectives.transforms import Exponential, Identity, Power, Transform
+from sharpseq.declarations import value_at
+from sharpseq.objectives.transforms import BoxCox, Exponential, Identity, Power, Transform
 from sharpseq.theory.branch_and_bound import branch_and_bound
 from sharpseq.theory.closed_forms import log_powers, log_price_of_powers, one_hot
 from sharpseq.theory.concave import solve_concave
@@ -69,7 +70,7 @@ def optimal_distribution(
     transform: Transform,
     *,
     lengths: Tensor | Sequence[float] | None = None,
-    weighting: Weighting = "per_sequence",
+    weighting: Weighting = "sequence_mean",
 ) -> OptimalDistribution:
     r"""Return the distribution q that minimises :math:`-\sum_i w_i\, p_{data}(i)\, f(\log q_i/T_i)`.
 
@@ -82,7 +83,7 @@ def optimal_distribution(
         transform: f: `exponential`, `power`, `identity`, or any increasing function of g = log q/T that torch can
             differentiate or that carries its own ``derivative(g)``; `function_of_probability` makes one from F(q).
         lengths: T in tokens, at least 1, shape (n,); 1 for every outcome when left out.
-        weighting: ``"per_sequence"``: w = 1; ``"per_token"``: w = T, as the trainer's reductions.
+        weighting: ``"sequence_mean"``: w = 1; ``"token_mean"``: w = T, as the trainer's reductions.
 
     Returns:
         The optimum with its loss and its certificate.
@@ -92,8 +93,8 @@ def optimal_distribution(
         TypeError: If ``transform`` is not callable.
 
     Example:
-        >>> from sharpseq.objectives import exponential
-        >>> best = optimal_distribution([0.75, 0.25], exponential(0.5))
+        >>> from sharpseq.objectives import Exponential
+        >>> best = optimal_distribution([0.75, 0.25], Exponential(0.5))
         >>> best.probs
         tensor([0.9000, 0.1000], dtype=torch.float64)
         >>> best.certificate
@@ -143,8 +144,8 @@ def kkt_residual(problem: Problem, log_probs: Tensor) -> float:
         log_probs: Log-probabilities, shape (n,).
 
     Example:
-        >>> from sharpseq.objectives import identity
-        >>> problem = make_problem([0.5, 0.5], identity())
+        >>> from sharpseq.objectives import Identity
+        >>> problem = make_problem([0.5, 0.5], Identity())
         >>> round(kkt_residual(problem, torch.tensor([0.6, 0.4]).double().log()), 3)
         0.223
     """
@@ -217,6 +218,6 @@ def _solve_possible(problem: Problem) -> tuple[Tensor, str, str, float | None]:
 
 def _exponent(transform: Transform) -> float | None:
     """Return the k at which a transform has the optimum of e^{kg}, 0 for maximum likelihood, or none."""
-    if isinstance(transform, Exponential):
-        return transform.k
+    if isinstance(transform, Exponential | BoxCox):
+        return value_at(transform.k, 1.0)
     return 0.0 if isinstance(transform, Identity) or transform == Power(1.0) else None

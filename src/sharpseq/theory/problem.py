@@ -12,9 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sharpseq.objectives.transforms import Exponential, Transform, derivative
+from sharpseq.declarations import Method, value_at
+from sharpseq.objectives.transforms import BoxCox, Exponential, Transform, derivative
 
-Weighting = Literal["per_sequence", "per_token"]
+Weighting = Literal["sequence_mean", "token_mean"]
 """How the loss of one sequence counts: once, or once for each of its tokens."""
 
 _EPSILON = torch.finfo(torch.float64).eps
@@ -91,7 +92,7 @@ def make_problem(
     transform: Transform,
     *,
     lengths: Tensor | Sequence[float] | None = None,
-    weighting: Weighting = "per_sequence",
+    weighting: Weighting = "sequence_mean",
 ) -> Problem:
     r"""Check what a user gives and return the problem.
 
@@ -99,7 +100,7 @@ def make_problem(
         p_data: Probabilities, or counts that are then normalised with a `NormalizationWarning`, shape (n,).
         transform: f, elementwise and increasing on g < 0; differentiable by torch or with its own ``derivative(g)``.
         lengths: T in tokens, at least 1, shape (n,); 1 for every outcome when left out.
-        weighting: ``"per_sequence"`` counts every sequence once, ``"per_token"`` T times, as the trainer's reductions.
+        weighting: ``"sequence_mean"`` counts every sequence once, ``"token_mean"`` T times, as trainers do.
 
     Raises:
         ValueError: If an argument is not finite, negative, empty, without any mass, of another shape, or if the
@@ -107,10 +108,13 @@ def make_problem(
         TypeError: If ``transform`` is not callable.
 
     Example:
-        >>> from sharpseq.objectives import exponential
-        >>> make_problem([0.75, 0.25], exponential(1.0), lengths=[2, 4], weighting="per_token").stakes
+        >>> from sharpseq.objectives import Exponential
+        >>> make_problem([0.75, 0.25], Exponential(1.0), lengths=[2, 4], weighting="token_mean").stakes
         tensor([1.5000, 1.0000], dtype=torch.float64)
     """
+    method: object = transform
+    if isinstance(method, Method) and method.is_scheduled:
+        raise ValueError(f"`transform` must not change: an optimum has one objective; got {transform}")
     p = _normalized(_vector(p_data, "p_data"))
     T = torch.ones_like(p) if lengths is None else _vector(lengths, "lengths")
     if T.shape != p.shape:
@@ -118,10 +122,10 @@ def make_problem(
     if (T < 1).any():
         where = int((T < 1).nonzero()[0])
         raise ValueError(f"`lengths` must be at least 1; got {T[where]:g} at index {where}")
-    if weighting not in ("per_sequence", "per_token"):
-        raise ValueError(f"`weighting` must be 'per_sequence' or 'per_token'; got {weighting!r}")
+    if weighting not in ("sequence_mean", "token_mean"):
+        raise ValueError(f"`weighting` must be 'sequence_mean' or 'token_mean'; got {weighting!r}")
     check_transform(transform)
-    return Problem(p, T, T.clone() if weighting == "per_token" else torch.ones_like(p), transform)
+    return Problem(p, T, T.clone() if weighting == "token_mean" else torch.ones_like(p), transform)
 
 
 def loss(problem: Problem, probs: Tensor) -> float:
@@ -132,8 +136,8 @@ def loss(problem: Problem, probs: Tensor) -> float:
         probs: A distribution over the outcomes, shape (n,).
 
     Example:
-        >>> from sharpseq.objectives import identity
-        >>> round(loss(make_problem([0.5, 0.5], identity()), torch.tensor([0.5, 0.5])), 4)
+        >>> from sharpseq.objectives import Identity
+        >>> round(loss(make_problem([0.5, 0.5], Identity()), torch.tensor([0.5, 0.5])), 4)
         0.6931
     """
     return loss_of_log_probs(problem, torch.as_tensor(probs, dtype=torch.float64).log())
@@ -152,8 +156,8 @@ def marginal_gains(problem: Problem, probs: Tensor) -> Tensor:
     At an optimum these are equal wherever q > 0, and nowhere larger.
 
     Example:
-        >>> from sharpseq.objectives import identity
-        >>> marginal_gains(make_problem([0.75, 0.25], identity()), torch.tensor([0.5, 0.5]))
+        >>> from sharpseq.objectives import Identity
+        >>> marginal_gains(make_problem([0.75, 0.25], Identity()), torch.tensor([0.5, 0.5]))
         tensor([1.5000, 0.5000], dtype=torch.float64)
     """
     return log_marginal_gains(problem, torch.as_tensor(probs, dtype=torch.float64).log()).exp()
@@ -174,9 +178,10 @@ SMALLEST_LOG_PROB = -700.0
 
 def log_derivative(transform: Transform, g: Tensor) -> Tensor:
     """Return log f'(g), shape of ``g``; −∞ where f' is 0."""
-    if isinstance(transform, Exponential):  # its derivative underflows where its logarithm is harmless
-        offset = 0.0 if transform.normalized else float(torch.tensor(transform.k, dtype=torch.float64).log())
-        return transform.k * g + offset
+    if isinstance(transform, Exponential | BoxCox):  # the derivative underflows where its logarithm is harmless
+        k = value_at(transform.k, 1.0)
+        offset = 0.0 if isinstance(transform, BoxCox) else float(torch.tensor(k, dtype=torch.float64).log())
+        return k * g + offset
     return derivative(transform, g).detach().log()
 
 
@@ -192,8 +197,8 @@ def value_at_zero(transform: Transform) -> float:
     """Return the limit of f(g) as g → −∞, that is f at probability 0; −∞ if it has none.
 
     Example:
-        >>> from sharpseq.objectives import exponential, power
-        >>> value_at_zero(exponential(2.0)), value_at_zero(power(0.5))
+        >>> from sharpseq.objectives import Exponential, Power
+        >>> value_at_zero(Exponential(2.0)), value_at_zero(Power(0.5))
         (0.0, -inf)
     """
     with torch.no_grad():

@@ -82,7 +82,7 @@ def refine(problem: Problem, log_probs: Tensor) -> Tensor | None:
 def nearly_one_hot(problem: Problem, index: int) -> Tensor | None:
     """Return about the stationary distribution closest to all mass on one outcome, shape (n,), or none.
 
-    It can be closer than any table of probabilities resolves: under ``power(0.05)`` all others together get 1e-40. What
+    It can be closer than any table of probabilities resolves: under ``Power(0.05)`` all others together get 1e-40. What
     the one lacks, δ, is found where its marginal gain crosses that of the most wanted of the others, if these share δ
     as they would under maximum likelihood; `refine` does the rest.
     """

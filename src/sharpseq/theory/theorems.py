@@ -131,8 +131,8 @@ def search_counterexample(
         seed: Seed of the data.
 
     Example:
-        >>> from sharpseq.objectives import exponential, identity
-        >>> search_counterexample(identity(), exponential(0.5), violation=growth_violation, num_trials=20) is None
+        >>> from sharpseq.objectives import Exponential, Identity
+        >>> search_counterexample(Identity(), Exponential(0.5), violation=growth_violation, num_trials=20) is None
         True
     """
     generator = torch.Generator().manual_seed(seed)

@@ -1,14 +1,33 @@
-"""Training: trainers and their parts; the only room that imports a Trainer."""
+"""Training: trainers, losses and their parts; the only room that imports a Trainer."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sharpseq.declarations import Method, method_table
+from sharpseq.objectives import OBJECTIVES
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights
-from sharpseq.training.refiner_trainer import RefinerTrainer
+from sharpseq.training.gradient_matching_loss import GradientMatching, GradientMatchingLoss
+from sharpseq.training.loss import Loss, LossOutput, Statistic, Step, Term
+from sharpseq.training.score_loss import ScoreLoss
 from sharpseq.training.trainer import SequenceTrainer, collator_for
 
 __all__ = [
-    "RefinerTrainer",
+    "LOSSES",
+    "GradientMatching",
+    "GradientMatchingLoss",
+    "Loss",
+    "LossOutput",
+    "ScoreLoss",
     "SequenceTrainer",
     "SequenceTrainingArguments",
+    "Statistic",
+    "Step",
+    "Term",
     "average_weights",
     "collator_for",
 ]
+
+LOSSES: Mapping[str, type[Method]] = method_table(*OBJECTIVES.values(), GradientMatching)
+"""What a stage may name as its ``objective``: objectives of scores, and losses of another kind."""

@@ -15,20 +15,20 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from sharpseq.errors import nearest
 from sharpseq.training.arguments import SequenceTrainingArguments
+from sharpseq.training.kl_penalty import ARGUMENTS, argument_number
 
 _Range = tuple[Callable[[float], bool], str]
 _POSITIVE: _Range = (lambda value: value > 0, "more than 0")
 _NOT_NEGATIVE: _Range = (lambda value: value >= 0, "at least 0")
 _COUNT: _Range = (lambda value: value >= 1, "at least 1")
 _DECAY: _Range = (lambda value: 0 <= value < 1, "in [0, 1)")
-_SHARE: _Range = (lambda value: 0 <= value <= 1, "in [0, 1]")
 
 _RANGES: dict[str, _Range] = {
     "learning_rate": _POSITIVE,
     "num_train_epochs": _POSITIVE,
     "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1 for no limit"),
-    "max_tokens": _COUNT,
-    "eval_max_tokens": _COUNT,
+    "per_device_train_batch_tokens": _COUNT,
+    "per_device_eval_batch_tokens": _COUNT,
     "per_device_train_batch_size": _COUNT,
     "per_device_eval_batch_size": _COUNT,
     "gradient_accumulation_steps": _COUNT,
@@ -39,11 +39,6 @@ _RANGES: dict[str, _Range] = {
     "adam_epsilon": _NOT_NEGATIVE,
     "max_grad_norm": _NOT_NEGATIVE,
     "length_weight": _NOT_NEGATIVE,
-    "kl_weight": _NOT_NEGATIVE,
-    "kl_warmup": _SHARE,
-    "free_bits": _NOT_NEGATIVE,
-    "kl_budget": _NOT_NEGATIVE,
-    "kl_budget_anneal_from": _SHARE,
     "logging_steps": _POSITIVE,
     "eval_steps": _POSITIVE,
     "save_steps": _POSITIVE,
@@ -73,6 +68,9 @@ def checked_value(name: str, value: Any) -> Any:
             ...
         ValueError: `lr_scheduler_type` must not be 'linaer'; did you mean `linear`?
     """
+    if name in ARGUMENTS:
+        argument_number(name, value)
+        return value
     hint = _hints()[name]
     for kind in (hint, *get_args(hint)):
         if isinstance(kind, type) and issubclass(kind, Enum):

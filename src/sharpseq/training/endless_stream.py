@@ -62,7 +62,10 @@ def streaming_arguments(chosen: Mapping[str, Any], *, place_of: Callable[[str], 
     Raises:
         UserError: If there is no number of updates or no token budget, or something is to happen once an epoch.
     """
-    reasons = {"max_steps": "it has no length to count epochs by", "max_tokens": "it is cut into batches by tokens"}
+    reasons = {
+        "max_steps": "it has no length to count epochs by",
+        "per_device_train_batch_tokens": "it is cut into batches by tokens",
+    }
     for name, reason in reasons.items():
         if (chosen.get(name) or 0) < 1:
             raise UserError(f"{place_of(name)}: `data.stream` needs `{name}` in the training of each stage: {reason}")

@@ -12,9 +12,8 @@ from torch import Tensor
 from sharpseq.decoding import EncoderOutput, LatentModel
 from sharpseq.decoding.delta_step import delta_step
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import is_real
 from sharpseq.decoding.protocols import RefinedLatent
-from sharpseq.scoring import IGNORED
+from sharpseq.scoring import IGNORED, length_mask
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def matching_target(
         target = latent
         for _ in range(delta_steps):
             target = delta_step(model, encoded, target, lengths)
-        real = is_real(num_tokens, width=latent.shape[1])[:, :, None]
+        real = length_mask(num_tokens, width=latent.shape[1])[:, :, None]
         return MatchingTarget(encoded, num_tokens, latent, (target - latent).masked_fill(~real, 0.0))
 
 
@@ -152,7 +151,7 @@ def match_gradient(gradient: Tensor, target: MatchingTarget) -> GradientMatch:
     References:
         Lee, Shu and Cho 2020, equation 4.
     """
-    real = is_real(target.lengths, width=gradient.shape[1])[:, :, None]
+    real = length_mask(target.lengths, width=gradient.shape[1])[:, :, None]
     gradient = gradient.masked_fill(~real, 0.0)
     return GradientMatch(
         gradient_square=gradient.square().sum((1, 2)),
@@ -160,47 +159,3 @@ def match_gradient(gradient: Tensor, target: MatchingTarget) -> GradientMatch:
         displacement_square=target.displacement.square().sum((1, 2)),
         num_positions=target.lengths,
     )
-
-
-class MatchSums:
-    """Adds up how gradients compare with displacements, exactly over micro-batches and processes."""
-
-    def __init__(self) -> None:
-        self._totals: Tensor | None = None
-
-    def add(self, match: GradientMatch, *, shares: Tensor) -> None:
-        """Add a batch; ``shares`` (B,) say how much the loss of each sequence counts."""
-        row = torch.stack(
-            [
-                match.num_positions.double().sum(),
-                match.gradient_square.detach().double().sum(),
-                match.dot_product.detach().double().sum(),
-                match.displacement_square.double().sum(),
-                match.cosine.detach().double().sum(),
-                (match.num_positions > 0).double().sum(),
-                (shares * match.losses.detach().double()).sum(),
-                shares.sum(),
-            ]
-        )
-        self._totals = row if self._totals is None else self._totals + row
-
-    def pop(self, sum_over_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Return the figures since the last call and start afresh; empty where nothing was added.
-
-        Returns:
-            ``loss`` under the reduction; per target position ``gradient_square``, ``dot_product`` and
-            ``displacement_square``; ``cosine``, its mean over sequences.
-        """
-        if self._totals is None:
-            return {}
-        positions, gradient, dot, displacement, cosine, sequences, loss, shares = sum_over_processes(
-            self._totals
-        ).tolist()
-        self._totals = None
-        return {
-            "loss": loss / max(shares, 1),
-            "gradient_square": gradient / max(positions, 1),
-            "dot_product": dot / max(positions, 1),
-            "displacement_square": displacement / max(positions, 1),
-            "cosine": cosine / max(sequences, 1),
-        }

@@ -110,12 +110,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class StepStatistics:
-    """Gathers what happens between two logs: tokens per second, mean and spread of the weights f'(g), entropy."""
+    """Gathers what happens between two logs: tokens per second, mean and spread of the weights f'(g)."""
 
     def __init__(self) -> None:
         self._weights: list[Tensor] = []
         self._num_tokens = 0.0
-        self._entropy: float | None = None
         self._seconds = 0.0
         self._step_began = 0.0
 
@@ -127,12 +126,10 @@ class StepStatistics:
         """Stop the clock of an update."""
         self._seconds += time.perf_counter() - self._step_began
 
-    def add(self, *, weights: Tensor, num_tokens: float, entropy: float | None = None) -> None:
-        """Record the weights (B,), the target tokens and, if it was measured, the summed entropy of a micro-batch."""
+    def add(self, *, weights: Tensor, num_tokens: float) -> None:
+        """Record the weights (B,) and the target tokens of a micro-batch."""
         self._weights.append(weights)
         self._num_tokens += num_tokens
-        if entropy is not None:
-            self._entropy = (self._entropy or 0.0) + entropy
 
     def pop(self, gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Return the statistics since the last call and start afresh; empty where nothing was recorded.
@@ -145,17 +142,15 @@ class StepStatistics:
         weights = torch.cat(self._weights).double()
         # An update may have nothing to learn, in one process or in all.
         low, high = (weights.min(), weights.max()) if len(weights) else (weights.new_tensor(x) for x in (inf, -inf))
-        others = [len(weights), self._num_tokens, self._seconds, self._entropy or 0.0]
+        others = [len(weights), self._num_tokens, self._seconds]
         row = torch.cat([torch.stack([weights.sum(), low, high]), weights.new_tensor(others)])
-        sums, lows, highs, counts, num_tokens, seconds, entropies = gather(row[None]).unbind(1)
+        sums, lows, highs, counts, num_tokens, seconds = gather(row[None]).unbind(1)
         slowest, total = seconds.max().item(), num_tokens.sum().item()
         found = {}
         if counts.sum() > 0:
             found["weight_mean"] = (sums.sum() / counts.sum()).item()
             found["weight_min"], found["weight_max"] = lows.min().item(), highs.max().item()
         found["tokens_per_second"] = total / slowest if slowest else 0.0
-        if self._entropy is not None:
-            found["entropy"] = entropies.sum().item() / max(total, 1)
         self.__init__()  # type: ignore[misc]
         return found
 

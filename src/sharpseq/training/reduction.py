@@ -17,12 +17,12 @@ class Window:
     Args:
         num_sequences: Sequences in the window.
         num_tokens: Scored target tokens in the window.
-        mean_weight: Mean weight f'(g) under the reduction, where the loss is to be divided by it.
+        weight_mean: Mean weight f'(g) under the reduction, where the loss is to be divided by it.
     """
 
     num_sequences: float
     num_tokens: float
-    mean_weight: float = 1.0
+    weight_mean: float = 1.0
 
 
 def count_tokens(labels: Tensor, *, shifted: bool, sequence_ids: Tensor | None = None) -> Tensor:
@@ -51,20 +51,20 @@ def reduce_losses(losses: Tensor, num_tokens: Tensor, *, reduction: str, window:
     Args:
         losses: Loss of each sequence, shape (B,).
         num_tokens: Scored tokens of each sequence, shape (B,).
-        reduction: ``per_sequence``, :math:`\sum_i \ell_i / N`, or ``per_token``,
+        reduction: ``sequence_mean``, :math:`\sum_i \ell_i / N`, or ``token_mean``,
             :math:`\sum_i T_i \ell_i / \sum_i T_i`.
         window: Totals of the window.
 
     Example:
         >>> losses, tokens = torch.tensor([1.0, 4.0]), torch.tensor([3, 1])
-        >>> reduce_losses(losses, tokens, reduction="per_token", window=Window(2, 4))
+        >>> reduce_losses(losses, tokens, reduction="token_mean", window=Window(2, 4))
         tensor(1.7500)
     """
-    if reduction == "per_token":
+    if reduction == "token_mean":
         return (losses * num_tokens).sum() / max(window.num_tokens, 1)
     return losses.sum() / max(window.num_sequences, 1)
 
 
 def sequence_shares(num_tokens: Tensor, *, reduction: str) -> Tensor:
     """Return how much each sequence counts under a reduction, unnormalised, shape (B,), float64."""
-    return (num_tokens if reduction == "per_token" else torch.ones_like(num_tokens)).double()
+    return (num_tokens if reduction == "token_mean" else torch.ones_like(num_tokens)).double()

@@ -32,18 +32,19 @@ from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.batches import evaluation_batches, training_batches
 from sharpseq.training.checkpoints import seal_checkpoint
 from sharpseq.training.endless_stream import EndlessStream
-from sharpseq.training.latent_sums import LatentSums
+from sharpseq.training.kl_penalty import KlPenalty
+from sharpseq.training.loss import Loss
+from sharpseq.training.loss_trainer import LossTrainer
 from sharpseq.training.progress import ProgressBar
-from sharpseq.training.reduction import sequence_shares
-from sharpseq.training.sequence_loss import SequenceLossTrainer
-from sharpseq.training.validation_sums import ValidationSums
+from sharpseq.training.running_means import RunningMeans, validation_statistics
+from sharpseq.training.score_loss import ScoreLoss
 
 Evaluator = Callable[[PreTrainedModel], Mapping[str, float]]
 """Turns a model into named validation metrics, higher or lower is better as the arguments say."""
 
 
-class SequenceTrainer(SequenceLossTrainer):
-    """`transformers.Trainer` with a sequence-level objective in place of the model's own loss.
+class SequenceTrainer(LossTrainer):
+    """`transformers.Trainer` with an objective, or any other `Loss`, in place of the model's own loss.
 
     The loss is reduced once, over the whole accumulation window and all processes, so that batch × accumulation of
     8×1, 2×4 and 1×8 on one process or two give the same update.
@@ -52,8 +53,11 @@ class SequenceTrainer(SequenceLossTrainer):
         model: One of our models, or a Hugging Face seq2seq or causal language model.
         args: Training arguments; `SequenceTrainingArguments` adds token-budget batches and the reduction.
         objective: Turns `SequenceScores` into a loss of each sequence; maximum likelihood is an objective too.
+        loss: A loss that is no function of scores alone; in place of ``objective``.
+        evaluated_model: What evaluators are given, where that is not ``model`` but what it is a part of.
         train_dataset: A sequence of `sharpseq.data.EncodedExample`; or `sharpseq.data.StreamingBatches`, which is read
-            pass after pass until ``max_steps``; or anything that ``data_collator`` understands.
+            pass after pass until ``max_steps``; or anything that ``data_collator`` understands, such as a Hugging Face
+            data set.
         eval_dataset: The same for validation.
         data_collator: Makes batches with ``labels``; by default one that fits ``model``.
         evaluators: Called with the model at each evaluation; what they return is logged with the prefix ``eval_``
@@ -62,6 +66,7 @@ class SequenceTrainer(SequenceLossTrainer):
         kwargs: Passed to `transformers.Trainer`.
 
     Raises:
+        ValueError: If both or neither of ``objective`` and ``loss`` are given, or metrics of logits are asked for.
         UserError: During training, when a loss is not finite; the message names the batch.
     """
 
@@ -74,7 +79,9 @@ class SequenceTrainer(SequenceLossTrainer):
         model: PreTrainedModel,
         args: SequenceTrainingArguments,
         *,
-        objective: Objective,
+        objective: Objective | None = None,
+        loss: Loss | None = None,
+        evaluated_model: PreTrainedModel | None = None,
         train_dataset: Sequence[EncodedExample] | Any = None,
         eval_dataset: Sequence[EncodedExample] | Any = None,
         data_collator: Callable[[Sequence[Any]], dict[str, Tensor]] | None = None,
@@ -83,26 +90,40 @@ class SequenceTrainer(SequenceLossTrainer):
         callbacks: Sequence[TrainerCallback] = (),
         **kwargs: Any,
     ) -> None:
+        if objective is not None and loss is None:
+            loss = score_loss(objective, args)
+        elif objective is not None or loss is None:
+            raise ValueError("give `objective` or `loss`, one of them")
+        if kwargs.get("compute_metrics") is not None or kwargs.get("preprocess_logits_for_metrics") is not None:
+            raise ValueError(
+                "`compute_metrics` reads logits, which are never held here; give `evaluators`, functions of the model "
+                "that return named figures"
+            )
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError("`compute_loss_func` must be None: pass the loss as `objective` or `loss`")
         self.evaluators = tuple(evaluators)
+        self._evaluated_model = evaluated_model
         self._train_batches: TokenBudgetBatchSampler | None = None
         self._stream: EndlessStream | None = None
         super().__init__(
             model,
             args,
-            objective=objective,
-            data_collator=data_collator or collator_for(model),
+            loss=loss,
+            data_collator=data_collator or collator_for(evaluated_model or model),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             callbacks=[*callbacks, _Bookkeeping(self)],
             **kwargs,
         )
+        if evaluated_model is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError("`args` must not shard a model that is a part of another one; use data parallelism")
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(ProgressBar(description))
 
     @property
     def whole_model(self) -> PreTrainedModel:
         """What evaluators are given: the model, or that which it is a part of."""
-        return self.model
+        return self._evaluated_model or self.model
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train; see `transformers.Trainer.train`. A checkpoint of the last update resumes to nothing more to do.
@@ -139,7 +160,7 @@ class SequenceTrainer(SequenceLossTrainer):
         if isinstance(self.train_dataset, StreamingBatches):
             return self._stream_loader(self.train_dataset)
         is_list = hasattr(self.train_dataset, "__getitem__")
-        if not is_list or (self.args.max_tokens is None and self.args.world_size == 1):
+        if not is_list or (self.args.per_device_train_batch_tokens is None and self.args.world_size == 1):
             loader: DataLoader[Any] = super().get_train_dataloader()
             return loader
         self._train_batches = training_batches(self.train_dataset, self.args, in_one_row=self._in_one_row)
@@ -159,7 +180,7 @@ class SequenceTrainer(SequenceLossTrainer):
 
     @property
     def _in_one_row(self) -> bool:
-        return is_causal(self.model.config)
+        return is_causal(self.whole_model.config)
 
     def _loader(self, dataset: Any, batches: TokenBudgetBatchSampler) -> DataLoader[Any]:
         loader = DataLoader(
@@ -202,7 +223,7 @@ class SequenceTrainer(SequenceLossTrainer):
         self.model.eval()
         metrics: dict[str, float] = {}
         if dataset is not None:
-            metrics.update(self._evaluate_scores(dataset))
+            metrics.update(self._evaluate_loss(dataset))
         metrics.update(self._evaluate_model())
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(named)
@@ -219,18 +240,16 @@ class SequenceTrainer(SequenceLossTrainer):
             [found] = broadcast_object_list([found])
         return found
 
-    def _evaluate_scores(self, dataset: Sequence[EncodedExample]) -> dict[str, float]:
-        sums, latent_sums = ValidationSums(self.args.device), LatentSums()
-        objective = self._objective_now()
+    def _evaluate_loss(self, dataset: Sequence[Any]) -> dict[str, float]:
+        means, step = RunningMeans(), self._step(is_training=False)
         for batch in self._loader(dataset, evaluation_batches(dataset, self.args, in_one_row=self._in_one_row)):
             inputs = self._prepare_inputs(batch)
-            scores = self._score(self.model_wrapped, inputs)
-            shares = sequence_shares(self._count_tokens(inputs), reduction=self.args.reduction)
-            # A latent costs what it will at the end of the stage, so that validations can be compared.
-            losses = objective(scores) + self._kl_penalty(scores, progress=1.0)
-            sums.add(scores, losses=losses, shares=shares)
-            latent_sums.add(scores)
-        return sums.metrics(self._sum_over_processes) | latent_sums.pop(self._sum_over_processes)
+            output = self.loss_output(self.model_wrapped, inputs, step)
+            means.add(validation_statistics(output, shares=self._shares(output.num_tokens)))
+        found = self.loss.figures(means.pop(self._sum_over_processes))
+        if not found.get("infeasible"):
+            found.pop("infeasible", None)
+        return found
 
     # Checkpoints
 
@@ -282,3 +301,8 @@ def collator_for(model: PreTrainedModel) -> SequenceCollator | CausalCollator:
     is_autoregressive = model.config.is_encoder_decoder and not hasattr(model, "scores_labels")
     start = model.config.decoder_start_token_id if is_autoregressive else None
     return SequenceCollator(model.config.pad_token_id, decoder_start_token_id=start)
+
+
+def score_loss(objective: Objective, arguments: SequenceTrainingArguments) -> ScoreLoss:
+    """Return an objective as a loss, with what the training arguments say of its regularizers."""
+    return ScoreLoss(objective, kl=KlPenalty.of(arguments), length_weight=arguments.length_weight)

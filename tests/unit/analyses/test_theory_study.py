@@ -35,7 +35,7 @@ from sharpseq.analyses.theory import (
     training_rows,
 )
 from sharpseq.analyses.theory.product_study import OPTIONAL_WORD, _resolved_at, for_ctc, of_one_length
-from sharpseq.objectives import exponential
+from sharpseq.objectives import Exponential
 from sharpseq.theory import optimal_distribution
 
 NASTY = "<script>alert('x')</script> & $\\frac{1}$"
@@ -59,7 +59,7 @@ def test_an_optimum_of_the_study_is_that_of_the_solver() -> None:
         k = float(best.objective.rpartition(" ")[2])
         direct = optimal_distribution(
             torch.tensor(VIELEN_DANK.p_data, dtype=torch.float64),
-            exponential(k),
+            Exponential(k),
             lengths=VIELEN_DANK.lengths,
             weighting=best.weighting,  # type: ignore[arg-type]
         )
@@ -80,12 +80,12 @@ def test_where_length_is_treated_fairly() -> None:
     beyond both lengths the largest w p wins: a half per sequence, and T₂/(T₁ + T₂) per token."""
     bias = length_bias(2, 6, num_points=3)
     assert bias.k == (0.0, 4.5, 9.0)
-    assert bias.break_even["per_sequence"][0] == pytest.approx(0.25, abs=2e-3)
-    assert bias.break_even["per_token"][0] == pytest.approx(0.5, abs=2e-3)
-    assert bias.break_even["per_sequence"][-1] == pytest.approx(0.5, abs=2e-3)
-    assert bias.break_even["per_token"][-1] == pytest.approx(0.75, abs=2e-3)
-    assert bias.short_prob["per_sequence"][0] == pytest.approx(0.4 / 2 / (0.4 / 2 + 0.6 / 6), abs=1e-6)
-    assert bias.short_prob["per_sequence"][-1] == bias.short_prob["per_token"][-1] == 0
+    assert bias.break_even["sequence_mean"][0] == pytest.approx(0.25, abs=2e-3)
+    assert bias.break_even["token_mean"][0] == pytest.approx(0.5, abs=2e-3)
+    assert bias.break_even["sequence_mean"][-1] == pytest.approx(0.5, abs=2e-3)
+    assert bias.break_even["token_mean"][-1] == pytest.approx(0.75, abs=2e-3)
+    assert bias.short_prob["sequence_mean"][0] == pytest.approx(0.4 / 2 / (0.4 / 2 + 0.6 / 6), abs=1e-6)
+    assert bias.short_prob["sequence_mean"][-1] == bias.short_prob["token_mean"][-1] == 0
 
 
 def test_a_factorised_study_tells_where_it_changes() -> None:

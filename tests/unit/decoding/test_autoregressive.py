@@ -65,7 +65,7 @@ def test_beam_search_is_the_one_of_transformers(
     m2m100: Callable[..., Any], batch: dict[str, Tensor], seed: int, length_penalty: float
 ) -> None:
     model = m2m100(seed, eos_scale=2.0)
-    output = autoregressive_decode(model, batch, num_beams=4, length_penalty=length_penalty, max_length=30)
+    output = autoregressive_decode(model, batch, num_beams=4, length_penalty=length_penalty, max_new_tokens=30)
     reference = model.generate(
         **batch,
         num_beams=4,
@@ -91,7 +91,7 @@ def test_a_full_beam_is_exhaustive(m2m100: Callable[..., Any], batch: dict[str, 
         "input_ids": torch.tensor([[5, 6, EOS], [7, EOS, PAD]]),
         "attention_mask": torch.tensor([[1] * 3, [1, 1, 0]]),
     }
-    output = autoregressive_decode(model, short, num_beams=25, length_penalty=0.0, max_length=2)
+    output = autoregressive_decode(model, short, num_beams=25, length_penalty=0.0, max_new_tokens=2)
     for row, source in enumerate(sources(short)):
         possible = [list(written) for length in range(3) for written in product((2, 5, 6, 7), repeat=length)]
         scores = [log_prob_by_hand(model, source, written) for written in possible]
@@ -107,7 +107,7 @@ def test_nothing_leaks_from_the_generation_config(
     model = m2m100(27, eos_scale=2.0)
     expected = autoregressive_decode(model, batch, num_beams=num_beams)
     leaky = model.generation_config
-    leaky.update(forced_bos_token_id=7, max_length=3, num_beams=5, length_penalty=3.0, no_repeat_ngram_size=2)
+    leaky.update(forced_bos_token_id=7, max_new_tokens=3, num_beams=5, length_penalty=3.0, no_repeat_ngram_size=2)
     leaky.update(bad_words_ids=[[9], [10]], suppress_tokens=[5, 6], repetition_penalty=3.0, num_return_sequences=2)
     before = leaky.to_dict()
     output = autoregressive_decode(model, batch, num_beams=num_beams)
@@ -120,10 +120,10 @@ def test_nothing_leaks_from_the_generation_config(
 def test_length_limits(m2m100: Callable[..., Any], batch: dict[str, Tensor], num_beams: int) -> None:
     model = m2m100(27, eos_scale=2.0)
     free = autoregressive_decode(model, batch, num_beams=num_beams).num_tokens
-    limited = autoregressive_decode(model, batch, num_beams=num_beams, min_length=6, max_length=8).num_tokens
+    limited = autoregressive_decode(model, batch, num_beams=num_beams, min_new_tokens=6, max_new_tokens=8).num_tokens
     assert free.min() < 6 and free.max() > 8
     assert ((limited >= 6) & (limited <= 8)).all()
-    assert autoregressive_decode(model, batch, num_beams=num_beams, max_length=0).sequences.shape == (4, 0)
+    assert autoregressive_decode(model, batch, num_beams=num_beams, max_new_tokens=0).sequences.shape == (4, 0)
 
 
 def test_the_default_limit_follows_each_source_and_the_positions(
@@ -156,7 +156,7 @@ def test_no_repeated_bigram(m2m100: Callable[..., Any], batch: dict[str, Tensor]
 def test_the_source_is_encoded_once(m2m100: Callable[..., Any], batch: dict[str, Tensor]) -> None:
     model, calls = m2m100(27), []
     model.model.encoder.register_forward_hook(lambda *_: calls.append(1))
-    autoregressive_decode(model, batch, num_beams=2, max_length=3)
+    autoregressive_decode(model, batch, num_beams=2, max_new_tokens=3)
     assert len(calls) == 1
 
 
@@ -164,10 +164,10 @@ def test_the_source_is_encoded_once(m2m100: Callable[..., Any], batch: dict[str,
     ("options", "message"),
     [
         ({"num_beams": 0}, r"`num_beams` must be at least 1; got 0"),
-        ({"min_length": -1}, r"`min_length` must be at least 0; got -1"),
-        ({"min_length": 5, "max_length": 4}, r"`max_length` must be at least `min_length` 5; got 4"),
-        ({"max_length": 32}, r"`max_length` must be at most 31, the model's positions; got 32"),
-        ({"min_length": 40}, r"`min_length` must be at most 31, the model's positions; got 40"),
+        ({"min_new_tokens": -1}, r"`min_new_tokens` must be at least 0; got -1"),
+        ({"min_new_tokens": 5, "max_new_tokens": 4}, r"`max_new_tokens` must be at least `min_new_tokens` 5; got 4"),
+        ({"max_new_tokens": 32}, r"`max_new_tokens` must be at most 31, the model's positions; got 32"),
+        ({"min_new_tokens": 40}, r"`min_new_tokens` must be at most 31, the model's positions; got 40"),
         ({"no_repeat_ngram_size": 1}, r"`no_repeat_ngram_size` must be 0 \(off\) or at least 2; got 1"),
     ],
 )
@@ -205,7 +205,7 @@ def test_other_encoder_decoder_models(family: str, batch: dict[str, Tensor]) -> 
             logits = model(input_ids=source[None], decoder_input_ids=torch.tensor([[start, *written]])).logits
         return logits[0, -1].log_softmax(-1)
 
-    output = autoregressive_decode(model, batch, max_length=8)
+    output = autoregressive_decode(model, batch, max_new_tokens=8)
     for row, source in enumerate(sources(batch)):
         written, log_prob = outputs(output)[row], output.log_prob[row].item()
         for position in range(len(written) + (len(written) < 8)):

@@ -116,7 +116,9 @@ def test_beam_search_is_the_one_of_transformers(seed: int, length_penalty: float
     model = language_model(seed=seed)
     with torch.no_grad():
         model.get_output_embeddings().weight[EOS] *= 2
-    output = autoregressive_decode(model, padded(PROMPTS), num_beams=4, length_penalty=length_penalty, max_length=30)
+    output = autoregressive_decode(
+        model, padded(PROMPTS), num_beams=4, length_penalty=length_penalty, max_new_tokens=30
+    )
     num_compared = 0
     for row, prompt in enumerate(PROMPTS):
         reference = model.generate(
@@ -142,7 +144,7 @@ def test_beam_search_is_the_one_of_transformers(seed: int, length_penalty: float
 @pytest.mark.parametrize("seed", range(3))
 def test_a_full_beam_is_exhaustive(seed: int) -> None:
     model, prompts = language_model(seed=seed, vocab_size=8), [[BOS, 5, 6], [7]]
-    output = autoregressive_decode(model, padded(prompts), num_beams=25, length_penalty=0.0, max_length=2)
+    output = autoregressive_decode(model, padded(prompts), num_beams=25, length_penalty=0.0, max_new_tokens=2)
     for row, prompt in enumerate(prompts):
         possible = [list(written) for length in range(3) for written in product((2, 4, 5, 6, 7), repeat=length)]
         scores = [log_prob_by_hand(model, prompt, written) for written in possible]
@@ -157,7 +159,7 @@ def test_search_and_scoring_share_one_reading_of_the_prompt(num_beams: int, fami
     model, read, predicted = language_model(family), [], []
     model.get_input_embeddings().register_forward_hook(lambda _, args, __: read.append(tuple(args[0].shape)))
     model.get_output_embeddings().register_forward_hook(lambda _, args, __: predicted.append(args[0].shape[:2]))
-    output = autoregressive_decode(model, padded([PROMPTS[0], PROMPTS[3]]), num_beams=num_beams, max_length=5)
+    output = autoregressive_decode(model, padded([PROMPTS[0], PROMPTS[3]]), num_beams=num_beams, max_new_tokens=5)
     prompt, *steps, scored = read
     assert prompt == (2, 3)
     assert set(steps) == {(2 * num_beams, 1)}
@@ -181,7 +183,7 @@ def test_the_first_of_several_end_marks_ends_an_output_and_counts() -> None:
     ends, seen = (EOS, 5, 6), set()
     for seed in range(4):
         model = language_model(seed=seed, eos_token_id=list(ends))
-        output = autoregressive_decode(model, padded(PROMPTS), max_length=6)
+        output = autoregressive_decode(model, padded(PROMPTS), max_new_tokens=6)
         for row, prompt in enumerate(PROMPTS):
             written, end = greedy_by_hand(model, prompt, limit=6, ends=ends)
             seen.add(end)
@@ -209,7 +211,7 @@ def test_nothing_leaks_from_the_generation_config(num_beams: int) -> None:
     expected = autoregressive_decode(model, batch, num_beams=num_beams)
     leaky = model.generation_config
     assert leaky is not None
-    leaky.update(max_length=3, num_beams=5, length_penalty=3.0, no_repeat_ngram_size=2, repetition_penalty=3.0)
+    leaky.update(max_new_tokens=3, num_beams=5, length_penalty=3.0, no_repeat_ngram_size=2, repetition_penalty=3.0)
     leaky.update(bad_words_ids=[[9], [10]], suppress_tokens=[5, 6], num_return_sequences=2, temperature=0.5)
     before = leaky.to_dict()
     assert outputs(autoregressive_decode(model, batch, num_beams=num_beams)) == outputs(expected)
@@ -220,9 +222,9 @@ def test_nothing_leaks_from_the_generation_config(num_beams: int) -> None:
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_length_limits_count_new_tokens(num_beams: int) -> None:
     model = language_model(seed=1)
-    limited = autoregressive_decode(model, padded(PROMPTS), num_beams=num_beams, min_length=3, max_length=5)
+    limited = autoregressive_decode(model, padded(PROMPTS), num_beams=num_beams, min_new_tokens=3, max_new_tokens=5)
     assert ((limited.num_tokens >= 3) & (limited.num_tokens <= 5)).all()
-    empty = autoregressive_decode(model, padded(PROMPTS), num_beams=num_beams, max_length=0)
+    empty = autoregressive_decode(model, padded(PROMPTS), num_beams=num_beams, max_new_tokens=0)
     assert empty.sequences.shape == (4, 0)
     torch.testing.assert_close(
         empty.log_prob,
@@ -236,15 +238,15 @@ def test_prompt_output_and_end_mark_share_the_positions(family: str) -> None:
     with torch.no_grad():
         model.get_output_embeddings().weight[EOS] = 0  # hardly ever ends by itself
     prompts = [[7, 8], [7] * 30, [9, 8, 7], [8] * 29]
-    output = autoregressive_decode(model, padded(prompts), max_length=20)
+    output = autoregressive_decode(model, padded(prompts), max_new_tokens=20)
     assert output.num_tokens.tolist() == [20, 9, 20, 10]
     for row, prompt in enumerate(prompts):
         assert outputs(output)[row] == greedy_by_hand(model, prompt, limit=output.num_tokens[row].item())[0]
         by_hand = log_prob_by_hand(model, prompt, outputs(output)[row])
         assert output.log_prob[row].item() == pytest.approx(by_hand, rel=1e-5)
     assert autoregressive_decode(model, padded(prompts[:2]), num_beams=2).num_tokens.tolist() == [14, 9]
-    with pytest.raises(ValueError, match=r"`min_length` 10 and the end mark in the model's 40 positions; .* 30 tokens"):
-        autoregressive_decode(model, padded(prompts), min_length=10)
+    with pytest.raises(ValueError, match=r"`min_new_tokens` 10 and EOS in the model's 40 positions; .* 30 tokens"):
+        autoregressive_decode(model, padded(prompts), min_new_tokens=10)
     with pytest.raises(ValueError, match=r"leave room .* got a prompt of 40 tokens"):
         autoregressive_decode(model, padded([[7] * 40]))
 
@@ -253,15 +255,17 @@ def test_an_n_gram_of_the_prompt_may_come_once_more() -> None:
     forbidden_at_all, repeated = False, 0
     for seed in range(6):
         model = language_model(seed=seed)
-        free, prompts = autoregressive_decode(model, padded(PROMPTS), min_length=8, max_length=12), []
+        free, prompts = autoregressive_decode(model, padded(PROMPTS), min_new_tokens=8, max_new_tokens=12), []
         for prompt, row in zip(PROMPTS, outputs(free), strict=True):
             prompts.append([*prompt, *row])
-        output = autoregressive_decode(model, padded(prompts), no_repeat_ngram_size=2, min_length=6, max_length=8)
+        output = autoregressive_decode(
+            model, padded(prompts), no_repeat_ngram_size=2, min_new_tokens=6, max_new_tokens=8
+        )
         for prompt, row in zip(prompts, outputs(output), strict=True):
             bigrams = list(pairwise(row))
             assert len(set(bigrams)) == len(bigrams)
             repeated += len(set(bigrams) & set(pairwise(prompt)))
-        unlimited = autoregressive_decode(model, padded(prompts), min_length=6, max_length=8)
+        unlimited = autoregressive_decode(model, padded(prompts), min_new_tokens=6, max_new_tokens=8)
         forbidden_at_all |= outputs(unlimited) != outputs(output)
     assert repeated > 0 and forbidden_at_all
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sharpseq.decoding.ctc_alignment import blank_of, collapse, count_frames, output_log_prob
-from sharpseq.scoring import ctc_sequence_scores
+from sharpseq.scoring import score_ctc
 
 
 def collapse_by_hand(alignment: list[int], blank: int) -> list[int]:
@@ -58,7 +58,7 @@ def test_log_prob_is_the_one_of_training() -> None:
     logits = torch.randn(4, 12, 30).bfloat16()
     mask = torch.arange(12) < torch.tensor([12, 9, 5, 11])[:, None]
     labels = torch.tensor([[5, 5, 7, 5], [8, -100, -100, -100], [-100] * 4, [9, 6, 6, -100]])
-    expected = ctc_sequence_scores(logits, mask, labels, blank=1)
+    expected = score_ctc(logits, mask, labels, blank=1)
     log_prob = output_log_prob(
         logits,
         logits.float().logsumexp(-1),

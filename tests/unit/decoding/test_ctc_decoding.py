@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sharpseq.decoding import DecodeOutput, ctc_best_path_decode, ctc_prefix_beam_search_decode
-from sharpseq.scoring import ctc_sequence_scores
+from sharpseq.scoring import score_ctc
 
 NO_SPECIALS = {"pad_token_id": 0, "eos_token_id": 0, "bos_token_id": None, "mask_token_id": None, "blank_token_id": 0}
 
@@ -144,7 +144,7 @@ def test_specials_are_not_written_but_keep_their_probability(
     behind = torch.arange(output.sequences.shape[1]) >= output.num_tokens[:, None]
     assert (output.sequences[behind] == 1).all()
     labels = output.sequences.masked_fill(behind, -100)
-    expected = ctc_sequence_scores(logits, torch.ones(6, 7, dtype=torch.bool), labels, blank=blank)
+    expected = score_ctc(logits, torch.ones(6, 7, dtype=torch.bool), labels, blank=blank)
     torch.testing.assert_close(output.log_prob, expected.log_prob)
 
 

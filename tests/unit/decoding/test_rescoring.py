@@ -13,7 +13,7 @@ from sharpseq.decoding import argmax_decode, autoregressive_decode, autoregressi
 
 def test_scores_are_the_decoder_s_own_log_probs(m2m100: Callable[..., Any], batch: dict[str, Tensor]) -> None:
     model = m2m100(27, eos_scale=2.0)
-    outputs = [autoregressive_decode(model, batch, num_beams=n, max_length=20) for n in (1, 4)]
+    outputs = [autoregressive_decode(model, batch, num_beams=n, max_new_tokens=20) for n in (1, 4)]
     assert not torch.equal(outputs[0].log_prob, outputs[1].log_prob)
     width = max(output.sequences.shape[1] for output in outputs)
     padded = [torch.nn.functional.pad(o.sequences, (0, width - o.sequences.shape[1]), value=1) for o in outputs]

@@ -150,8 +150,8 @@ def test_rejects_references_that_are_plain_strings(name: str) -> None:
 def test_every_row_is_filled_in(name: str) -> None:
     spec = METRICS[name]
     assert spec.name == name
-    assert spec.description and "\n" not in spec.description
-    assert spec.reference[-4:].isdigit()
+    assert spec.declaration.summary and "\n" not in spec.declaration.summary
+    assert spec.declaration.reference[-4:].isdigit()
     assert spec.unit in {"points", "percent", "ratio"}
 
 

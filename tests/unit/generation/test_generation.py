@@ -54,7 +54,7 @@ def test_outputs_stand_where_their_lines_do(family: str, tokenizer: PreTrainedTo
     assert told(generator, LINES) == alone
     assert told(generator, LINES[::-1]) == alone[::-1]
     assert told(generator, LINES, window=3) == alone
-    assert told(SequenceGenerator(model, tokenizer, max_tokens=1), LINES) == alone
+    assert told(SequenceGenerator(model, tokenizer, batch_tokens=1), LINES) == alone
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -130,18 +130,18 @@ def test_a_decoder_and_its_options_must_fit(tokenizer: PreTrainedTokenizerBase) 
 
 def test_numbers_may_be_whole_and_limits_may_be_absent(tokenizer: PreTrainedTokenizerBase) -> None:
     model = build("autoregressive", tokenizer)
-    SequenceGenerator(model, tokenizer, options={"length_penalty": 1, "max_length": None, "num_beams": 2}).try_out()
+    SequenceGenerator(model, tokenizer, options={"length_penalty": 1, "max_new_tokens": None, "num_beams": 2}).try_out()
     with pytest.raises(ValueError, match="`length_penalty` must be a number; got 'long'"):
         SequenceGenerator(model, tokenizer, options={"length_penalty": "long"})
-    with pytest.raises(ValueError, match=r"`max_length` must be a whole number or null; got 2\.5"):
-        SequenceGenerator(model, tokenizer, options={"max_length": 2.5})
+    with pytest.raises(ValueError, match=r"`max_new_tokens` must be a whole number or null; got 2\.5"):
+        SequenceGenerator(model, tokenizer, options={"max_new_tokens": 2.5})
 
 
 @pytest.mark.parametrize(
     ("family", "options"),
     [
         ("autoregressive", {"num_beams": 0}),
-        ("autoregressive", {"min_length": 99}),
+        ("autoregressive", {"min_new_tokens": 99}),
         ("cmlm", {"length_beam": 0}),
         ("vanilla_nat", {"length_beam": -1}),
         ("latent_nat", {"length_beam": 0}),
@@ -151,9 +151,8 @@ def test_numbers_may_be_whole_and_limits_may_be_absent(tokenizer: PreTrainedToke
 def test_ranges_are_found_before_real_work(
     family: str, options: dict[str, Any], tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    generator = SequenceGenerator(build(family, tokenizer), tokenizer, options=options)
     with pytest.raises(ValueError, match=f"`{next(iter(options))}` must be at "):
-        generator.try_out()
+        SequenceGenerator(build(family, tokenizer), tokenizer, options=options).try_out()
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -163,7 +162,7 @@ def test_what_works_can_be_tried_out(family: str, tokenizer: PreTrainedTokenizer
         sizes = {"latent_size": model.config.latent_size, "d_model": model.config.d_model, "num_attention_heads": 2}
         model.attach_refiner(LatentRefiner(LatentRefinerConfig(num_layers=1, **sizes)))
     for name, spec in DECODERS.items():
-        if MODELS[family].kind in spec.model_kinds:
+        if isinstance(model, spec.model):
             rescorer = autoregressive_rescorer(teacher) if spec.takes_rescorer else None
             generator = SequenceGenerator(model, tokenizer, decoder=name, options=spec.options, rescorer=rescorer)
             generator.try_out()
@@ -190,7 +189,9 @@ def test_a_tokenizer_with_more_entries_than_the_model_is_refused(tokenizer: PreT
 
 
 def prompted(folder: Path, prompt: Prompt | str) -> SequenceGenerator:
-    return SequenceGenerator.from_pretrained(write_llama(folder / "llama"), prompt=prompt, options={"max_length": 9})
+    return SequenceGenerator.from_pretrained(
+        write_llama(folder / "llama"), prompt=prompt, options={"max_new_tokens": 9}
+    )
 
 
 def test_a_causal_model_writes_the_same_alone_and_beside_longer_prompts(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_the_history_of_an_example_is_read(tmp_path: Path) -> None:
 def test_a_least_length_shortens_what_a_prompt_may_have(tmp_path: Path) -> None:
     folder = write_llama(tmp_path / "llama", max_position_embeddings=20)
     # The prompt takes 3 tokens, the output at least 4 and its end 1.
-    options = {"min_length": 4, "max_length": 6}
+    options = {"min_new_tokens": 4, "max_new_tokens": 6}
     generator = SequenceGenerator.from_pretrained(folder, prompt="{source}", options=options)
     assert generator.max_source_length == 14
     fits, too_long = generator.generate(["a" * 11, "a" * 12])

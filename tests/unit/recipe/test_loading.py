@@ -9,7 +9,9 @@ import yaml
 from tiny_pretrained import write_llama
 
 from sharpseq import UserError
-from sharpseq.recipe import Recipe, dump_recipe, find_recipe, load_recipe, parse_recipe, schema, shipped_recipes
+from sharpseq.recipe import Recipe, dump_recipe, find_recipe, parse_recipe, schema, shipped_recipes
+from sharpseq.runs import load_recipe
+from sharpseq.runs.recipe_methods import with_methods
 
 TEXT = """\
 name: example
@@ -33,7 +35,7 @@ stages:
   - name: second
     objective:
       name: convex_composition
-      k: 2
+      transform: {name: exponential, k: 2}
     training: &continued
       <<: *training
       max_steps: 5
@@ -45,7 +47,7 @@ stages:
 
 
 def parse(text: str = TEXT, *overrides: str) -> Recipe:
-    return parse_recipe(text, where="r.yaml", overrides=overrides)
+    return with_methods(parse_recipe(text, where="r.yaml", overrides=overrides))
 
 
 def told(text: str, *overrides: str) -> str:
@@ -68,7 +70,7 @@ def changed(old: str, new: str) -> str:
 def test_a_shipped_recipe_survives_a_round_trip(name: str) -> None:
     recipe = load_recipe(name)
     text = dump_recipe(recipe)
-    assert parse_recipe(text, where="dump") == recipe
+    assert with_methods(parse_recipe(text, where="dump")) == recipe
     assert dump_recipe(parse_recipe(text, where="dump")) == text
     assert yaml.safe_load(text) == recipe.model_dump(mode="json"), "plain YAML readers understand it too"
     assert "&" not in text.replace(recipe.description, "")
@@ -76,8 +78,9 @@ def test_a_shipped_recipe_survives_a_round_trip(name: str) -> None:
 
 @pytest.mark.parametrize("name", [entry.name for entry in shipped_recipes()])
 def test_a_shipped_recipe_can_be_trained(name: str, tmp_path: Path) -> None:
-    from sharpseq.runs.building import build_arguments, build_objective
+    from sharpseq.runs.building import build_arguments
     from sharpseq.runs.checks import check_metrics, check_model
+    from sharpseq.runs.recipe_methods import build_objective
 
     recipe = load_recipe(name)
     if isinstance(recipe.model, schema.Pretrained):
@@ -165,11 +168,11 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
     [
         ("  d_model", "  d_mdoel", "r.yaml:12: unknown key `model.d_mdoel`; did you mean `d_model`?"),
         ("type: tsv,", "type: tsv, column: 1,", "r.yaml:3: unknown key `data.train.column`; did you mean"),
-        ("      k: 2", "      kk: 2", "r.yaml:22: unknown key `stages.1.objective.kk`; did you mean `k`?"),
+        ("k: 2}", "kk: 2}", "r.yaml:22: unknown key `stages.1.objective.transform.kk`; did you mean `k`?"),
         (
-            "      k: 2",
+            "      transform: {name: exponential, k: 2}",
             "      temperature: 2",
-            "r.yaml:22: unknown key `stages.1.objective.temperature`; valid: anneal",
+            "r.yaml:22: unknown key `stages.1.objective.temperature`; valid: label_smoothing, transform",
         ),
         ("  train:", "  trian:", "r.yaml:3: unknown key `data.trian`; did you mean `train`?"),
         ("tokenizer: {", "tokenizers: {", "r.yaml:9: unknown key `tokenizers`; did you mean `tokenizer`?"),
@@ -180,9 +183,34 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
         ("type: tsv", "type: csv", "r.yaml:3: `data.train.type` must not be 'csv'; did you mean `tsv`?"),
         ("name: maximum_l", "name: maximal_l", "r.yaml:15: `stages.0.objective.name` must not be 'maximal_likelihood'"),
         ("d_model: 16", "d_model: wide", "r.yaml:12: `model.d_model`: input should be a valid integer, unable to"),
-        ("      k: 2", "      k: -2", "r.yaml:22: `stages.1.objective.k`: input should be greater than 0; got -2"),
-        ("      k: 2", "      k: 2\n      transform: power", "r.yaml:20: `transform: power` needs k in (0, 1]"),
-        ("      k: 2", "      anneal_until: 0.5", "r.yaml:20: `anneal_until` needs `normalized: true`"),
+        ("d_model: 16", "d_model: 0", "r.yaml:12: `model.d_model` must be at least 2; got 0"),
+        ("k: 2}", "k: -2}", "r.yaml:22: `stages.1.objective.transform.k` must be greater than 0; got -2"),
+        ("k: 2}", "k: .nan}", "r.yaml:22: `stages.1.objective.transform.k` must be greater than 0; got nan"),
+        ("k: 2}", "k: fast}", "r.yaml:22: `stages.1.objective.transform.k`: input should be a valid number, unable"),
+        ("name: exponential", "name: power", "r.yaml:22: `stages.1.objective.transform.k` must be in (0, 1]; got 2.0"),
+        ("name: exponential", "name: expnential", "r.yaml:22: `stages.1.objective.transform.name` must not be 'expne"),
+        ("{name: exponential, k: 2}", "exponentail", "r.yaml:22: `stages.1.objective.transform.name` must not be"),
+        ("{name: exponential, k: 2}", "3", "r.yaml:22: write a name, or a mapping with `name`; got 3 (in `stages.1.ob"),
+        (
+            "k: 2}",
+            "k: {schedule: linear, start: 0, end: 2}}",
+            "r.yaml:22: `stages.1.objective.transform.k` must be greater than 0; its schedule",
+        ),
+        (
+            "k: 2}",
+            "k: {schedule: linear, start: 1, end: 2, untill: 0.5}}",
+            "r.yaml:22: unknown key `stages.1.objective.transform.k.untill`; did you mean `until`?",
+        ),
+        (
+            "k: 2}",
+            "k: {schedule: liner, start: 1, end: 2}}",
+            "r.yaml:22: `stages.1.objective.transform.k.schedule` must not be 'liner'; did you mean `linear`?",
+        ),
+        (
+            "k: 2}",
+            "k: {schedule: linear, start: 1}}",
+            "r.yaml:22: `stages.1.objective.transform.k.end` is missing; add it",
+        ),
         ("name: second", "name: first", "r.yaml:19: `stages` has two named 'first'; give each its own name"),
         ("name: second", "name: a/b", "r.yaml:19: names become files: use letters"),
         ("start_from: first", "start_from: frist", "r.yaml:27: `start_from` must name an earlier stage; did you mean"),
@@ -203,7 +231,7 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
         ("stages:\n", "stages: []\nx:\n", "r.yaml:14: unknown key `x`"),
     ],
 )
-def test_a_mistake_is_told_with_its_line_and_the_mend(old: str, new: str, message: str) -> None:
+def test_a_mistake_is_reported_with_its_line_and_how_to_fix_it(old: str, new: str, message: str) -> None:
     assert told(changed(old, new)).startswith(message)
 
 
@@ -234,8 +262,8 @@ def test_an_override_changes_one_place_of_those_that_share_an_anchor() -> None:
 
 
 def test_stages_can_be_named() -> None:
-    recipe = parse(TEXT, "stages.second.objective.k=5", "stages.third.training.learning_rate=1e-4")
-    assert recipe == parse(TEXT, "stages.1.objective.k=5", "stages.2.training.learning_rate=0.0001")
+    recipe = parse(TEXT, "stages.second.objective.transform.k=5", "stages.third.training.learning_rate=1e-4")
+    assert recipe == parse(TEXT, "stages.1.objective.transform.k=5", "stages.2.training.learning_rate=0.0001")
 
 
 def test_values_are_yaml_and_missing_sections_are_made() -> None:
@@ -260,7 +288,7 @@ def test_the_last_override_of_a_key_wins() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("seed", "write it as KEY=VALUE, such as stages.1.objective.k=3"),
+        ("seed", "write it as KEY=VALUE, such as stages.1.training.max_steps=500"),
         ("=3", "write it as KEY=VALUE"),
         ("model..d_model=3", "write it as KEY=VALUE"),
         ("seed=[1", "'[1' is no value; write a number, a word or true/false"),
@@ -274,7 +302,7 @@ def test_the_last_override_of_a_key_wins() -> None:
         ("model.type=cttc", "`model.type` must not be 'cttc'; did you mean `ctc`?"),
         ("model.d_model=wide", "`model.d_model`: input should be a valid integer"),
         ("seed=", "`seed`: input should be a valid integer; got None"),
-        ("stages.0.objective.k=2", "unknown key `stages.0.objective.k`; valid: label_smoothing, name"),
+        ("stages.0.objective.k=2", "unknown key `stages.0.objective.k`; valid: label_smoothing"),
     ],
 )
 def test_a_mistake_in_an_override_is_told_as_the_override(override: str, message: str) -> None:

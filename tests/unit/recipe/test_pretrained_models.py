@@ -6,6 +6,7 @@ import pytest
 
 from sharpseq import UserError
 from sharpseq.recipe import Recipe, dump_recipe, parse_recipe, schema
+from sharpseq.runs.recipe_methods import with_methods
 
 TEXT = """\
 name: example
@@ -31,7 +32,7 @@ stages:
 
 
 def parse(text: str = TEXT, *overrides: str) -> Recipe:
-    return parse_recipe(text, where="r.yaml", overrides=overrides)
+    return with_methods(parse_recipe(text, where="r.yaml", overrides=overrides))
 
 
 def test_type_and_tokenizer_may_be_left_out() -> None:
@@ -39,8 +40,8 @@ def test_type_and_tokenizer_may_be_left_out() -> None:
     assert recipe.tokenizer is None
     assert recipe.model == schema.Pretrained(
         pretrained="./model",
-        prompt=schema.Prompt(kind="chat", template="Translate.\n{source}"),
-        lora=schema.Lora(r=8, alpha=32, dropout=0, target_modules="all-linear"),
+        prompt=schema.PromptTemplate(kind="chat", template="Translate.\n{source}"),
+        lora=schema.Lora(r=8, lora_alpha=32, lora_dropout=0, target_modules="all-linear"),
     )
     assert parse(dump_recipe(recipe)) == recipe
     assert parse(TEXT, "model.type=hugging_face") == recipe
@@ -61,7 +62,7 @@ def test_stages_start_from_pretrained_weights_or_from_the_stage_before() -> None
         ("  lora:\n    r: 8", "  lroa: {}", "r.yaml:10: unknown key `model.lroa`; did you mean `lora`?"),
         ("  lora:\n    r: 8", "  d_model: 8", "r.yaml:10: unknown key `model.d_model`; valid: dtype, lora, pretrained"),
         ("  lora:\n    r: 8", "  dtype: int8", "r.yaml:10: `model.dtype`: input should be 'float32', 'bfloat16' or"),
-        ("  lora:\n    r: 8", "  type: ctc", "r.yaml:6: unknown key `model.pretrained`; "),
+        ("  lora:\n    r: 8", "  type: ctc", "r.yaml:10: `model.type`: input should be 'hugging_face'; got 'ctc'"),
         ("{source}", "{text}", "r.yaml:9: `template` must hold {source} exactly once; got 'Translate"),
         ("kind: chat", "kind: plain\n    system: Be brief.", "r.yaml:9: `system` goes with `kind: chat` only"),
         ("kind: chat", "kind: chats", "r.yaml:8: `model.prompt.kind`: input should be 'plain' or 'chat'; got 'chats'"),

@@ -8,6 +8,7 @@ import pytest
 
 from sharpseq import UserError
 from sharpseq.recipe import Recipe, dump_recipe, parse_recipe, schema, stages
+from sharpseq.runs.recipe_methods import with_methods
 
 TEXT = """\
 name: example
@@ -47,13 +48,13 @@ evaluation:
 
 
 def parse(text: str = TEXT) -> Recipe:
-    return parse_recipe(text, where="r.yaml")
+    return with_methods(parse_recipe(text, where="r.yaml"))
 
 
 def test_what_is_left_out_has_a_default() -> None:
     recipe = parse()
     elbo, score, energy, _ = recipe.stages
-    assert score.objective == stages.GradientMatching(name="gradient_matching", delta_steps=4, update_probability=0.5)
+    assert score.objective.plain == {"name": "gradient_matching", "delta_steps": 4, "update_probability": 0.5}
     assert score.refiner == stages.Refiner(parameterization="score", dropout=0.0)
     assert energy.refiner == stages.Refiner(parameterization="energy", num_layers=1)
     assert elbo.refiner is None
@@ -71,7 +72,7 @@ def test_sizes_that_are_left_out_are_those_of_the_decoder() -> None:
     from sharpseq.runs.building import build_refiner
 
     recipe = parse()
-    assert isinstance(recipe.model, schema.LatentNat)
+    assert isinstance(recipe.model, schema.Family)
     config = build_refiner(stages.Refiner(parameterization="score"), recipe.model).config
     assert (config.num_layers, config.num_attention_heads, config.ffn_dim) == (2, 4, 1024)
     assert (config.latent_size, config.d_model, config.dropout, config.trained_for) == (8, 256, 0.0, "")
@@ -129,11 +130,11 @@ def test_a_figure_that_is_there_selects_the_best_checkpoint(tmp_path: Path) -> N
         ),
         ("[delta, learned]", "[delta, delta]", "r.yaml:16: `decodings` has 'delta' twice; leave one out"),
         ("    decodings: [delta]\n", "    decodings: []\n", "r.yaml:12: `stages.0.decodings`: list should have at"),
-        ("delta_steps: 2", "delta_steps: 0", "r.yaml:20: `stages.2.objective.delta_steps`: input should be greater"),
+        ("delta_steps: 2", "delta_steps: 0", "r.yaml:20: `stages.2.objective.delta_steps` must be at least 1; got 0"),
         (
             "probability: 1",
             "probability: 2",
-            "r.yaml:21: `stages.2.objective.update_probability`: input should be less",
+            "r.yaml:21: `stages.2.objective.update_probability` must be in [0, 1]; got 2.0",
         ),
         ("delta_steps: 2", "delta_step: 2", "r.yaml:20: unknown key `stages.2.objective.delta_step`; did you mean"),
         ("num_layers: 1", "num_layer: 1", "r.yaml:24: unknown key `stages.2.refiner.num_layer`; did you mean `num_l"),

@@ -38,14 +38,14 @@ def build(**training: Any) -> SequenceTrainingArguments:
         ({"max_steps": 2.5}, "`max_steps`: input should be a valid integer, got a number with a fractional part"),
         ({"max_steps": 0}, "`max_steps` must be at least 1, or -1 for no limit; got 0"),
         ({"num_train_epochs": -1}, "`num_train_epochs` must be more than 0; got -1"),
-        ({"max_tokens": 0}, "`max_tokens` must be at least 1; got 0"),
+        ({"per_device_train_batch_tokens": 0}, "`per_device_train_batch_tokens` must be at least 1; got 0"),
         ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` must be at least 1; got 0"),
         ({"adam_beta1": 1}, "`adam_beta1` must be in [0, 1); got 1"),
         ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0: smoothing is `label_smoothing` of the"),
         ({"bf16": "perhaps"}, "`bf16`: input should be a valid boolean, unable to interpret input; got 'perhaps'"),
         ({"lr_scheduler_type": "cosin"}, "`lr_scheduler_type` must not be 'cosin'; did you mean `cosine`?"),
         ({"eval_strategy": "epochs"}, "`eval_strategy` must not be 'epochs'; did you mean `epoch`?"),
-        ({"reduction": "mean"}, "stage 'warm_up': `reduction` must be one of per_sequence, per_token; got 'mean'"),
+        ({"reduction": "mean"}, "stage 'warm_up': `reduction` must be one of sequence_mean, token_mean; got 'mean'"),
         ({"report_to": "tensorbord"}, "stage 'warm_up': tensorbord is not supported"),
         ({"save_strategy": "steps"}, "stage 'warm_up': --load_best_model_at_end requires the save and eval strategy"),
         ({"eval_steps": 4, "save_steps": 6}, "stage 'warm_up': --load_best_model_at_end requires the saving steps"),
@@ -84,18 +84,23 @@ def test_fp16_needs_a_gpu() -> None:
 @pytest.mark.parametrize(
     ("model", "decoding", "message"),
     [
-        ("ctc", {"decoder": "argmax"}, "the decoder argmax does not fit a model of kind ctc; valid: ctc_best_path"),
+        ("ctc", {"decoder": "argmax"}, "the decoder argmax does not fit Ctc; valid: ctc_best_path"),
         ("ctc", {"decoder": "ctc_prefix_beam", "top_k": 0}, "`top_k` must be at least 1; got 0"),
         ("ctc", {"beam_size": 3}, "`beam_size` is not an option of the decoder ctc_best_path; it has none"),
         ("cmlm", {"iterations": 0}, "`iterations` must be at least 1; got 0"),
         ("cmlm", {"iterations": "ten"}, "`iterations` must be a whole number; got 'ten'"),
         ("vanilla_nat", {"length_beam": 0}, "`length_beam` must be at least 1; got 0"),
         ("autoregressive", {"num_beams": 0}, "`num_beams` must be at least 1; got 0"),
-        ("autoregressive", {"max_length": 999}, "`max_length` must be at most 63, the model's positions; got 999"),
+        (
+            "autoregressive",
+            {"max_new_tokens": 999},
+            "`max_new_tokens` must be at most 63, the model's positions; got 999",
+        ),
     ],
 )
 def test_a_decoding_is_tried_before_training(model: str, decoding: dict[str, Any], message: str) -> None:
     from sharpseq.runs.checks import check_model
+    from sharpseq.runs.recipe_methods import with_methods
 
     content = load_recipe("quickstart").model_dump()
     content["model"]["type"] = model
@@ -103,6 +108,6 @@ def test_a_decoding_is_tried_before_training(model: str, decoding: dict[str, Any
         del content["model"]["upsampling_factor"]
     content["evaluation"]["decodings"] = {"mine": decoding}
     with pytest.raises(UserError, match=re.escape(message)):
-        check_model(Recipe(**content))
+        check_model(with_methods(Recipe(**content)))
     content["evaluation"]["decodings"] = {"mine": {}}
-    check_model(Recipe(**content))
+    check_model(with_methods(Recipe(**content)))

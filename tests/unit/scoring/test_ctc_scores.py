@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from sharpseq.scoring import ctc_frames_needed, ctc_sequence_scores
+from sharpseq.scoring import ScoreRequest, ctc_frames_needed, score_ctc
 
 
 def collapse(path: tuple[int, ...], *, blank: int) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ def test_score_is_the_sum_over_all_alignments_in_value_and_gradient(blank: int, 
     logits = torch.randn(len(targets), 4, 3, dtype=torch.float64, requires_grad=True)
     mask = torch.arange(4).expand(len(targets), 4) < num_frames
     labels = torch.tensor([[*target, *[-100] * (3 - len(target))] for target in targets])
-    scores = ctc_sequence_scores(logits, mask, labels, blank=blank)
+    scores = score_ctc(logits, mask, labels, blank=blank)
     log_probs = logits.log_softmax(-1)
     expected = torch.stack(
         [
@@ -54,7 +54,7 @@ def test_score_is_the_sum_over_all_alignments_in_value_and_gradient(blank: int, 
 def test_infeasible_targets_have_probability_zero_and_no_gradient() -> None:
     logits = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([[1, 1, 1], [1, 2, -100]])  # needs 5 frames of 4; needs 2
-    scores = ctc_sequence_scores(logits, torch.ones(2, 4, dtype=torch.bool), labels, blank=0)
+    scores = score_ctc(logits, torch.ones(2, 4, dtype=torch.bool), labels, blank=0)
     assert scores.log_prob[0] == -torch.inf
     assert scores.log_prob[1].isfinite()
     (gradient,) = torch.autograd.grad(scores.log_prob.exp().sum(), logits)
@@ -71,13 +71,13 @@ def test_uniform_is_the_mean_over_frames_times_the_target_length() -> None:
     torch.manual_seed(0)
     logits = torch.randn(1, 5, 4, dtype=torch.float64)
     mask = torch.tensor([[True, True, True, False, False]])
-    scores = ctc_sequence_scores(logits, mask, torch.tensor([[1, 2]]), blank=0, uniform=True)
+    scores = score_ctc(logits, mask, torch.tensor([[1, 2]]), blank=0, request=ScoreRequest(vocab_mean=True))
     expected = logits[0, :3].log_softmax(-1).mean() * 2
-    torch.testing.assert_close(scores.uniform_log_prob[0], expected)
+    torch.testing.assert_close(scores.vocab_mean_log_prob[0], expected)
 
 
 def test_blank_or_unknown_labels_are_refused() -> None:
     logits, mask = torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.bool)
     for label in (0, 3, -1):
         with pytest.raises(ValueError, match=f"not the blank 0; got {label}"):
-            ctc_sequence_scores(logits, mask, torch.tensor([[label]]), blank=0)
+            score_ctc(logits, mask, torch.tensor([[label]]), blank=0)

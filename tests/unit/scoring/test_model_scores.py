@@ -7,7 +7,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn import functional as F
 
-from sharpseq.scoring import output_heads, score_model
+from sharpseq.scoring import ScoreRequest, output_heads, score_model
 
 V, D = 37, 16
 SIZES = {"vocab_size": V, "pad_token_id": 1, "eos_token_id": 2, "bos_token_id": 0}
@@ -103,10 +103,10 @@ def gradients(model, value):
 def assert_scored_as_defined(model, batch):
     log_prob, mean = by_definition(model, batch)
     expected = gradients(model, (log_prob.exp() + 0.3 * mean).sum())
-    scores = score_model(model, batch, uniform=True)
+    scores = score_model(model, batch, request=ScoreRequest(vocab_mean=True))
     torch.testing.assert_close(scores.log_prob, log_prob.detach())
-    torch.testing.assert_close(scores.uniform_log_prob, mean.detach())
-    found = gradients(model, (scores.log_prob.exp() + 0.3 * scores.uniform_log_prob).sum())
+    torch.testing.assert_close(scores.vocab_mean_log_prob, mean.detach())
+    found = gradients(model, (scores.log_prob.exp() + 0.3 * scores.vocab_mean_log_prob).sum())
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
@@ -115,7 +115,7 @@ def assert_scored_as_defined(model, batch):
 @pytest.mark.parametrize("name", [*CAUSAL, *SEQ2SEQ])
 def test_every_family_is_scored_as_defined_without_its_logits(name, monkeypatch, caplog):
     model = build(name)
-    monkeypatch.setattr("sharpseq.scoring.model_scores.scores_from_logits", None)
+    monkeypatch.setattr("sharpseq.scoring.model_scores.score_logits", None)
     with caplog.at_level(logging.WARNING):
         assert_scored_as_defined(model, make_batch(model))
     assert not caplog.records
@@ -152,8 +152,8 @@ def test_unknown_changes_of_logits_are_seen_and_scored_from_the_logits(caplog):
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["q_proj", "lm_head"]], ids=str)
 def test_adapters_are_scored_as_defined_wherever_they_are(targets, monkeypatch):
     peft = pytest.importorskip("peft")
-    monkeypatch.setattr(output_heads, "_CHUNK_ELEMENTS", 4 * V)
-    monkeypatch.setattr("sharpseq.scoring.model_scores.scores_from_logits", None)
+    monkeypatch.setattr(output_heads, "CHUNK_ELEMENTS", 4 * V)
+    monkeypatch.setattr("sharpseq.scoring.model_scores.score_logits", None)
     config = peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
     model = peft.get_peft_model(build("llama"), config).double().eval()
     batch = make_batch(model)
@@ -173,11 +173,13 @@ def test_packed_rows_are_scored_like_rows_of_their_own():
         "labels": ids,
     }
     numbers = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))[None]
-    scores = score_model(model, packed, sequence_ids=numbers, uniform=True, entropy=True)
+    scores = score_model(model, packed, sequence_ids=numbers, request=ScoreRequest(vocab_mean=True, entropy=True))
     assert scores.num_tokens.tolist() == [2, 0, 3]
     for number, sequence in enumerate(sequences):
-        alone = score_model(model, {"input_ids": sequence, "labels": sequence}, uniform=True, entropy=True)
-        for name in ("log_prob", "uniform_log_prob", "entropy"):
+        alone = score_model(
+            model, {"input_ids": sequence, "labels": sequence}, request=ScoreRequest(vocab_mean=True, entropy=True)
+        )
+        for name in ("log_prob", "vocab_mean_log_prob", "entropy"):
             torch.testing.assert_close(scores[name][number], alone[name][0])
 
 
@@ -187,7 +189,7 @@ def test_the_entropy_is_that_of_the_predictions():
     log_probs = F.log_softmax(model(batch["input_ids"]).logits, -1)
     entropies = -(log_probs.exp() * log_probs).sum(-1)[:, :-1]
     expected = (entropies * (batch["labels"][:, 1:] != -100)).sum(1)
-    torch.testing.assert_close(score_model(model, batch, entropy=True).entropy, expected)
+    torch.testing.assert_close(score_model(model, batch, request=ScoreRequest(entropy=True)).entropy, expected)
 
 
 def test_a_sequence_of_one_token_has_nothing_to_score():

@@ -3,7 +3,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, M2M100ForConditionalGeneration
 
 from sharpseq.models import autoregressive_config
-from sharpseq.scoring import score_model, scores_from_logits, sequence_scores
+from sharpseq.scoring import ScoreRequest, score_hidden_states, score_logits, score_model
 from sharpseq.scoring.chosen_log_probs import chosen_log_probs
 
 
@@ -24,28 +24,32 @@ def test_scores_equal_a_loop_over_tokens_in_value_and_gradient() -> None:
     weight = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(7, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([[1, 6, 0, 2], [3, -100, 4, -100], [-100] * 4])
-    scores = sequence_scores(hidden, weight, labels, bias=bias, uniform=True, temperature=1.7, softcap=3.0)
+    scores = score_hidden_states(
+        hidden, weight, labels, bias=bias, request=ScoreRequest(vocab_mean=True), temperature=1.7, softcap=3.0
+    )
     logits = torch.nn.functional.linear(hidden, weight, bias)
     expected = naive(3.0 * torch.tanh(logits / 3.0) / 1.7, labels)
-    torch.testing.assert_close((scores.log_prob, scores.uniform_log_prob), expected)
+    torch.testing.assert_close((scores.log_prob, scores.vocab_mean_log_prob), expected)
     assert scores.num_tokens.tolist() == [4, 2, 0]
 
     mix = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
-    ours = torch.autograd.grad((mix * (scores.log_prob + 0.3 * scores.uniform_log_prob)).sum(), [hidden, weight, bias])
+    ours = torch.autograd.grad(
+        (mix * (scores.log_prob + 0.3 * scores.vocab_mean_log_prob)).sum(), [hidden, weight, bias]
+    )
     theirs = torch.autograd.grad((mix * (expected[0] + 0.3 * expected[1])).sum(), [hidden, weight, bias])
     torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("uniform", [False, True])
+@pytest.mark.parametrize("with_mean", [False, True])
 def test_chosen_log_probs_have_the_gradient_of_finite_differences(
-    uniform: bool, monkeypatch: pytest.MonkeyPatch
+    with_mean: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Two rows a chunk, so that the last chunk is a partial one.
     monkeypatch.setattr("sharpseq.scoring.chosen_log_probs._CHUNK_ELEMENTS", 14)
     logits = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
     chosen = torch.tensor([[1, 2, 2], [0, 0, 3], [4, 5, 6], [6, 6, 6], [1, 3, 5]])
     assert torch.autograd.gradcheck(
-        lambda z: tuple(x for x in chosen_log_probs(z, chosen, uniform=uniform) if x is not None), logits
+        lambda z: tuple(x for x in chosen_log_probs(z, chosen, with_mean=with_mean) if x is not None), logits
     )
 
 
@@ -53,7 +57,7 @@ def test_bfloat16_logits_are_scored_in_float32() -> None:
     torch.manual_seed(0)
     logits = torch.randn(1, 6, 50).to(torch.bfloat16)
     labels = torch.randint(50, (1, 6))
-    scores = scores_from_logits(logits, labels)
+    scores = score_logits(logits, labels)
     assert scores.log_prob.dtype == torch.float32
     torch.testing.assert_close(scores.log_prob, naive(logits.float(), labels)[0])
 
@@ -61,13 +65,13 @@ def test_bfloat16_logits_are_scored_in_float32() -> None:
 def test_labels_outside_the_vocabulary_and_wrong_shapes_are_refused() -> None:
     logits = torch.zeros(1, 2, 3)
     with pytest.raises(ValueError, match="the vocabulary; got 3"):
-        scores_from_logits(logits, torch.tensor([[0, 3]]))
+        score_logits(logits, torch.tensor([[0, 3]]))
     with pytest.raises(ValueError, match="got -1"):
-        scores_from_logits(logits, torch.tensor([[0, -1]]))
+        score_logits(logits, torch.tensor([[0, -1]]))
     with pytest.raises(ValueError, match="must agree"):
-        scores_from_logits(logits, torch.tensor([[0]]))
+        score_logits(logits, torch.tensor([[0]]))
     with pytest.raises(ValueError, match="`temperature`"):
-        sequence_scores(torch.zeros(1, 1, 2), torch.zeros(3, 2), torch.tensor([[0]]), temperature=0)
+        score_hidden_states(torch.zeros(1, 1, 2), torch.zeros(3, 2), torch.tensor([[0]]), temperature=0)
 
 
 def test_seq2seq_model_is_scored_like_its_own_loss() -> None:

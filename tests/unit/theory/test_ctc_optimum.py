@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from sharpseq.objectives import Transform, exponential, identity, power
-from sharpseq.scoring import ctc_sequence_scores
+from sharpseq.objectives import BoxCox, Exponential, Identity, Power, Transform
+from sharpseq.scoring import score_ctc
 from sharpseq.theory import optimal_ctc, optimal_distribution, optimal_factorised
 from sharpseq.theory.ctc_optimum import BLANK, ctc_alignments
 
@@ -30,7 +30,7 @@ def ctc_log_probs(logits: torch.Tensor, outcomes: list[tuple[str, ...]], vocabul
         row[: len(outcome)] = torch.tensor([vocabulary.index(token) for token in outcome])
     many = logits.expand(len(outcomes), -1, -1)
     mask = torch.ones(many.shape[:2], dtype=torch.bool)
-    return ctc_sequence_scores(many, mask, labels, blank=0).log_prob
+    return score_ctc(many, mask, labels, blank=0).log_prob
 
 
 @pytest.mark.parametrize("num_frames", [3, 4, 5])
@@ -47,7 +47,7 @@ def test_the_sum_over_alignments_is_that_of_the_forward_algorithm(
         assert torch.allclose(row, ctc_log_probs(single, outcomes, vocabulary), atol=1e-9)
 
 
-@pytest.mark.parametrize("transform", [identity(), exponential(0.8), exponential(2.0), power(0.5)], ids=str)
+@pytest.mark.parametrize("transform", [Identity(), Exponential(0.8), Exponential(2.0), Power(0.5)], ids=str)
 def test_a_general_optimiser_finds_nothing_better(transform: Transform) -> None:
     """L-BFGS on the logits of frames, through the forward algorithm and autograd."""
     p_data = doubles(0.45, 0.35, 0.2)
@@ -68,13 +68,13 @@ def test_a_general_optimiser_finds_nothing_better(transform: Transform) -> None:
         start = 2 * torch.randn(4 * len(best.vocabulary), generator=generator, dtype=torch.float64).numpy()
         found.append(float(minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).fun))
     assert best.loss <= min(found) + 1e-9
-    if transform != exponential(2.0):  # from random starts, a descent on this one ends at another output
+    if transform != Exponential(2.0):  # from random starts, a descent on this one ends at another output
         assert best.loss == pytest.approx(min(found), abs=1e-4)
 
 
 def test_the_loss_of_the_result_is_that_of_its_frames_and_of_its_outputs() -> None:
     p_data, lengths = doubles(0.45, 0.35, 0.2), doubles(1, 2, 3)
-    best = optimal_ctc(MIXED, p_data, exponential(0.7), num_frames=4, weighting="per_token")
+    best = optimal_ctc(MIXED, p_data, Exponential(0.7), num_frames=4, weighting="token_mean")
     log_p = ctc_log_probs(best.log_probs.clamp(min=-700), MIXED, best.vocabulary)
     assert -float((p_data * lengths * torch.exp(0.7 * log_p / lengths)).sum()) == pytest.approx(best.loss, abs=1e-9)
     outputs = best.outputs(num_most=10_000)
@@ -85,7 +85,7 @@ def test_the_loss_of_the_result_is_that_of_its_frames_and_of_its_outputs() -> No
     assert best.best_output == max(outputs, key=lambda output: outputs[output])
 
 
-@pytest.mark.parametrize("transform", [identity(), exponential(0.6), exponential(1.5)], ids=str)
+@pytest.mark.parametrize("transform", [Identity(), Exponential(0.6), Exponential(1.5)], ids=str)
 def test_as_many_frames_as_tokens_leave_no_alignments(transform: Transform) -> None:
     ctc = optimal_ctc(TWO, doubles(0.6, 0.4), transform, num_frames=2)
     factorised = optimal_factorised(TWO, doubles(0.6, 0.4), transform)
@@ -95,7 +95,7 @@ def test_as_many_frames_as_tokens_leave_no_alignments(transform: Transform) -> N
 
 @pytest.mark.parametrize("k", [0.0, 0.5, 0.9])
 def test_more_frames_do_not_keep_apart_what_excludes_each_other(k: float) -> None:
-    transform = exponential(k, normalized=True)
+    transform = BoxCox(k)
     factorised = optimal_factorised(TWO, doubles(0.6, 0.4), transform)
     for num_frames in (3, 4):
         ctc = optimal_ctc(TWO, doubles(0.6, 0.4), transform, num_frames=num_frames)
@@ -105,23 +105,23 @@ def test_more_frames_do_not_keep_apart_what_excludes_each_other(k: float) -> Non
 
 def test_a_word_more_or_less_is_not_mixed_and_the_bound_proves_it() -> None:
     outcomes, p_data = [("thanks",), ("many", "thanks")], doubles(0.6, 0.4)
-    best = optimal_ctc(outcomes, p_data, identity(), num_frames=3)
-    free = optimal_distribution(p_data, identity(), lengths=[1, 2])
+    best = optimal_ctc(outcomes, p_data, Identity(), num_frames=3)
+    free = optimal_distribution(p_data, Identity(), lengths=[1, 2])
     assert best.unseen_mass < 1e-9
     assert best.outcome_log_probs.exp().tolist() == pytest.approx(free.probs.tolist(), abs=1e-6)
     assert best.gap < 1e-9
 
 
 def test_from_the_longest_length_on_one_output_is_left() -> None:
-    best = optimal_ctc(MIXED, doubles(0.3, 0.45, 0.25), exponential(3.0), num_frames=4)
+    best = optimal_ctc(MIXED, doubles(0.3, 0.45, 0.25), Exponential(3.0), num_frames=4)
     assert best.outputs() == {("many", "thanks"): 1.0}
     assert best.gap < 1e-9
 
 
 def test_weighting_per_token_turns_to_the_longer_output() -> None:
     outcomes, p_data = [("thanks",), ("many", "thanks")], doubles(0.55, 0.45)
-    sequence = optimal_ctc(outcomes, p_data, exponential(3.0), num_frames=3)
-    token = optimal_ctc(outcomes, p_data, exponential(3.0), num_frames=3, weighting="per_token")
+    sequence = optimal_ctc(outcomes, p_data, Exponential(3.0), num_frames=3)
+    token = optimal_ctc(outcomes, p_data, Exponential(3.0), num_frames=3, weighting="token_mean")
     assert sequence.best_output == ("thanks",)
     assert token.best_output == ("many", "thanks")
 
@@ -136,9 +136,9 @@ def test_weighting_per_token_turns_to_the_longer_output() -> None:
 )
 def test_arguments_that_make_no_sense(outcomes: list[tuple[str, ...]], num_frames: int, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        optimal_ctc(outcomes, [1.0], identity(), num_frames=num_frames)
+        optimal_ctc(outcomes, [1.0], Identity(), num_frames=num_frames)
 
 
 def test_as_many_probabilities_as_outcomes() -> None:
     with pytest.raises(ValueError, match="`p_data` must have one entry for each of the 2 outcomes; got 3"):
-        optimal_ctc(TWO, [0.2, 0.3, 0.5], identity(), num_frames=3)
+        optimal_ctc(TWO, [0.2, 0.3, 0.5], Identity(), num_frames=3)

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from sharpseq.objectives import Transform, exponential, identity, power
-from sharpseq.theory import Schedule, TrainingCourse, cures, train_softmax
+from sharpseq.declarations import Steps, at
+from sharpseq.objectives import BoxCox, Exponential, Identity, Power, Transform
+from sharpseq.theory import TrainingCourse, TrainingPlan, cures, train_softmax
 
 P = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
-LIKELIHOOD = Schedule("maximum likelihood", lambda _: identity())
+LIKELIHOOD = TrainingPlan("maximum likelihood", Identity())
 
 
 def by_autograd(
@@ -42,14 +43,14 @@ def by_autograd(
 
 
 @pytest.mark.parametrize("divides", [False, True])
-@pytest.mark.parametrize("transform", [identity(), exponential(2.0), power(0.7)], ids=str)
-@pytest.mark.parametrize("weighting", ["per_sequence", "per_token"])
+@pytest.mark.parametrize("transform", [Identity(), Exponential(2.0), Power(0.7)], ids=str)
+@pytest.mark.parametrize("weighting", ["sequence_mean", "token_mean"])
 def test_every_step_is_that_of_autograd(transform: Transform, divides: bool, weighting: Any) -> None:
     lengths = [1, 2, 2, 5]
     course = train_softmax(
         P,
-        identity(),
-        Schedule("", lambda _: transform, divides_by_mean_weight=divides),
+        Identity(),
+        TrainingPlan("", transform, divides_by_mean_weight=divides),
         num_updates=7,
         learning_rate=0.3,
         lengths=lengths,
@@ -57,7 +58,7 @@ def test_every_step_is_that_of_autograd(transform: Transform, divides: bool, wei
         num_unseen=2,
         num_starts=3,
     )
-    weights = lengths if weighting == "per_token" else [1] * 4
+    weights = lengths if weighting == "token_mean" else [1] * 4
     q = by_autograd(transform, divides=divides, lengths=lengths, weights=weights, num_updates=7, learning_rate=0.3)
     goal = P * torch.tensor(weights) / torch.tensor(lengths)
     goal = torch.cat([goal / goal.sum(), torch.zeros(2, dtype=torch.float64)])
@@ -65,16 +66,16 @@ def test_every_step_is_that_of_autograd(transform: Transform, divides: bool, wei
     assert torch.allclose(course.seen_mass, q[:, :4].sum(-1), atol=1e-10)
 
 
-def course_of(schedule: Schedule, k: float, **options: Any) -> TrainingCourse:
+def course_of(schedule: TrainingPlan, k: float, **options: Any) -> TrainingCourse:
     settings: dict[str, Any] = {"num_updates": 2000, "learning_rate": 4.0, "num_unseen": 60, "num_starts": 16}
-    return train_softmax(P, exponential(k), schedule, **(settings | {"lengths": [4] * 4} | options))
+    return train_softmax(P, Exponential(k), schedule, **(settings | {"lengths": [4] * 4} | options))
 
 
 def test_plain_convex_starves_and_the_cures_differ() -> None:
     """k = 2T: the loss is −p², convex. Speed reaches some output; only the right start reaches the right one."""
     courses = {schedule.name: course_of(schedule, 8.0, num_unseen=252) for schedule in cures(8.0)}
     assert courses["plain"].share_starved > 0.5
-    assert courses["normalised"].share_starved >= courses["plain"].share_starved
+    assert courses["Box–Cox"].share_starved >= courses["plain"].share_starved
     assert courses["divided by the mean weight"].share_starved == 0
     assert courses["divided by the mean weight"].share_arrived < 0.7
     assert courses["warm start"].share_arrived == 1
@@ -87,11 +88,11 @@ def test_below_t_there_is_one_optimum_and_only_time_is_lost() -> None:
     updates = {name: course.median_updates or 0 for name, course in courses.items()}
     assert updates["divided by the mean weight"] < updates["plain"]
     # The factor k that normalisation drops is a step size: at k = 2 it takes twice as long.
-    assert updates["normalised"] == pytest.approx(2 * updates["plain"], rel=0.02)
+    assert updates["Box–Cox"] == pytest.approx(2 * updates["plain"], rel=0.02)
 
 
 def test_maximum_likelihood_arrives_at_the_data() -> None:
-    course = train_softmax(P, identity(), LIKELIHOOD, num_updates=400, learning_rate=2.0, num_unseen=20)
+    course = train_softmax(P, Identity(), LIKELIHOOD, num_updates=400, learning_rate=2.0, num_unseen=20)
     assert course.share_arrived == 1
     assert course.distances[-1].max() < 0.01
     assert course.updates[0] == 0 and course.updates[-1] == 400
@@ -100,8 +101,8 @@ def test_maximum_likelihood_arrives_at_the_data() -> None:
 
 def test_arrival_is_the_last_time_that_a_start_comes_near() -> None:
     """All starts reach the goal while the schedule aims at it, and are led away again."""
-    away = Schedule("away", lambda progress: identity() if progress < 0.5 else exponential(6.0))
-    course = train_softmax(P, identity(), away, num_updates=600, learning_rate=4.0, num_starts=4, num_records=600)
+    away = TrainingPlan("away", BoxCox(Steps([0.0, 6.0], at=[0.5])))
+    course = train_softmax(P, Identity(), away, num_updates=600, learning_rate=4.0, num_starts=4, num_records=600)
     assert (course.distances.min(0).values < 0.01).all()
     assert (course.arrival == -1).all()
     assert course.median_updates is None
@@ -112,11 +113,11 @@ def test_arrival_is_the_last_time_that_a_start_comes_near() -> None:
 
 def test_schedules_move_as_they_say() -> None:
     warm, annealed = cures(3.0, warm_up=0.2, anneal_until=0.5)[3:]
-    assert warm.transform_at(0.19) == identity()
-    assert warm.transform_at(0.2) == exponential(3.0)
-    assert annealed.transform_at(0.0) == exponential(0.0, normalized=True)
-    assert annealed.transform_at(0.25) == exponential(1.5, normalized=True)
-    assert annealed.transform_at(0.9) == exponential(3.0, normalized=True)
+    assert at(warm.transform, 0.19) == BoxCox(0.0)
+    assert at(warm.transform, 0.2) == BoxCox(3.0)
+    assert at(annealed.transform, 0.0) == BoxCox(0.0)
+    assert at(annealed.transform, 0.25) == BoxCox(1.5)
+    assert at(annealed.transform, 0.9) == BoxCox(3.0)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from sharpseq.objectives import Transform, exponential, power
+from sharpseq.objectives import Exponential, Power, Transform
 from sharpseq.theory import function_of_probability
 from sharpseq.theory.envelopes import surrounded, tabulate, upper_hull
 from sharpseq.theory.problem import values
 
-SHAPES = [exponential(0.5), exponential(3.0), power(0.5), lambda g: torch.sigmoid(3 * (g + 1)), function_of_probability(
+SHAPES = [Exponential(0.5), Exponential(3.0), Power(0.5), lambda g: torch.sigmoid(3 * (g + 1)), function_of_probability(
     lambda q: torch.log(q + 0.2)
 )]  # fmt: skip
 
@@ -33,7 +33,7 @@ def test_the_envelope_is_above_the_function_and_close_where_that_is_concave(
             assert (above <= f[inside] + 1e-4).all()
 
 
-@pytest.mark.parametrize("transform", [exponential(0.5), function_of_probability(lambda q: torch.log(q + 0.2))])
+@pytest.mark.parametrize("transform", [Exponential(0.5), function_of_probability(lambda q: torch.log(q + 0.2))])
 def test_the_envelope_of_a_concave_function_touches_it_where_points_join(transform: Transform) -> None:
     x = torch.tensor([-5.5, -1.234567, -0.01], dtype=torch.float64)
     f = values(transform, x).numpy()

@@ -10,10 +10,10 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from sharpseq.objectives import Transform, exponential, identity, power
+from sharpseq.objectives import BoxCox, Exponential, Identity, Power, Transform
 from sharpseq.theory import find_switches, optimal_distribution, optimal_factorised
 
-TRANSFORMS = [identity(), exponential(0.5), exponential(1.0, normalized=True), exponential(1.5), power(0.5)]
+TRANSFORMS = [Identity(), Exponential(0.5), BoxCox(1.0), Exponential(1.5), Power(0.5)]
 TWO = [("thank", "you"), ("many", "thanks")]
 THREE = [("thank", "you"), ("much", "obliged"), ("much", "appreciated")]
 P_THREE = torch.tensor([0.40, 0.32, 0.28], dtype=torch.float64)
@@ -71,12 +71,12 @@ def test_two_positions_reduce_to_one_whose_every_value_can_be_tried(k: float, se
     c = first[:, None] ** s * p[0] + (1 - first[:, None]) ** s * p[1]
     best_line = float(((c ** (1 / (1 - s))).sum(-1) ** (1 - s)).max())
     outcomes = [("ab"[u], "cde"[v]) for u in range(2) for v in range(3)]
-    best = optimal_factorised(outcomes, p.flatten(), exponential(k))
+    best = optimal_factorised(outcomes, p.flatten(), Exponential(k))
     assert -best.loss >= best_line - 1e-12
     assert -best.loss == pytest.approx(best_line, abs=1e-6)
 
 
-@pytest.mark.parametrize("transform", [identity(), exponential(1.2), power(0.5)], ids=str)
+@pytest.mark.parametrize("transform", [Identity(), Exponential(1.2), Power(0.5)], ids=str)
 def test_a_general_optimiser_finds_nothing_better_on_four_tokens_and_four_positions(transform: Transform) -> None:
     """L-BFGS from 30 starts on the logits, with the gradient of torch: it shares no line with the search."""
     generator = torch.Generator().manual_seed(3)
@@ -106,7 +106,7 @@ def test_maximum_likelihood_is_the_product_of_marginals_and_costs_the_multi_info
     outcomes = list(itertools.product("ab", "cd", "ef"))
     p_data = torch.rand(len(outcomes), generator=generator, dtype=torch.float64)
     p_data /= p_data.sum()
-    best = optimal_factorised(outcomes, p_data, identity())
+    best = optimal_factorised(outcomes, p_data, Identity())
     table = p_data.view(2, 2, 2)
     marginals = [table.sum(dim=[d for d in range(3) if d != position]) for position in range(3)]
     for position, marginal in enumerate(marginals):
@@ -118,7 +118,7 @@ def test_maximum_likelihood_is_the_product_of_marginals_and_costs_the_multi_info
     assert best.share == 1.0
 
 
-@pytest.mark.parametrize("transform", [identity(), exponential(0.4), exponential(0.9), power(0.6), power(0.1)], ids=str)
+@pytest.mark.parametrize("transform", [Identity(), Exponential(0.4), Exponential(0.9), Power(0.6), Power(0.1)], ids=str)
 @pytest.mark.parametrize("length", [2, 4])
 def test_words_that_give_the_output_away_make_it_a_problem_of_length_one(transform: Transform, length: int) -> None:
     p_data = doubles(0.5, 0.3, 0.2)
@@ -136,11 +136,11 @@ def test_words_that_give_the_output_away_make_it_a_problem_of_length_one(transfo
 def test_two_modes_become_one_at_k_1_and_not_at_k_t() -> None:
     """Closed form: one word's share is a ∝ p^{1/(1−k)}, so that outputs nobody writes have 2a(1 − a) together."""
     for k in (0.0, 0.25, 0.5, 0.75):
-        best = optimal_factorised(TWO, doubles(0.6, 0.4), exponential(k, normalized=True))
+        best = optimal_factorised(TWO, doubles(0.6, 0.4), BoxCox(k))
         a = 0.6 ** (1 / (1 - k)) / (0.6 ** (1 / (1 - k)) + 0.4 ** (1 / (1 - k)))
         assert best.unseen_mass == pytest.approx(2 * a * (1 - a), abs=1e-9)
-    assert optimal_factorised(TWO, doubles(0.6, 0.4), exponential(1.0)).outputs() == {("thank", "you"): 1.0}
-    free = optimal_distribution(doubles(0.6, 0.4), exponential(1.0), lengths=[2, 2])
+    assert optimal_factorised(TWO, doubles(0.6, 0.4), Exponential(1.0)).outputs() == {("thank", "you"): 1.0}
+    free = optimal_distribution(doubles(0.6, 0.4), Exponential(1.0), lengths=[2, 2])
     assert float(free.probs.min()) > 0.1
 
 
@@ -148,10 +148,10 @@ def test_two_modes_become_one_at_k_1_and_not_at_k_t() -> None:
 def test_outputs_that_differ_in_d_of_t_words_become_one_at_k_t_over_d(k: float) -> None:
     """The two words that differ share a^{2·k/4} between them: a ∝ p^{1/(1 − kd/T)} below k = T/d = 2."""
     outcomes = [("a", "b", "c", "d"), ("a", "x", "c", "y")]
-    best = optimal_factorised(outcomes, doubles(0.6, 0.4), exponential(k))
+    best = optimal_factorised(outcomes, doubles(0.6, 0.4), Exponential(k))
     a = 0.6 ** (1 / (1 - k / 2)) / (0.6 ** (1 / (1 - k / 2)) + 0.4 ** (1 / (1 - k / 2)))
     assert best.outcome_log_probs.exp().tolist() == pytest.approx([a**2, (1 - a) ** 2], abs=1e-7)
-    assert optimal_factorised(outcomes, doubles(0.6, 0.4), exponential(2.0)).outputs() == {outcomes[0]: 1.0}
+    assert optimal_factorised(outcomes, doubles(0.6, 0.4), Exponential(2.0)).outputs() == {outcomes[0]: 1.0}
 
 
 @pytest.mark.parametrize("k", [2.0, 3.0])
@@ -161,22 +161,22 @@ def test_from_k_t_on_the_most_frequent_output_is_all_there_is(k: float, seed: in
     generator = torch.Generator().manual_seed(seed)
     p_data = torch.rand(4, generator=generator, dtype=torch.float64)
     outcomes = [("a", "a"), ("a", "b"), ("b", "b"), ("c", "a")]
-    best = optimal_factorised(outcomes, p_data / p_data.sum(), exponential(k))
+    best = optimal_factorised(outcomes, p_data / p_data.sum(), Exponential(k))
     assert best.best_output == outcomes[int(p_data.argmax())]
     assert best.unseen_mass == 0
     assert best.gap < 1e-12
 
 
 def test_maximum_likelihood_says_what_nobody_writes_and_a_larger_k_chooses() -> None:
-    likelihood = optimal_factorised(THREE, P_THREE, identity())
+    likelihood = optimal_factorised(THREE, P_THREE, Identity())
     assert likelihood.best_output == ("much", "you")
     assert likelihood.best_output not in THREE
     # Marginals: much 0.6, you 0.4; 1 − (0.4·0.4 + 0.6·0.32 + 0.6·0.28).
     assert likelihood.unseen_mass == pytest.approx(0.48, abs=1e-12)
-    middle = optimal_factorised(THREE, P_THREE, exponential(1.1))
+    middle = optimal_factorised(THREE, P_THREE, Exponential(1.1))
     assert middle.best_output == ("much", "obliged")
     assert middle.unseen_mass < 1e-12
-    sharp = optimal_factorised(THREE, P_THREE, exponential(1.3))
+    sharp = optimal_factorised(THREE, P_THREE, Exponential(1.3))
     assert sharp.outputs() == {("thank", "you"): 1.0}
 
 
@@ -192,7 +192,7 @@ def test_the_switch_to_the_most_frequent_output_is_where_two_losses_cross() -> N
         low, high = ((low + high) / 2, high) if difference((low + high) / 2) > 0 else (low, (low + high) / 2)
 
     def best_output(k: float) -> str:
-        return " ".join(optimal_factorised(THREE, P_THREE, exponential(k), num_starts=8).best_output)
+        return " ".join(optimal_factorised(THREE, P_THREE, Exponential(k), num_starts=8).best_output)
 
     found = find_switches(best_output, low=0.05, high=2.0, num_points=14, tolerance=1e-4)
     assert [(switch.before, switch.after) for switch in found] == [
@@ -206,14 +206,14 @@ def test_the_switch_to_the_most_frequent_output_is_where_two_losses_cross() -> N
 
 
 def test_outcomes_that_never_occur_change_nothing() -> None:
-    plain = optimal_factorised(THREE, P_THREE, exponential(0.9))
-    padded = optimal_factorised([*THREE, ("much", "you")], doubles(*P_THREE.tolist(), 0.0), exponential(0.9))
+    plain = optimal_factorised(THREE, P_THREE, Exponential(0.9))
+    padded = optimal_factorised([*THREE, ("much", "you")], doubles(*P_THREE.tolist(), 0.0), Exponential(0.9))
     assert padded.loss == pytest.approx(plain.loss, abs=1e-12)
     assert padded.unseen_mass == pytest.approx(plain.unseen_mass, abs=1e-6)
 
 
 def test_the_most_probable_outputs_are_those_of_enumeration() -> None:
-    best = optimal_factorised(THREE, P_THREE, exponential(0.5))
+    best = optimal_factorised(THREE, P_THREE, Exponential(0.5))
     q = best.log_probs.exp()
     everything = {
         (best.vocabulary[a], best.vocabulary[b]): float(q[0, a] * q[1, b])
@@ -225,7 +225,7 @@ def test_the_most_probable_outputs_are_those_of_enumeration() -> None:
 
 
 def test_the_same_seed_gives_the_same_optimum() -> None:
-    first, again = (optimal_factorised(THREE, P_THREE, exponential(1.18), seed=5) for _ in range(2))
+    first, again = (optimal_factorised(THREE, P_THREE, Exponential(1.18), seed=5) for _ in range(2))
     assert torch.equal(first.log_probs, again.log_probs)
 
 
@@ -242,7 +242,7 @@ def test_the_same_seed_gives_the_same_optimum() -> None:
 )
 def test_arguments_that_make_no_sense(outcomes: list[tuple[str, ...]], p_data: list[float], told: str) -> None:
     with pytest.raises(ValueError, match=told.replace("(", r"\(")):
-        optimal_factorised(outcomes, p_data, identity())
+        optimal_factorised(outcomes, p_data, Identity())
 
 
 def test_a_transform_that_is_not_convex_in_g_is_refused() -> None:

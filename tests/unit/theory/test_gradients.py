@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from sharpseq import SequenceScores, convex_composition
-from sharpseq.objectives import Transform, exponential, identity, power, sequence_weights
+from sharpseq import ConvexComposition, SequenceScores
+from sharpseq.objectives import BoxCox, Exponential, Identity, Power, Transform, sequence_weights
 from sharpseq.theory import log_gradient_norm, weights
 
-TRANSFORMS = [identity(), exponential(0.5), exponential(3.0), exponential(2.0, normalized=True), power(0.4)]
+TRANSFORMS = [Identity(), Exponential(0.5), Exponential(3.0), BoxCox(2.0), Power(0.4)]
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
@@ -23,7 +23,7 @@ def test_the_norm_is_that_of_autograd_on_the_logits(transform: Transform, length
         row[0] = token
         logits = row.log().repeat(length, 1).requires_grad_()
         total = torch.log_softmax(logits, -1)[:, 0].sum()
-        loss = convex_composition(transform)(SequenceScores(log_prob=total[None], num_tokens=torch.tensor([length])))
+        loss = ConvexComposition(transform)(SequenceScores(log_prob=total[None], num_tokens=torch.tensor([length])))
         (gradient,) = torch.autograd.grad(loss.sum(), logits)
         found = log_gradient_norm(transform, torch.tensor([log_prob]), length=length, vocab_size=vocab_size)
         assert float(found.exp()) == pytest.approx(float(gradient.norm()), rel=1e-6)
@@ -33,21 +33,21 @@ def test_the_norm_is_that_of_autograd_on_the_logits(transform: Transform, length
 def test_weights_are_those_that_training_logs(transform: Transform) -> None:
     probs = torch.tensor([0.01, 0.4, 0.99], dtype=torch.float64)
     scores = SequenceScores(log_prob=probs.log(), num_tokens=torch.full((3,), 4))
-    assert torch.allclose(weights(transform, probs, length=4), sequence_weights(convex_composition(transform), scores))
+    assert torch.allclose(weights(transform, probs, length=4), sequence_weights(ConvexComposition(transform), scores))
 
 
 def test_weights_are_equation_13() -> None:
     p = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
-    assert torch.allclose(weights(exponential(3.0), p, length=2), 3 * p ** (3 / 2))
-    assert torch.allclose(weights(power(0.3), p, length=2), 0.3 * (-p.log() / 2) ** (0.3 - 1))
-    assert torch.equal(weights(identity(), p), torch.ones(3, dtype=torch.float64))
+    assert torch.allclose(weights(Exponential(3.0), p, length=2), 3 * p ** (3 / 2))
+    assert torch.allclose(weights(Power(0.3), p, length=2), 0.3 * (-p.log() / 2) ** (0.3 - 1))
+    assert torch.equal(weights(Identity(), p), torch.ones(3, dtype=torch.float64))
 
 
 def test_the_gradient_of_the_probability_itself_falls_with_the_probability_where_that_of_likelihood_does_not() -> None:
     """Equation 9, with probabilities that no float holds: p = 6000^−100 is e^−870."""
     x = torch.tensor([-870.0, -435.0], dtype=torch.float64)
-    plain = log_gradient_norm(exponential(100.0), x, length=100, vocab_size=6000)
-    likelihood = log_gradient_norm(identity(), x, length=100, vocab_size=6000)
+    plain = log_gradient_norm(Exponential(100.0), x, length=100, vocab_size=6000)
+    likelihood = log_gradient_norm(Identity(), x, length=100, vocab_size=6000)
     assert float(plain[1] - plain[0]) == pytest.approx(435, abs=0.1)
     assert abs(float(likelihood[1] - likelihood[0])) < 0.1
 
@@ -55,18 +55,18 @@ def test_the_gradient_of_the_probability_itself_falls_with_the_probability_where
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: weights(identity(), torch.tensor([0.0])), r"`probs` must be in \(0, 1\]"),
-        (lambda: weights(identity(), torch.tensor([0.5]), length=0.5), "`length` must be at least 1; got 0.5"),
+        (lambda: weights(Identity(), torch.tensor([0.0])), r"`probs` must be in \(0, 1\]"),
+        (lambda: weights(Identity(), torch.tensor([0.5]), length=0.5), "`length` must be at least 1; got 0.5"),
         (
-            lambda: log_gradient_norm(identity(), torch.tensor([0.0]), length=1, vocab_size=2),
+            lambda: log_gradient_norm(Identity(), torch.tensor([0.0]), length=1, vocab_size=2),
             "`log_probs` must be below 0",
         ),
         (
-            lambda: log_gradient_norm(identity(), torch.tensor([-1.0]), length=0, vocab_size=2),
+            lambda: log_gradient_norm(Identity(), torch.tensor([-1.0]), length=0, vocab_size=2),
             "`length` must be at least 1",
         ),
         (
-            lambda: log_gradient_norm(identity(), torch.tensor([-1.0]), length=1, vocab_size=1),
+            lambda: log_gradient_norm(Identity(), torch.tensor([-1.0]), length=1, vocab_size=1),
             "`vocab_size` must be at least 2",
         ),
     ],

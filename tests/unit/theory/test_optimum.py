@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sharpseq.objectives import Transform, exponential, identity, power
+from sharpseq.objectives import BoxCox, Exponential, Identity, Power, Transform
 from sharpseq.theory import (
     function_of_probability,
     kkt_residual,
@@ -35,7 +35,7 @@ def many(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("T", [1, 3, 20])
 @pytest.mark.parametrize("ratio", [0.01, 0.5, 0.9, 0.999])
 def test_equal_lengths_are_sharpened_like_a_temperature(T: int, ratio: float) -> None:
-    found = optimal_distribution(P, exponential(ratio * T), lengths=[T] * 4)
+    found = optimal_distribution(P, Exponential(ratio * T), lengths=[T] * 4)
     powers = (P / P[0]) ** (1 / (1 - ratio))
     np.testing.assert_allclose(found.probs, powers / powers.sum(), rtol=1e-10)
     np.testing.assert_allclose(sharpened(torch.from_numpy(P), k=ratio * T, length=T), found.probs, rtol=1e-10)
@@ -43,30 +43,28 @@ def test_equal_lengths_are_sharpened_like_a_temperature(T: int, ratio: float) ->
 
 @pytest.mark.parametrize("k", [3.0, 3.5, 100.0])
 def test_k_at_or_above_the_length_puts_all_mass_on_the_most_probable(k: float) -> None:
-    for found in (optimal_distribution(P[::-1].copy(), exponential(k), lengths=[3] * 4).probs,):
+    for found in (optimal_distribution(P[::-1].copy(), Exponential(k), lengths=[3] * 4).probs,):
         assert found.tolist() == [0, 0, 0, 1]
     assert sharpened(torch.from_numpy(P), k=k, length=3).tolist() == [1, 0, 0, 0]
 
 
 def test_above_every_length_the_largest_stake_wins_whatever_the_lengths() -> None:
-    by_sequence = optimal_distribution([0.4, 0.35, 0.25], exponential(6.0), lengths=[6, 2, 3])
-    by_token = optimal_distribution([0.35, 0.25, 0.4], exponential(6.0), lengths=[2, 6, 3], weighting="per_token")
+    by_sequence = optimal_distribution([0.4, 0.35, 0.25], Exponential(6.0), lengths=[6, 2, 3])
+    by_token = optimal_distribution([0.35, 0.25, 0.4], Exponential(6.0), lengths=[2, 6, 3], weighting="token_mean")
     assert (by_sequence.probs.tolist(), by_token.probs.tolist()) == ([1, 0, 0], [0, 1, 0])
 
 
-@pytest.mark.parametrize("transform", [identity(), power(1.0), exponential(0.0, normalized=True)])
+@pytest.mark.parametrize("transform", [Identity(), Power(1.0), BoxCox(0.0)])
 def test_maximum_likelihood_wants_the_data_divided_by_length_or_the_data_itself(transform: Transform) -> None:
     by_sequence = optimal_distribution(P, transform, lengths=LENGTHS)
     np.testing.assert_allclose(by_sequence.probs, P / LENGTHS / (P / LENGTHS).sum(), rtol=1e-14)
-    by_token = optimal_distribution(P, transform, lengths=LENGTHS, weighting="per_token")
+    by_token = optimal_distribution(P, transform, lengths=LENGTHS, weighting="token_mean")
     np.testing.assert_allclose(by_token.probs, P, rtol=1e-14)
 
 
 def test_normalising_the_exponential_changes_nothing() -> None:
     for k in (0.5, 2.5, 8.0):
-        plain, normalised = (
-            optimal_distribution(P, exponential(k, normalized=flag), lengths=LENGTHS) for flag in (False, True)
-        )
+        plain, normalised = (optimal_distribution(P, f(k), lengths=LENGTHS) for f in (Exponential, BoxCox))
         assert torch.equal(plain.log_probs, normalised.log_probs)
         assert normalised.loss == pytest.approx((plain.loss + 1) / k, rel=1e-12)
 
@@ -74,8 +72,8 @@ def test_normalising_the_exponential_changes_nothing() -> None:
 @pytest.mark.parametrize("k", [0.7, 1.9, 2.0, 2.7, 3.0, 3.5, 4.2, 5.0, 6.0])
 def test_general_solvers_agree_with_the_special_ones(k: float) -> None:
     """The same exponential, hidden from the solver in a user's function, goes through another room of it."""
-    special = optimal_distribution(P, exponential(k), lengths=LENGTHS, weighting="per_token")
-    general = optimal_distribution(P, lambda g: torch.exp(k * g), lengths=LENGTHS, weighting="per_token")
+    special = optimal_distribution(P, Exponential(k), lengths=LENGTHS, weighting="token_mean")
+    general = optimal_distribution(P, lambda g: torch.exp(k * g), lengths=LENGTHS, weighting="token_mean")
     assert (special.method, general.method) in {
         ("closed form", "concave"),
         ("support search", "concave"),  # k = 2: straight for the shortest
@@ -98,14 +96,14 @@ def test_general_solvers_agree_with_the_special_ones(k: float) -> None:
 def test_at_most_one_short_outcome_has_mass_and_all_long_ones(
     p_data: list[float], lengths: list[int], winner: int | None
 ) -> None:
-    found = optimal_distribution(p_data, exponential(3.5), lengths=lengths)
+    found = optimal_distribution(p_data, Exponential(3.5), lengths=lengths)
     assert found.method == "support search"
     assert found.support.tolist() == [i == winner for i in range(3)] + [True]
     alternatives = []
     for i in range(3):
         pair = np.where([j in (i, 3) for j in range(4)], p_data, 0.0)
-        alternatives.append(optimal_distribution(pair / pair.sum(), exponential(3.5), lengths=lengths).probs)
-    problem = make_problem(p_data, exponential(3.5), lengths=lengths)
+        alternatives.append(optimal_distribution(pair / pair.sum(), Exponential(3.5), lengths=lengths).probs)
+    problem = make_problem(p_data, Exponential(3.5), lengths=lengths)
     assert found.loss == pytest.approx(min(loss(problem, probs) for probs in alternatives), abs=1e-14)
 
 
@@ -121,15 +119,15 @@ def test_branch_and_bound_agrees_with_the_solver_for_concave_problems(seed: int)
 @pytest.mark.parametrize(
     ("transform", "lengths", "expected"),
     [
-        (identity(), None, "concave"),
-        (exponential(2.0), [2, 5, 3, 4], "concave"),
-        (exponential(5.0), [2, 5, 3, 4], "convex"),
-        (exponential(3.0), [2, 5, 3, 4], "mixed"),
+        (Identity(), None, "concave"),
+        (Exponential(2.0), [2, 5, 3, 4], "concave"),
+        (Exponential(5.0), [2, 5, 3, 4], "convex"),
+        (Exponential(3.0), [2, 5, 3, 4], "mixed"),
         (function_of_probability(lambda q: q**1.5), None, "convex"),
         (function_of_probability(lambda q: q), None, "convex"),
         (function_of_probability(torch.sqrt), None, "concave"),
         (lambda g: torch.sigmoid(3 * (g + 1)), None, "mixed"),
-        (power(0.5), None, "mixed"),
+        (Power(0.5), None, "mixed"),
     ],
 )
 def test_curvature_of_known_functions(transform: Transform, lengths: list[float] | None, expected: str) -> None:
@@ -151,7 +149,7 @@ def test_outcomes_whose_first_bit_earns_too_little_get_nothing() -> None:
 
 
 def test_outcomes_that_never_occur_get_nothing() -> None:
-    for transform in (identity(), exponential(0.5), exponential(3.0), power(0.5), lambda g: torch.sigmoid(g)):
+    for transform in (Identity(), Exponential(0.5), Exponential(3.0), Power(0.5), lambda g: torch.sigmoid(g)):
         found = optimal_distribution([0.0, 0.6, 0.0, 0.4], transform)
         without = optimal_distribution([0.6, 0.4], transform)
         assert found.probs[[0, 2]].tolist() == [0, 0]
@@ -159,14 +157,14 @@ def test_outcomes_that_never_occur_get_nothing() -> None:
         assert found.kkt_residual == without.kkt_residual < 1e-9
 
 
-@pytest.mark.parametrize("transform", [identity(), exponential(0.5), exponential(9.0), power(0.5), torch.sigmoid])
+@pytest.mark.parametrize("transform", [Identity(), Exponential(0.5), Exponential(9.0), Power(0.5), torch.sigmoid])
 def test_a_single_outcome_gets_everything(transform: Transform) -> None:
     found = optimal_distribution([1.0], transform, lengths=[7])
     assert (found.probs.tolist(), found.entropy, found.gap, found.kkt_residual) == ([1.0], 0.0, 0.0, 0.0)
 
 
 def test_ties_are_broken_towards_the_lower_index() -> None:
-    for transform in (exponential(2.0), lambda g: torch.exp(2 * g), function_of_probability(lambda q: q**3)):
+    for transform in (Exponential(2.0), lambda g: torch.exp(2 * g), function_of_probability(lambda q: q**3)):
         assert optimal_distribution([0.2, 0.4, 0.4], transform).probs.tolist() == [0, 1, 0]
 
 
@@ -183,7 +181,7 @@ def test_a_step_gives_a_share_to_each_outcome_that_can_pass_it() -> None:
 
 @pytest.mark.parametrize(
     "transform",
-    [exponential(0.5), exponential(3.0), power(0.5), lambda g: torch.sigmoid(3 * (g + 0.5)), function_of_probability(
+    [Exponential(0.5), Exponential(3.0), Power(0.5), lambda g: torch.sigmoid(3 * (g + 0.5)), function_of_probability(
         lambda q: torch.log(q + 0.2)
     )],
 )  # fmt: skip
@@ -196,8 +194,8 @@ def test_the_order_of_outcomes_changes_nothing(transform: Transform) -> None:
 
 def test_per_token_weighting_is_per_sequence_with_data_scaled_by_length() -> None:
     scaled = P * LENGTHS / (P * LENGTHS).sum()
-    for transform in (identity(), exponential(0.5), exponential(3.0), power(0.5)):
-        by_token = optimal_distribution(P, transform, lengths=LENGTHS, weighting="per_token")
+    for transform in (Identity(), Exponential(0.5), Exponential(3.0), Power(0.5)):
+        by_token = optimal_distribution(P, transform, lengths=LENGTHS, weighting="token_mean")
         by_sequence = optimal_distribution(scaled, transform, lengths=LENGTHS)
         np.testing.assert_allclose(by_token.probs, by_sequence.probs, atol=1e-12)
 
@@ -205,10 +203,10 @@ def test_per_token_weighting_is_per_sequence_with_data_scaled_by_length() -> Non
 @pytest.mark.parametrize(
     ("transform", "lengths"),
     [
-        (identity(), LENGTHS),
-        (exponential(1.5), LENGTHS),
-        (exponential(3.0), LENGTHS),
-        (power(0.5), LENGTHS),
+        (Identity(), LENGTHS),
+        (Exponential(1.5), LENGTHS),
+        (Exponential(3.0), LENGTHS),
+        (Power(0.5), LENGTHS),
         (function_of_probability(lambda q: torch.log(q + 0.1)), None),
     ],
 )
@@ -238,15 +236,15 @@ def test_the_residual_sees_a_missing_outcome_missing_mass_and_mass_on_the_imposs
     price = (pruned * gains).sum()
     assert kkt_residual(problem, pruned.log()) == pytest.approx(float(gains[2] / price - 1), rel=1e-6)
     assert kkt_residual(problem, (best / 2).log()) >= 0.5
-    impossible = make_problem([1.0, 0.0], identity())
+    impossible = make_problem([1.0, 0.0], Identity())
     assert kkt_residual(impossible, torch.tensor([0.5, 0.5]).double().log()) == math.inf
 
 
 def test_the_gap_bounds_what_is_left_to_gain_in_concave_problems() -> None:
     from sharpseq.theory.optimum import first_order_gap
 
-    problem = make_problem(P, exponential(1.5), lengths=LENGTHS)
-    best = optimal_distribution(P, exponential(1.5), lengths=LENGTHS)
+    problem = make_problem(P, Exponential(1.5), lengths=LENGTHS)
+    best = optimal_distribution(P, Exponential(1.5), lengths=LENGTHS)
     rng = np.random.default_rng(0)
     for q in rng.dirichlet(np.ones(4), 50):
         given = torch.from_numpy(q)
@@ -258,17 +256,17 @@ def test_the_gap_bounds_what_is_left_to_gain_in_concave_problems() -> None:
 def test_branch_and_bound_closes_its_gap(k: float) -> None:
     for n in (2, 6, 40):
         p = np.random.default_rng(n).dirichlet(np.full(n, 2.0))
-        found = optimal_distribution(p, power(k), lengths=[1 + i % 3 for i in range(n)])
+        found = optimal_distribution(p, Power(k), lengths=[1 + i % 3 for i in range(n)])
         assert found.method == "branch and bound"
         assert found.gap < 1e-11
         assert found.kkt_residual < 1e-12
 
 
 def test_probabilities_too_small_for_float64_keep_their_logarithms() -> None:
-    found = optimal_distribution([1 - 1e-6, 1e-6], exponential(0.99))
+    found = optimal_distribution([1 - 1e-6, 1e-6], Exponential(0.99))
     assert found.probs[1] == 0
     assert float(found.log_probs[1]) == pytest.approx(100 * math.log(1e-6 / (1 - 1e-6)), rel=1e-9)
-    nearly = optimal_distribution([0.9, 0.1], power(0.05))
+    nearly = optimal_distribution([0.9, 0.1], Power(0.05))
     assert float(nearly.log_probs.max()) < 0
     assert nearly.kkt_residual < 1e-10
 
@@ -287,11 +285,11 @@ def test_newtons_steps_towards_the_price_are_few(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("transform", "method"),
     [
-        (exponential(0.5), "closed form"),
-        (exponential(8.0), "support search"),
-        (exponential(40.0), "one-hot"),
+        (Exponential(0.5), "closed form"),
+        (Exponential(8.0), "support search"),
+        (Exponential(40.0), "one-hot"),
         (lambda g: torch.exp(0.5 * g), "concave"),
-        (power(0.5), "branch and bound"),
+        (Power(0.5), "branch and bound"),
         (lambda g: torch.sigmoid(2 * (g + 2)), "branch and bound"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sharpseq.objectives import derivative, exponential, identity, power
+from sharpseq.objectives import BoxCox, Exponential, Identity, Power, derivative
 from sharpseq.theory import (
     NormalizationWarning,
     function_of_probability,
@@ -46,7 +46,7 @@ class WrongDerivative:
 )
 def test_impossible_data_and_lengths_are_refused(p_data: list[Any], lengths: list[float] | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        optimal_distribution(p_data, identity(), lengths=lengths)
+        optimal_distribution(p_data, Identity(), lengths=lengths)
 
 
 @pytest.mark.parametrize(
@@ -77,23 +77,23 @@ def test_transforms_that_are_no_functions_of_tensors_are_refused(transform: Any)
 @pytest.mark.parametrize("p_data", ["half", [object()], [[0.5], [0.2, 0.3]], None])
 def test_what_is_no_sequence_of_numbers_is_refused(p_data: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="`p_data` must"):
-        optimal_distribution(p_data, identity())
+        optimal_distribution(p_data, Identity())
 
 
 def test_an_unknown_weighting_is_refused() -> None:
-    with pytest.raises(ValueError, match="`weighting` must be 'per_sequence' or 'per_token'; got 'per_word'"):
-        optimal_distribution([0.5, 0.5], identity(), weighting="per_word")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`weighting` must be 'sequence_mean' or 'token_mean'; got 'per_word'"):
+        optimal_distribution([0.5, 0.5], Identity(), weighting="per_word")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "transform",
     [
-        identity(),
-        power(0.05),
-        power(1.0),
-        exponential(0.01),
-        exponential(60.0),
-        exponential(0.0, normalized=True),
+        Identity(),
+        Power(0.05),
+        Power(1.0),
+        Exponential(0.01),
+        Exponential(60.0),
+        BoxCox(0.0),
         lambda g: torch.exp(8 * g),
         lambda g: torch.sigmoid(5 * (g + 1)),
         lambda g: g.clamp(min=-5.0),
@@ -108,7 +108,7 @@ def test_good_transforms_pass_the_check(transform: Any) -> None:
 
 def test_counts_are_normalised_with_a_notice() -> None:
     with pytest.warns(NormalizationWarning, match="`p_data` holds counts: they were divided by their sum, 4"):
-        found = optimal_distribution([3, 1], identity())
+        found = optimal_distribution([3, 1], Identity())
     assert found.probs.tolist() == pytest.approx([0.75, 0.25], abs=1e-15)
 
 
@@ -116,20 +116,20 @@ def test_probabilities_in_single_precision_are_no_counts() -> None:
     p = torch.rand(1000, dtype=torch.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        problem = make_problem(p / p.sum(), identity())
+        problem = make_problem(p / p.sum(), Identity())
     assert float(problem.p_data.sum()) == pytest.approx(1, abs=1e-15)
 
 
-@pytest.mark.parametrize("weighting", ["per_sequence", "per_token"])
+@pytest.mark.parametrize("weighting", ["sequence_mean", "token_mean"])
 def test_the_loss_is_the_weighted_mean_of_minus_f(weighting: Any) -> None:
     p, q, lengths = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.5, 0.3]), np.array([1.0, 4.0, 2.0])
-    problem = make_problem(p, exponential(1.5), lengths=lengths, weighting=weighting)
-    w = lengths if weighting == "per_token" else np.ones(3)
+    problem = make_problem(p, Exponential(1.5), lengths=lengths, weighting=weighting)
+    w = lengths if weighting == "token_mean" else np.ones(3)
     assert loss(problem, torch.from_numpy(q)) == pytest.approx(-(w * p * q ** (1.5 / lengths)).sum(), rel=1e-14)
 
 
 def test_marginal_gains_are_minus_the_gradient_of_the_loss() -> None:
-    problem = make_problem([0.5, 0.3, 0.2], power(0.6), lengths=[1, 4, 2], weighting="per_token")
+    problem = make_problem([0.5, 0.3, 0.2], Power(0.6), lengths=[1, 4, 2], weighting="token_mean")
     q = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
     for i in range(3):
         step = torch.zeros(3, dtype=torch.float64)
@@ -141,10 +141,10 @@ def test_marginal_gains_are_minus_the_gradient_of_the_loss() -> None:
 @pytest.mark.parametrize(
     ("transform", "limit"),
     [
-        (exponential(2.0), 0.0),
-        (exponential(2.0, normalized=True), -0.5),
-        (identity(), -math.inf),
-        (power(0.05), -math.inf),
+        (Exponential(2.0), 0.0),
+        (BoxCox(2.0), -0.5),
+        (Identity(), -math.inf),
+        (Power(0.05), -math.inf),
         (lambda g: g / (1 - g), -1.0),  # NaN at −∞
         (lambda g: -torch.log(1 - g), -math.inf),
         (function_of_probability(lambda q: torch.log(q + 0.5)), math.log(0.5)),
@@ -154,7 +154,7 @@ def test_the_value_at_probability_zero_is_the_limit(transform: Any, limit: float
     assert value_at_zero(transform) == pytest.approx(limit, abs=1e-12)
 
 
-@pytest.mark.parametrize("transform", [exponential(3.0), exponential(3.0, normalized=True), power(0.5), torch.sigmoid])
+@pytest.mark.parametrize("transform", [Exponential(3.0), BoxCox(3.0), Power(0.5), torch.sigmoid])
 def test_the_logarithm_of_the_derivative_is_that(transform: Any) -> None:
     g = torch.tensor([-8.0, -1.0, -0.01], dtype=torch.float64)
     torch.testing.assert_close(log_derivative(transform, g), derivative(transform, g).log())

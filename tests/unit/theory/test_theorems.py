@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from sharpseq.objectives import Transform, exponential, identity, power
+from sharpseq.objectives import Exponential, Identity, Power, Transform
 from sharpseq.theory import function_of_probability, loss, make_problem, optimal_distribution
 from sharpseq.theory.theorems import (
     crossing_violation,
@@ -89,8 +89,8 @@ def any_increasing(a: float, b: float, k: float) -> Transform:
     falling_data,
     st.one_of(
         st.builds(any_increasing, st.floats(0.1, 2), st.floats(0, 3), sharpness),
-        sharpness.map(lambda k: exponential(k)),
-        st.floats(0.3, 1.0).map(lambda k: power(k)),
+        sharpness.map(lambda k: Exponential(k)),
+        st.floats(0.3, 1.0).map(lambda k: Power(k)),
         st.builds(composed, convex_functions, concave_functions),
     ),
 )
@@ -126,8 +126,8 @@ def test_theorem_3_and_its_corollaries_composition_sharpens(p_data: Tensor, f: T
 @given(
     falling_data,
     st.one_of(
-        sharpness.map(exponential),
-        st.floats(0.3, 1.0).map(power),
+        sharpness.map(Exponential),
+        st.floats(0.3, 1.0).map(Power),
         st.builds(lambda a, k: lambda g: a * g + torch.exp(k * g), st.floats(0.05, 1.0), sharpness),
     ),
 )
@@ -188,9 +188,9 @@ def test_theorem_4_holds_on_the_same_data_where_its_condition_does() -> None:
 
 def test_theorems_1_to_3_fail_for_some_optimum_where_data_tie() -> None:
     """With p = (1/2, 1/2), (1, 0) and (0, 1) are equally good under q²: the second is in the wrong order."""
-    tied = make_problem([0.5, 0.5], exponential(2.0))
+    tied = make_problem([0.5, 0.5], Exponential(2.0))
     one, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    assert loss(tied, one) == loss(tied, other) == optimal_distribution([0.5, 0.5], exponential(2.0)).loss
+    assert loss(tied, one) == loss(tied, other) == optimal_distribution([0.5, 0.5], Exponential(2.0)).loss
     assert order_violation(other) == 1
     assert one_hot_violation(other) == 1
     assert crossing_violation(torch.tensor([0.5, 0.5]), other) == 0.5
@@ -198,7 +198,7 @@ def test_theorems_1_to_3_fail_for_some_optimum_where_data_tie() -> None:
 
 def test_theorem_2_fails_for_ties_under_a_straight_function() -> None:
     """Under F(q) = q all distributions over tied outcomes are equally good, one-hot or not."""
-    tied = make_problem([0.5, 0.5], exponential(1.0))
+    tied = make_problem([0.5, 0.5], Exponential(1.0))
     for share in (0.0, 0.3, 0.5, 1.0):
         assert loss(tied, torch.tensor([share, 1 - share])) == pytest.approx(-0.5, abs=1e-7)
 
@@ -216,13 +216,13 @@ def test_theorem_3_and_corollary_1_fail_where_f_is_not_convex() -> None:
 def test_theorem_1_and_corollary_1_fail_where_lengths_differ() -> None:
     """Not in the paper, which has one g for all: maximum likelihood per sequence wants q ∝ p/T."""
     p, lengths = [0.6, 0.4], [6, 3]
-    likelihood = optimal_distribution(p, identity(), lengths=lengths)
+    likelihood = optimal_distribution(p, Identity(), lengths=lengths)
     assert likelihood.probs.tolist() == pytest.approx([3 / 7, 4 / 7])
     assert order_violation(likelihood.probs) == pytest.approx(1 / 7, abs=1e-6)
-    sharper = optimal_distribution(p, exponential(2.49), lengths=lengths)
+    sharper = optimal_distribution(p, Exponential(2.49), lengths=lengths)
     assert sharper.entropy > likelihood.entropy + 0.009
     # Below every length, 0.35 beats 0.25 times its length; at k = 2.5 the 0.35 of length 2 has nothing at all.
-    probs = optimal_distribution([0.4, 0.35, 0.25], exponential(2.5), lengths=[2, 2, 10]).probs
+    probs = optimal_distribution([0.4, 0.35, 0.25], Exponential(2.5), lengths=[2, 2, 10]).probs
     assert probs[1] == 0 < probs[2]
 
 

@@ -34,6 +34,6 @@ def sampled_texts(
             "steps": steps,
             "seed": seed,
         },
-        max_tokens=generator.max_tokens,
+        batch_tokens=generator.batch_tokens,
     )
     return [output.text for output in sampler.generate([pair.example.source for pair in pairs])]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sharpseq.objectives import Transform, exponential, identity, power
+from sharpseq.objectives import Exponential, Identity, Power, Transform
 
 Named = tuple[str, Transform]
 """An objective as tables call it, and its transform."""
 
-MAXIMUM_LIKELIHOOD: Named = ("maximum likelihood", identity())
+MAXIMUM_LIKELIHOOD: Named = ("maximum likelihood", Identity())
 
 
 def named_objectives(k: Sequence[float], *, powers: Sequence[float] = ()) -> list[Named]:
@@ -20,5 +20,5 @@ def named_objectives(k: Sequence[float], *, powers: Sequence[float] = ()) -> lis
         ['maximum likelihood', 'exponential, k = 0.5', 'exponential, k = 1', 'power, k = 0.5']
     """
     found = [MAXIMUM_LIKELIHOOD]
-    found += [(f"exponential, k = {value:g}", exponential(value)) for value in sorted(set(k))]
-    return found + [(f"power, k = {value:g}", power(value)) for value in sorted(set(powers), reverse=True)]
+    found += [(f"exponential, k = {value:g}", Exponential(value)) for value in sorted(set(k))]
+    return found + [(f"power, k = {value:g}", Power(value)) for value in sorted(set(powers), reverse=True)]

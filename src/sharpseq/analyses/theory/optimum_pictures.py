@@ -11,7 +11,7 @@ from sharpseq.analyses.theory.optimum_study import LengthBias, OptimumStudy, Sha
 
 PALETTE = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", VERMILION, "#f0e442", "#8a8f98")
 REST = "#dde2e9"
-WEIGHTING_STYLES = {"per_sequence": (BLUE, "per sequence"), "per_token": (VERMILION, "per token")}
+WEIGHTING_STYLES = {"sequence_mean": (BLUE, "per sequence"), "token_mean": (VERMILION, "per token")}
 """Colour and name of each weighting, the same in every picture."""
 
 

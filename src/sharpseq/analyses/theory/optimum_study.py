@@ -9,11 +9,11 @@ import numpy as np
 
 from sharpseq.analyses.theory.counts import OutcomeCounts
 from sharpseq.analyses.theory.objectives_compared import Named
-from sharpseq.objectives import exponential
+from sharpseq.objectives import BoxCox
 from sharpseq.theory import find_switches, optimal_distribution
 from sharpseq.theory.problem import Weighting
 
-WEIGHTINGS: tuple[Weighting, ...] = ("per_sequence", "per_token")
+WEIGHTINGS: tuple[Weighting, ...] = ("sequence_mean", "token_mean")
 
 _MOST_LISTED = 1000
 _MOST_SHOWN = 8
@@ -163,7 +163,7 @@ def _optimum(counts: OutcomeCounts, named: Named, weighting: Weighting) -> Objec
 def _probs_over_k(counts: OutcomeCounts, k: Sequence[float], weighting: Weighting) -> tuple[tuple[float, ...], ...]:
     rows = []
     for value in k:
-        transform = exponential(value, normalized=True)
+        transform = BoxCox(value)
         best = optimal_distribution(counts.p_data, transform, lengths=counts.lengths, weighting=weighting)
         rows.append(tuple(best.probs[:_MOST_SHOWN].tolist()))
     return tuple(rows)
@@ -185,7 +185,7 @@ def length_bias(short: float, long: float, *, num_points: int = 49) -> LengthBia
     k = (0.0, *np.linspace(0, 1.5 * long, num_points)[1:].tolist())
 
     def short_prob(share: float, k: float, weighting: Weighting) -> float:
-        transform = exponential(k, normalized=True)
+        transform = BoxCox(k)
         lengths = [short, long]
         best = optimal_distribution([share, 1 - share], transform, lengths=lengths, weighting=weighting)
         return float(best.probs[0])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sharpseq.analyses.theory.counts import OutcomeCounts, outcome_counts
 from sharpseq.analyses.theory.objectives_compared import Named
-from sharpseq.objectives import Transform, exponential
+from sharpseq.objectives import BoxCox, Transform
 from sharpseq.theory import CtcOptimum, FactorisedOptimum, find_switches, optimal_ctc, optimal_factorised
 
 RESOLVED = 0.01
@@ -171,7 +171,7 @@ def _study(
     described: dict[float, FactorisedOptimum | CtcOptimum] = {}
 
     def at(value: float) -> FactorisedOptimum | CtcOptimum:
-        found = described.get(value) or best(exponential(value, normalized=True), _STARTS_OF_CURVES)
+        found = described.get(value) or best(BoxCox(value), _STARTS_OF_CURVES)
         described[value] = found
         return found
 

@@ -10,8 +10,8 @@ import torch
 
 from sharpseq.analyses.theory.counts import OutcomeCounts
 from sharpseq.analyses.theory.objectives_compared import MAXIMUM_LIKELIHOOD, Named
-from sharpseq.objectives import exponential, identity
-from sharpseq.theory import Schedule, cures, log_gradient_norm, train_softmax, weights
+from sharpseq.objectives import Exponential, Identity
+from sharpseq.theory import TrainingPlan, cures, log_gradient_norm, train_softmax, weights
 
 GRADIENT_LENGTH, GRADIENT_VOCABULARY = 20, 6000
 """A sentence of 20 tokens of a vocabulary of 6000: at the start each token has the probability 1/6000."""
@@ -118,7 +118,7 @@ def study_gradients(objectives: Sequence[Named]) -> GradientStudy:
     for name, transform in objectives:
         norms = log_gradient_norm(transform, x, length=length, vocab_size=vocab_size) / math.log(10)
         curves.append(GradientCurve(name, tuple(weights(transform, probs).tolist()), tuple(norms.tolist())))
-    plain = log_gradient_norm(exponential(length), x, length=length, vocab_size=vocab_size) / math.log(10)
+    plain = log_gradient_norm(Exponential(length), x, length=length, vocab_size=vocab_size) / math.log(10)
     curves.append(GradientCurve("the probability itself", tuple(probs.tolist()), tuple(plain.tolist())))
     return GradientStudy(tuple(probs.tolist()), length, vocab_size, tuple((x / math.log(10)).tolist()), tuple(curves))
 
@@ -129,12 +129,12 @@ def study_training(counts: OutcomeCounts, k: float, *, tolerance: float = 0.05) 
     total = math.fsum(p_data)
     p_data = tuple(p / total for p in p_data)
     num_choices = max(_NUM_CHOICES, 2 * len(p_data))
-    likelihood = Schedule(MAXIMUM_LIKELIHOOD[0], lambda _: identity())
+    likelihood = TrainingPlan(MAXIMUM_LIKELIHOOD[0], Identity())
     courses = []
     for schedule in (likelihood, *cures(k)):
         course = train_softmax(
             p_data,
-            identity() if schedule is likelihood else exponential(k),
+            Identity() if schedule is likelihood else Exponential(k),
             schedule,
             num_updates=_NUM_UPDATES,
             learning_rate=_LEARNING_RATE,

@@ -1,13 +1,30 @@
-"""What is told of a latent in training: by hand, over micro-batches and over processes."""
+"""What is logged of a latent in training: by hand, over micro-batches and over processes."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
 from sharpseq.scoring import SequenceScores
-from sharpseq.training.latent_sums import ACTIVE_NATS, LatentSums
+from sharpseq.training.latent_statistics import ACTIVE_NATS, active_units, latent_statistics
+from sharpseq.training.running_means import RunningMeans
+
+
+class LatentSums:
+    """What a trainer does with the figures of a latent."""
+
+    def __init__(self) -> None:
+        self.means = RunningMeans()
+
+    def add(self, scores: SequenceScores) -> None:
+        self.means.add(latent_statistics(scores))
+
+    def pop(self, sum_over_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        found = self.means.pop(sum_over_processes)
+        return {**found, **active_units(found)}
 
 
 def scores(log_prob: list[float], num_tokens: list[int], latent_kl: Tensor | None) -> SequenceScores:
@@ -91,7 +108,7 @@ def test_processes_add_up_as_micro_batches_do() -> None:
     assert found == pytest.approx(together.pop(alone), rel=1e-12)
 
 
-def test_each_call_tells_what_came_since_the_last_one() -> None:
+def test_each_call_returns_what_came_since_the_last_one() -> None:
     sums = LatentSums()
     assert sums.pop(alone) == {}
     sums.add(random_scores(5, count=2, width=3))

@@ -63,7 +63,7 @@ def loss_by_definition(
     return total
 
 
-@pytest.mark.parametrize("reduction", ["per_sequence", "per_token"])
+@pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_update_is_the_gradient_of_equation_4(kind: str, reduction: str, tmp_path: Path) -> None:
     run = refiner_trainer(
@@ -102,7 +102,7 @@ def test_an_update_is_the_gradient_of_equation_4(kind: str, reduction: str, tmp_
         for row, example in enumerate(data)
     ]
     lengths = [len(example.labels) for example in data]
-    if reduction == "per_token":
+    if reduction == "token_mean":
         loss = sum(losses) / sum(lengths)
     else:
         loss = sum(each / length for each, length in zip(losses, lengths, strict=True)) / 8
@@ -139,7 +139,7 @@ def test_the_minimum_is_a_step_to_where_delta_inference_leads(kind: str) -> None
 # The trainer
 
 
-@pytest.mark.parametrize(("kind", "reduction"), [("score", "per_token"), ("energy", "per_sequence")])
+@pytest.mark.parametrize(("kind", "reduction"), [("score", "token_mean"), ("energy", "sequence_mean")])
 def test_accumulation_gives_the_same_update(kind: str, reduction: str, tmp_path: Path) -> None:
     results, logs = [], []
     for batch_size, steps in WINDOWS:
@@ -192,7 +192,7 @@ def test_validation_depends_neither_on_batches_nor_on_what_was_drawn_before(kind
     dataset = examples(20, autoregressive=False, seed=3)
     found = []
     for budget in (8, 50, 4000):
-        run = refiner_trainer(tmp_path, kind, eval_dataset=dataset, eval_max_tokens=budget)
+        run = refiner_trainer(tmp_path, kind, eval_dataset=dataset, per_device_eval_batch_tokens=budget)
         torch.manual_seed(budget)
         found.append(run.evaluate())
         assert run.evaluate() == found[-1]
@@ -200,9 +200,9 @@ def test_validation_depends_neither_on_batches_nor_on_what_was_drawn_before(kind
     assert {f"eval_{name}" for name in names} <= set(found[0])
     for other in found[1:]:
         assert other == pytest.approx(found[0], rel=1e-9)
-    per_token = refiner_trainer(tmp_path, kind, eval_dataset=dataset, reduction="per_token").evaluate()
-    expected = per_token["eval_gradient_square"] + 2 * per_token["eval_dot_product"]
-    assert per_token["eval_loss"] == pytest.approx(expected)
+    token_mean = refiner_trainer(tmp_path, kind, eval_dataset=dataset, reduction="token_mean").evaluate()
+    expected = token_mean["eval_gradient_square"] + 2 * token_mean["eval_dot_product"]
+    assert token_mean["eval_loss"] == pytest.approx(expected)
 
 
 def test_validation_starts_from_the_prior_whatever_the_network(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_evaluators_are_given_the_translation_model(tmp_path: Path) -> None:
     seen: list[Any] = []
     run = refiner_trainer(tmp_path, "score", evaluators=[lambda model: seen.append(model) or {"mine": 1.0}])
     assert run.evaluate()["eval_mine"] == 1.0
-    assert seen == [run.translation_model]
+    assert seen == [run.whole_model]
 
 
 def test_a_loss_that_is_not_finite_names_the_examples(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_loss_that_is_not_finite_names_the_examples(tmp_path: Path) -> None:
         ({"delta_steps": 0}, "`delta_steps` must be at least 1; got 0"),
         ({"update_probability": 1.5}, r"`update_probability` must be in \[0, 1\]; got 1.5"),
         ({"update_probability": math.nan}, r"`update_probability` must be in \[0, 1\]; got nan"),
-        ({"normalize_weights": True}, "`normalize_weights` must be false"),
+        ({"divide_by_mean_weight": True}, "`divide_by_mean_weight` must be false"),
     ],
 )
 def test_impossible_arguments_are_refused(settings: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""What a decoder declares of itself, in its own file."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, get_args
+
+from sharpseq.declarations import Declaration, check_value, parameters_of
+from sharpseq.decoding.output import DecodeOutput
+from sharpseq.errors import nearest
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A row of the table of decoders.
+
+    Args:
+        decode: The function, called as ``decode(model, batch, **options)``; options are its `Setting` arguments.
+        model: The protocol of the models that it decodes, checked at runtime.
+        declaration: Name, one line, reference.
+    """
+
+    decode: Callable[..., DecodeOutput]
+    model: type[Any]
+    declaration: Declaration
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """The settings and their defaults.
+
+        Example:
+            >>> from sharpseq.decoding import DECODERS
+            >>> dict(DECODERS["mask_predict"].options)
+            {'iterations': 1, 'length_beam': 5}
+        """
+        return MappingProxyType({name: each.default for name, each in parameters_of(self.decode).items()})
+
+    @property
+    def takes_rescorer(self) -> bool:
+        """Whether a rescorer can choose between its candidates."""
+        return "rescorer" in inspect.signature(self.decode).parameters
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Check that options exist and have values of the right types, within their ranges.
+
+        Raises:
+            ValueError: If not; the message names what there is.
+        """
+        parameters, name = parameters_of(self.decode), self.declaration.name
+        for option, value in options.items():
+            if option not in parameters:
+                advice = nearest(str(option), parameters) if parameters else "it has none"
+                raise ValueError(f"`{option}` is not an option of the decoder {name}; {advice}")
+            _check_type(option, value, parameters[option].hint)
+            check_value(parameters[option], value)
+
+
+def check_arguments(decode: Callable[..., DecodeOutput], **arguments: Any) -> None:
+    """Check arguments of a decoder against the ranges that it declares.
+
+    Raises:
+        ValueError: If one is out of range.
+    """
+    parameters = parameters_of(decode)
+    for name, value in arguments.items():
+        check_value(parameters[name], value)
+
+
+def _check_type(name: str, value: object, annotation: Any) -> None:
+    accepted = get_args(annotation) or (annotation,)
+    # A boolean is no number, a whole number is one, and NaN is none.
+    if type(value) in accepted and (not isinstance(value, float) or math.isfinite(value)):
+        return
+    if float in accepted and type(value) is int:
+        return
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    raise ValueError(f"`{name}` must be {' or '.join(words[kind] for kind in accepted)}; got {value!r}")

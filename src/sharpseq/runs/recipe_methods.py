@@ -1,0 +1,87 @@
+"""The methods that a recipe names, checked against their declarations: what needs torch to be known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sharpseq.declarations import build_method, check_settings, choose_method, parameters_of, plain_settings
+from sharpseq.errors import SettingError, UserError
+from sharpseq.models import MODELS
+from sharpseq.recipe import Recipe, Stage, read_recipe, schema
+from sharpseq.training import LOSSES, GradientMatching
+
+
+def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and check a recipe.
+
+    Args:
+        name_or_path: A YAML file, or the name of a recipe that ships with the package, such as ``g2p``.
+        overrides: Settings such as ``stages.1.objective.transform.k=3``; values are read as YAML.
+
+    Returns:
+        The recipe, with defaults filled in.
+
+    Raises:
+        UserError: If the file is missing or broken, a key or method is unknown, or a value impossible; the message
+            names the line and the nearest valid key.
+    """
+    return with_methods(read_recipe(name_or_path, overrides=overrides))
+
+
+def with_methods(recipe: Recipe) -> Recipe:
+    """Return a recipe whose objectives and model have all their parameters checked and spelled out.
+
+    Raises:
+        UserError: If a method is unknown, or one of its parameters is, or has an impossible value; with its place.
+    """
+    stages = []
+    for position, stage in enumerate(recipe.stages):
+        try:
+            objective = build_method(LOSSES, stage.objective.plain)
+            _check_refiner(stage, objective)
+        except SettingError as error:
+            raise _user_error(recipe, error.under("stages", position, "objective")) from error
+        chosen = type(stage.objective)(**plain_settings(objective))
+        stages.append(stage.model_copy(update={"objective": chosen}))
+    return recipe.model_copy(update={"stages": stages, "model": _model(recipe)})
+
+
+def _model(recipe: Recipe) -> schema.Model:
+    model = recipe.model
+    if isinstance(model, schema.Pretrained):
+        return model
+    try:
+        family, given = choose_method(MODELS, model.model_dump(), tag="type")
+        sizes = check_settings(family.config, given)
+    except SettingError as error:
+        raise _user_error(recipe, error.under("model")) from error
+    defaults = {name: parameter.default for name, parameter in parameters_of(family.config).items()}
+    return schema.Family(type=model.type, **{**defaults, **sizes})
+
+
+def _check_refiner(stage: Stage, objective: object) -> None:
+    """Check that a stage has a refinement network if and only if it trains one."""
+    name = GradientMatching.declaration.name
+    if isinstance(objective, GradientMatching) and stage.refiner is None:
+        raise SettingError(f"`{name}` trains a `refiner`; add one, such as `refiner: {{parameterization: score}}`")
+    if stage.refiner is not None and not isinstance(objective, GradientMatching):
+        raise SettingError(f"`refiner` goes with `objective: {{name: {name}}}` only; got {stage.objective.name}")
+
+
+def build_objective(objective: Any) -> Any:
+    """Return what a stage trains on: an objective of scores, or a loss of another kind.
+
+    Args:
+        objective: The section of a recipe that `with_methods` has checked.
+    """
+    return build_method(LOSSES, objective.plain)
+
+
+def _user_error(recipe: Recipe, error: SettingError) -> UserError:
+    dotted, message = ".".join(map(str, error.path)), str(error)
+    # A message that names its key gets the whole way to it.
+    named = f"`{error.path[-1]}`"
+    said = message.replace(named, f"`{dotted}`", 1) if named in message else f"{message} (in `{dotted}`)"
+    return UserError(f"{recipe.place_of(*error.path)}: {said}")

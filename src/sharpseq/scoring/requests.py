@@ -1,0 +1,60 @@
+"""What a loss needs of a model beside the log-probability of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from torch import Tensor
+
+RowStatistic: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""A number for each distribution over the vocabulary: (logits (N, V), rows (N,)) → (N,).
+
+``rows`` says which positions these are, counted row by row through the whole batch (b·P + p for position p of P), so
+that a statistic can look up its own targets. It is computed a few rows at a time and again in the backward pass."""
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What is asked of a model; every model answers, ours and those of Hugging Face.
+
+    Args:
+        token_log_probs: The log-probability of every target token, ``scores.tokens``. Models that predict one token at
+            a position always give it; CTC models, which sum over alignments, refuse.
+        vocab_mean: The mean over the vocabulary of log p, which label smoothing reads.
+        entropy: The entropy of the predictions, without gradient.
+        hidden_states: The last hidden states with their output head, ``scores.positions``. A loss that calls the head
+            itself works on one process and under data parallelism, not under FSDP, which takes weights away in between.
+        statistics: Named numbers of each distribution, such as a divergence to a target, ``scores.positions``. Peak
+            memory grows with a chunk of rows, never with all of the logits.
+
+    Example:
+        >>> ScoreRequest(entropy=True) | ScoreRequest(vocab_mean=True)
+        ScoreRequest(token_log_probs=False, vocab_mean=True, entropy=True, hidden_states=False, statistics={})
+    """
+
+    token_log_probs: bool = False
+    vocab_mean: bool = False
+    entropy: bool = False
+    hidden_states: bool = False
+    statistics: Mapping[str, RowStatistic] = field(default_factory=dict)
+
+    @property
+    def positions(self) -> bool:
+        """Whether something of each position is asked for beside its label's log-probability."""
+        return self.hidden_states or bool(self.statistics)
+
+    def __or__(self, other: ScoreRequest) -> ScoreRequest:
+        """Return a request for what either asks for."""
+        return ScoreRequest(
+            token_log_probs=self.token_log_probs or other.token_log_probs,
+            vocab_mean=self.vocab_mean or other.vocab_mean,
+            entropy=self.entropy or other.entropy,
+            hidden_states=self.hidden_states or other.hidden_states,
+            statistics={**self.statistics, **other.statistics},
+        )
+
+
+LABELS_ONLY = ScoreRequest()
+"""Nothing beside the log-probability of the labels."""

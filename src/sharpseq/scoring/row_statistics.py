@@ -1,0 +1,61 @@
+"""Numbers of each distribution over a vocabulary, a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from sharpseq.scoring.requests import RowStatistic, ScoreRequest
+from sharpseq.scoring.sequence_scores import PositionScores
+
+CHUNK_ELEMENTS = 2**26
+"""Logits held together: 256 MiB in float32."""
+
+
+def position_scores(
+    head: Callable[[Tensor], Tensor], hidden: Tensor, mask: Tensor, *, vocab_size: int, request: ScoreRequest
+) -> PositionScores | None:
+    """Return what a request asks for about each position; None where it asks for nothing.
+
+    Args:
+        head: From hidden states (N, D) to logits (N, V).
+        hidden: Hidden states, shape (B, P, D); or logits, with the identity as head.
+        mask: True for the positions that count, shape (B, P).
+        vocab_size: V.
+        request: What is asked for.
+    """
+    if not request.positions:
+        return None
+    found = {
+        name: _over_rows(statistic, head, hidden, mask, rows_together=max(CHUNK_ELEMENTS // vocab_size, 1))
+        for name, statistic in request.statistics.items()
+    }
+    if not request.hidden_states:
+        return PositionScores(mask, found)
+    return PositionScores(mask, found, hidden_states=hidden, head=head)
+
+
+def _over_rows(
+    statistic: RowStatistic, head: Callable[[Tensor], Tensor], hidden: Tensor, mask: Tensor, *, rows_together: int
+) -> Tensor:
+    flat, places = hidden.flatten(0, 1), mask.flatten().nonzero()[:, 0]
+
+    def values(places: Tensor) -> Tensor:
+        logits = head(flat[places])
+        return statistic(logits.to(torch.promote_types(logits.dtype, torch.float32)), places)
+
+    parts = [checkpoint(values, chunk, use_reentrant=False) for chunk in places.split(rows_together)]
+    row_values = torch.cat(parts) if parts else flat.new_zeros(0, dtype=torch.float32)
+    return row_values.new_zeros(len(flat)).index_copy(0, places, row_values).view_as(mask)
+
+
+def statistics_of_logits(logits: Tensor, mask: Tensor, *, request: ScoreRequest) -> PositionScores | None:
+    """Return what a request asks for about each position (B, P), given its logits (B, P, V)."""
+    return position_scores(_same, logits, mask, vocab_size=logits.shape[-1], request=request)
+
+
+def _same(logits: Tensor) -> Tensor:
+    return logits
