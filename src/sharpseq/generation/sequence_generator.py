@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ class SequenceGenerator:
         with torch.inference_mode():
             self._decode(encode_sources(self.tokenizer, [""]))
 
-    def generate(self, lines: Iterable[str | Example], *, window: int = 1000) -> Iterator[Generation]:
+    def generate(self, lines: Iterable[str | Example], *, window: int = 1000, **options: Any) -> Iterator[Generation]:
         """Write one output for each line, in order.
 
         Args:
@@ -142,15 +143,34 @@ class SequenceGenerator:
                 outputs; ones that are longer than the model allows give an empty output with an ``error``, never a cut
                 one.
             window: Lines that are read before the first output, to make batches of similar length.
+            options: Options of the decoder for this call, such as ``num_beams=5``; they win over the generator's own.
 
         Yields:
             One output a line.
+
+        Raises:
+            ValueError: If an option is unknown, of another type or out of range.
 
         Example:
             >>> generator = SequenceGenerator.from_pretrained("runs/g2p")  # doctest: +SKIP
             >>> [output.text for output in generator.generate(["hello"])]  # doctest: +SKIP
             ['HH AH L OW']
         """
+        generator = self.with_options(**options) if options else self
+        return generator._windows(lines, window=window)
+
+    def with_options(self, **options: Any) -> SequenceGenerator:
+        """Return a generator with the same model and other options of the decoder, added to those that there are.
+
+        Raises:
+            ValueError: If an option is unknown, of another type or out of range.
+        """
+        check_decoder(self.model, self.decoder, options)
+        other = copy(self)
+        other.options = {**self.options, **options}
+        return other
+
+    def _windows(self, lines: Iterable[str | Example], *, window: int) -> Iterator[Generation]:
         gathered: list[str | Example] = []
         for line in lines:
             gathered.append(line)

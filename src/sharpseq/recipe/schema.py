@@ -25,7 +25,7 @@ class Limits(Section):
 
 
 class Data(Section):
-    """Corpora. Relative paths start at ``folder``, or where the command is run.
+    """Corpora. Relative paths start at ``folder``; without one, or with ``./`` before them, where the command is run.
 
     With ``stream: true`` the training corpus is read as training goes on and never held whole: shuffled within buffers
     of 20,000 examples, the tokenizer trained on the first 200,000, and stages counted in ``max_steps``, not in epochs.

@@ -13,7 +13,7 @@ from sharpseq.recipe import corpus_sections
 
 
 def build_corpus(corpus: corpus_sections.Corpus, *, folder: str | None = None) -> list[Example]:
-    """Read a corpus; relative paths start at ``folder``.
+    """Read a corpus; relative paths start at ``folder``, those that begin with ``./`` where the command is run.
 
     Raises:
         UserError: If a file is missing or broken, a package that reads it is, or a setting is impossible.
@@ -42,11 +42,15 @@ def stream_corpus(
         yield from islice(examples, getattr(corpus, "limit", None))
     except (ImportError, ValueError) as error:
         raise UserError(str(error)) from error
+    except UserError as error:
+        if folder is None or Path(folder).is_dir():
+            raise
+        raise UserError(f"{error}; `--set data.folder=PATH` says where your data are") from error
 
 
 def _read_corpus(corpus: corpus_sections.Corpus, *, folder: str | None, over_network: bool) -> Iterable[Example]:
     def located(path: str) -> str:
-        return str(Path(folder or "") / path)
+        return path if path.startswith("./") else str(Path(folder or "") / path)
 
     match corpus:
         case corpus_sections.ParallelText():

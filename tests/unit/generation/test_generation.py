@@ -116,7 +116,7 @@ class _Breaking:
 def test_a_decoder_and_its_options_must_fit(tokenizer: PreTrainedTokenizerBase) -> None:
     model = build("cmlm", tokenizer)
     for options, message in (
-        ({"decoder": "ctc_best_path"}, "does not fit a model of kind parallel; valid: argmax, mask_predict"),
+        ({"decoder": "ctc_best_path"}, "does not fit Cmlm; valid: argmax, mask_predict"),
         ({"decoder": "mask-predict"}, "there is no decoder 'mask-predict'; did you mean `mask_predict`"),
         ({"options": {"iteratoins": 3}}, "not an option of the decoder mask_predict; did you mean `iterations`"),
         ({"options": {"iterations": "3"}}, "`iterations` must be a whole number; got '3'"),
@@ -293,3 +293,12 @@ def test_weights_that_do_not_fit_the_config_are_refused(saved: Path, tmp_path: P
     (tmp_path / "other" / "config.json").write_text(json.dumps(config | {"ffn_dim": 8}))
     with pytest.raises(UserError, match="the weights have another size of `"):
         load_model(tmp_path / "other")
+
+
+def test_options_can_be_given_for_one_call(tokenizer: PreTrainedTokenizerBase) -> None:
+    generator = SequenceGenerator(build("autoregressive", tokenizer), tokenizer)
+    beam = SequenceGenerator(generator.model, tokenizer, options={"num_beams": 3})
+    assert told(generator, LINES, num_beams=3) == told(beam, LINES)
+    assert generator.options == {}
+    with pytest.raises(ValueError, match="`num_beam` is not an option of the decoder autoregressive; did you mean"):
+        generator.generate(LINES, num_beam=3)
