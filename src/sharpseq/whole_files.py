@@ -110,17 +110,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
         Where to write.
 
     Raises:
-        UserError: If there is something in the folder, or a file in its place.
-        OSError: If it cannot be written; nothing unfinished stays.
+        UserError: If there is something in the folder, a file in its place, or it cannot be made there.
+        OSError: If it cannot be finished; nothing unfinished stays.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} is not empty; choose another folder or delete it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
-        shutil.rmtree(abandoned, ignore_errors=True)
     unfinished = _unfinished(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
+            shutil.rmtree(abandoned, ignore_errors=True)
         unfinished.mkdir()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; choose another place") from error
+    try:
         yield unfinished
         if path.exists():
             path.rmdir()

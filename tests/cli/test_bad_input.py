@@ -98,6 +98,12 @@ def test_sources_too_long_to_evaluate_are_told(ctc_run: Path, command: Command) 
     [
         ("three.txt,two.txt", "parallel files need equal numbers of lines: three.txt has 3, two.txt has 2"),
         ("three.txt,", "a file's name is missing beside a comma"),
+        (
+            "three.txt,there.txt",
+            "there.txt: no such file; check the path, and write a comma in a file's name twice (,,)",
+        ),
+        ("1,2.tsv", "1: no such file; check the path, and write a comma in a file's name twice (,,)"),
+        ("1,,2.tsv", "1,2.tsv: no such file"),
         ("narrow.tsv", "narrow.tsv:2: 1 tab-separated column(s) where 2 are needed"),
         ("broken.jsonl", "broken.jsonl:2: not valid JSON"),
         ("fields.jsonl", "fields.jsonl:1: no field `target`; the fields there are: `source`"),
@@ -118,6 +124,51 @@ def test_data_that_cannot_be_read(data: str, told: str, ctc_run: Path, mistake: 
     data = data.replace("RUN", str(ctc_run))
     assert told in mistake("evaluate", ctc_run, data).stderr
     assert told in mistake("distill", ctc_run, data, "-o", "out.txt").stderr
+
+
+BAD_CONTENTS = {
+    "random bytes": (b"\x80\xff" + bytes(range(256)) * 40, "bad.ENDING:1: not valid UTF-8"),
+    "nothing": (b"", "empty"),
+    "one endless line": (b"abc " * 2**20 + b"d\n", "bad.ENDING:1: the line has more than 4,194,304 bytes"),
+}
+
+
+@pytest.mark.parametrize("content", BAD_CONTENTS)
+def test_every_command_that_reads_files_says_what_is_wrong_in_one_line(
+    content: str, ctc_run: Path, mistake: Command
+) -> None:
+    written, told = BAD_CONTENTS[content]
+    Path("one.txt").write_text("abc\n")
+    for ending in ("txt", "tsv", "jsonl", "json", "yaml"):
+        Path(f"bad.{ending}").write_bytes(written)
+    told_of_text = told.replace("ENDING", "txt")
+    assert told_of_text in mistake("evaluate", "--hypotheses", "bad.txt", "--references", "bad.txt").stderr
+    assert told_of_text in mistake("compare", "bad.txt", "one.txt", "--references", "bad.txt").stderr
+    for data, ending in (("bad.tsv", "tsv"), ("bad.jsonl", "jsonl"), ("bad.txt,bad.txt", "txt")):
+        told_of_data = told.replace("ENDING", ending)
+        assert told_of_data in mistake("evaluate", ctc_run, data).stderr
+        assert told_of_data in mistake("distill", ctc_run, data, "-o", "out.txt").stderr
+        assert told_of_data in mistake("latent", "marginal", ctc_run, data).stderr
+    if written:
+        assert told_of_text in mistake("theory", "bad.txt").stderr
+        assert told_of_text in mistake("generate", ctc_run, "bad.txt").stderr
+    mistake("theory", "bad.txt")
+    mistake("compare", "bad.json", "one.txt", "--references", "one.txt")
+    mistake("train", "bad.yaml")
+    mistake("evaluate", ctc_run, "bad.yaml:test")
+
+
+def test_json_that_breaks_its_parser_is_one_clear_line(ctc_run: Path, mistake: Command) -> None:
+    Path("one.txt").write_text("abc\n")
+    for text in ('{"source": "a", "target": ' + "9" * 5000 + "}\n", "[" * 100_000 + "\n"):
+        Path("bad.jsonl").write_text(text)
+        Path("bad.json").write_text(text)
+        assert "bad.jsonl:1: not valid JSON" in mistake("evaluate", ctc_run, "bad.jsonl").stderr
+        assert "bad.json: not JSON" in mistake("compare", "bad.json", "one.txt", "--references", "one.txt").stderr
+    Path("bad.yaml").write_text("[" * 100_000)
+    assert "bad.yaml is nested too deeply for a recipe" in mistake("train", "bad.yaml").stderr
+    Path("bad.yaml").write_bytes(b"a" * 2**20)
+    assert "bad.yaml has 1,048,576 bytes, which is too much for a recipe" in mistake("train", "bad.yaml").stderr
 
 
 # Recipes

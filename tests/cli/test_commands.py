@@ -172,12 +172,16 @@ def test_every_form_of_data_gives_the_same_scores(ctc_run: Path, here: Path, com
     Path("data.jsonl").write_text("".join(json.dumps({"source": s, "target": t}) + "\n" for s, t in rows))
     Path("data.src").write_text("".join(s + "\n" for s, _ in rows))
     Path("data.tgt").write_text("".join(t + "\n" for _, t in rows))
+    for ending in ("src", "tgt", "tsv"):
+        shutil.copy(f"data.{ending}", f"1,2.{ending}")
     forms = {
         "data.tsv": "data.tsv",
         "data.tsv.gz": "data.tsv.gz",
         "data.jsonl": "data.jsonl",
         "data.src,data.tgt": "data.src",
         "data.src,data.tgt,data.tgt": "data.src",
+        "1,,2.src,1,,2.tgt": "1,2.src",
+        "1,,2.tsv": "1,2.tsv",
         f"{ctc_run}:test": "test",
         f"{ctc_run.parent / 'tiny.yaml'}:validation": "validation",
     }

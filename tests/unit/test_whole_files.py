@@ -114,6 +114,11 @@ def test_a_folder_is_made_where_there_is_nothing_to_lose(tmp_path: Path) -> None
         ):
             pass
     assert (tmp_path / "empty" / "file").read_text() == "new"
+    with (
+        pytest.raises(UserError, match=r"cannot be written: .*; choose another place"),
+        whole_folder(tmp_path / "empty" / "file" / "new"),
+    ):
+        pass
 
 
 def test_the_ending_decides_whether_a_file_is_compressed(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharpseq.cli.recipe_argument import load_recipe_argument
 from sharpseq.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
 HELP = (
     "SOURCE,TARGET (two text files), FILE.tsv, FILE.jsonl (fields source, target), or RECIPE:NAME for a corpus of a "
-    "recipe or run folder, such as g2p:test."
+    "recipe or run folder, such as g2p:test. A comma in a file's name is written twice."
 )
 
 
@@ -31,11 +33,16 @@ def load_corpus(text: str) -> list[Example]:
 def _read(text: str) -> list[Example]:
     from sharpseq import data
 
-    if "," in text:
-        source, target, *more = text.split(",")
-        if not all((source, target, *more)):
+    names = _names(text)
+    if len(names) > 1:
+        if not all(names):
             raise UserError(f"{text}: a file's name is missing beside a comma; give SOURCE,TARGET")
+        for name in names:
+            if not os.path.exists(name):
+                raise UserError(f"{name}: no such file; check the path, and write a comma in a file's name twice (,,)")
+        source, target, *more = names
         return data.parallel_text(source, target, references=[target, *more] if more else None)
+    text = names[0]
     stem = text.removesuffix(".gz")
     if stem.endswith((".tsv", ".txt")):
         return data.tsv(text)
@@ -49,15 +56,25 @@ def _read(text: str) -> list[Example]:
 
 def corpus_name(text: str) -> str:
     """Return a short name of a DATA argument for tables."""
-    return text.rpartition(":")[2] if ":" in text and "," not in text else Path(text.split(",")[0]).name
+    first, *others = _names(text)
+    return first.rpartition(":")[2] if ":" in first and not others else Path(first).name
+
+
+def _names(text: str) -> list[str]:
+    """Return the parts of a DATA argument between commas; two commas stand for one in a name.
+
+    Example:
+        >>> _names("a.en,a.de"), _names("Smith,, J.en,b.de"), _names("1,,2.tsv")
+        (['a.en', 'a.de'], ['Smith, J.en', 'b.de'], ['1,2.tsv'])
+    """
+    return [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
 
 
 def _corpus_of_recipe(name: str, corpus: str) -> list[Example]:
-    from sharpseq.recipe import read_recipe
     from sharpseq.runs.corpus_reading import build_corpus
 
     run = Path(name) / "recipe.yaml"
-    recipe = read_recipe(run if run.is_file() else name)
+    recipe = load_recipe_argument(run if run.is_file() else name)
     corpora = {"train": recipe.data.train, "validation": recipe.data.validation, **recipe.data.test}
     if corpus not in corpora:
         raise UserError(f"{name}:{corpus}: the recipe has no such corpus; {nearest(corpus, corpora)}")

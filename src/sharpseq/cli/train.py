@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sharpseq.cli.recipe_argument import load_recipe_argument
 from sharpseq.errors import UserError
 
 
@@ -28,9 +29,7 @@ def train(
     ] = None,
 ) -> None:
     """Train, evaluate and report as a recipe says; the same command again resumes where it stopped."""
-    from sharpseq.recipe import read_recipe
-
-    loaded = read_recipe(recipe, overrides=settings or [])
+    loaded = load_recipe_argument(recipe, overrides=settings or [])
     folder = run or Path("runs") / loaded.name
     if num_processes is not None and accelerate is None:
         raise UserError("--num-processes goes with --accelerate; give both, such as --accelerate ddp")

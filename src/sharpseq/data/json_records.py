@@ -43,7 +43,8 @@ def json_list_or_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         UserError: When the iterator reaches something that is no JSON object.
     """
-    lines = enumerate(iter_lines(path), start=1)
+    # A whole list may stand in one line.
+    lines = enumerate(iter_lines(path, longest=None), start=1)
     for number, line in lines:
         if line.strip():
             rest = chain([(number, line)], lines)
@@ -58,7 +59,7 @@ def _line_records(lines: Iterator[tuple[int, str]], path: StrPath) -> Iterator[t
         where = f"{path}:{number}"
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (RecursionError, ValueError) as error:
             raise UserError(f"{where}: not valid JSON ({error}); {_EACH_LINE}") from None
         yield where, _checked(record, where=where, mend=_EACH_LINE)
 
@@ -87,7 +88,7 @@ def _list_records(lines: Iterator[tuple[int, str]], path: StrPath) -> Iterator[t
             record, end = decoder.raw_decode(text, place)
         except json.JSONDecodeError as error:
             raise fail(error.pos, error.msg) from None
-        except RecursionError as error:
+        except (RecursionError, ValueError) as error:
             raise fail(place, str(error)) from None
         where = line_of(place)
         yield where, _checked(record, where=where, mend=_IN_A_LIST)

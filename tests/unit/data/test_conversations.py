@@ -39,6 +39,11 @@ def lines_of(records: list[Any]) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
+def test_an_alpaca_list_may_stand_in_one_line_of_any_length(tmp_path: Path) -> None:
+    record = {"instruction": "Copy.", "output": "a" * 100_000}
+    assert len(alpaca(written(tmp_path / "list.json", json.dumps([record] * 50)))) == 50
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sharpseq.data import iter_lines, read_lines
+from sharpseq.data.text_files import LONGEST_LINE
 from sharpseq.errors import UserError
 
 
@@ -49,6 +50,33 @@ def test_invalid_utf8_comes_after_the_lines_before_it() -> None:
     lines = iter_lines(io.BytesIO(b"fine\n\xff\n"))
     assert next(lines) == "fine"
     with pytest.raises(UserError, match=r"<stream>:2: not valid UTF-8"):
+        next(lines)
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path) -> None:
+    class Endless(io.RawIOBase):
+        """Fails the test where more is read than a line may have."""
+
+        left = LONGEST_LINE + 2**16
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: bytearray) -> int:
+            size = len(buffer)
+            self.left -= size
+            assert self.left > 0, "the whole line was read"
+            buffer[:] = b"a" * size
+            return size
+
+    with pytest.raises(UserError, match=r"<stream>:1: the line has more than 4,194,304 bytes; break it up"):
+        next(iter_lines(io.BufferedReader(Endless())))
+    path = tmp_path / "long.gz"
+    path.write_bytes(gzip.compress(b"fine\n" + b"a" * 11))
+    assert list(iter_lines(path, longest=11)) == list(iter_lines(path, longest=None)) == ["fine", "a" * 11]
+    lines = iter_lines(path, longest=10)
+    assert next(lines) == "fine"
+    with pytest.raises(UserError, match=r"long\.gz:2: the line has more than 10 bytes"):
         next(lines)
 
 
