@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"data", "generation"},
     "training": {"data", "decoding", "models", "objectives", "scoring"},
     "analyses": {"data", "decoding", "evaluation", "generation", "models", "objectives", "scoring", "theory"},
-    "runs": {"data", "decoding", "evaluation", "generation", "models", "objectives", "recipe", "training"},
+    "runs": {"data", "decoding", "evaluation", "generation", "models", "objectives", "recipe", "scoring", "training"},
     "integrations": {"data", "generation", "models", "objectives", "recipe", "runs", "scoring", "training"},
     "cli": {"analyses", "data", "decoding", "evaluation", "generation", "integrations", "models"}
     | {"recipe", "runs", "training"},

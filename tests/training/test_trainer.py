@@ -4,7 +4,16 @@ import pytest
 import torch
 from tiny_task import examples, tiny_model, trainer, weights
 
-from sharpseq import BoxCox, ConvexComposition, Exponential, UserError
+from sharpseq import (
+    BoxCox,
+    ConvexComposition,
+    Exponential,
+    MaximumLikelihood,
+    SequenceScores,
+    SequenceTrainer,
+    SequenceTrainingArguments,
+    UserError,
+)
 from sharpseq.data import SequenceCollator, TokenBudgetBatchSampler
 from sharpseq.declarations import Linear, Steps
 from sharpseq.models import MODELS
@@ -213,3 +222,37 @@ def test_reduction_is_the_formula() -> None:
 def test_impossible_arguments_are_refused(settings: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, "ctc", **settings)
+
+
+def test_rows_of_hugging_face_train_and_validate_by_their_number(tmp_path: Path) -> None:
+    """Dictionaries in, a collator of transformers, `per_device_eval_batch_size` rows a batch."""
+    rows = [{"input_ids": [5, 6, 0], "labels": [7, 8, 0]}, {"input_ids": [9, 0], "labels": [6, 0]}] * 5
+    model = tiny_model("autoregressive")
+    sizes: list[int] = []
+
+    def collate(batch: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        sizes.append(len(batch))
+        width = max(len(row["labels"]) for row in batch)
+        labels = torch.tensor([row["labels"] + [-100] * (width - len(row["labels"])) for row in batch])
+        sources = torch.tensor([row["input_ids"] + [1] * (3 - len(row["input_ids"])) for row in batch])
+        start = torch.cat([torch.zeros(len(batch), 1, dtype=torch.long), labels[:, :-1].clamp(min=0)], dim=1)
+        mask = (sources != 1).long()
+        return {"input_ids": sources, "attention_mask": mask, "labels": labels, "decoder_input_ids": start}
+
+    arguments = SequenceTrainingArguments(
+        str(tmp_path), per_device_eval_batch_size=4, max_steps=2, report_to="none", use_cpu=True, save_strategy="no"
+    )
+    run = SequenceTrainer(
+        model, arguments, objective=MaximumLikelihood(), train_dataset=rows, eval_dataset=rows, data_collator=collate
+    )
+    found = run.evaluate()
+    assert sizes == [4, 4, 2]
+    run.train()
+    assert run.evaluate()["eval_nll"] < found["eval_nll"]
+
+
+def test_what_could_not_work_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`compute_metrics` reads logits, which are never held here"):
+        trainer(tmp_path, "ctc", compute_metrics=lambda prediction: {})
+    with pytest.raises(ValueError, match="give `objective` or `loss`, one of them"):
+        trainer(tmp_path, "ctc", objective=None)

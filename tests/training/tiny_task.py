@@ -34,7 +34,11 @@ def tiny_model(family: str, *, dropout: float = 0.0) -> PreTrainedModel:
 
 def trainer(folder: Path, family: str, *, count: int = 24, dropout: float = 0.0, **kwargs: object) -> SequenceTrainer:
     """Return a trainer on the copying task; ``kwargs`` go to its arguments, but for the trainer's own."""
-    own = {name: kwargs.pop(name) for name in ("objective", "callbacks", "model", "eval_dataset") if name in kwargs}
+    own = {
+        name: kwargs.pop(name)
+        for name in ("objective", "callbacks", "model", "eval_dataset", "compute_metrics")
+        if name in kwargs
+    }
     is_autoregressive = family == "autoregressive"
     settings = {
         "max_steps": 3,

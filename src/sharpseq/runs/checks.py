@@ -14,10 +14,14 @@ from sharpseq.errors import UserError
 from sharpseq.evaluation import check_metric
 from sharpseq.generation import check_decoder, model_folder
 from sharpseq.models import MODELS
+from sharpseq.objectives import needs_of
 from sharpseq.recipe import Recipe, schema
 from sharpseq.runs.building import build_refiner
 from sharpseq.runs.model_shape import ModelShape, shape_of_family, shape_of_pretrained
 from sharpseq.runs.pretrained_start import check_fit, pretrained_config
+from sharpseq.runs.recipe_methods import build_objective
+from sharpseq.scoring import score_model
+from sharpseq.training import GradientMatching
 
 
 def check_model(recipe: Recipe) -> ModelShape:
@@ -38,6 +42,7 @@ def check_model(recipe: Recipe) -> ModelShape:
     else:
         _check_sizes(recipe, model)
         shape = shape_of_family(model)
+    _check_objectives(recipe, shape)
     _check_decodings(recipe, shape)
     return shape
 
@@ -57,6 +62,28 @@ def _check_sizes(recipe: Recipe, model: schema.Family) -> None:
                 build_refiner(stage.refiner, model)
         except ValueError as error:
             raise UserError(f"{recipe.place_of('stages', position, 'refiner')}: `refiner`: {error}") from error
+
+
+def _check_objectives(recipe: Recipe, shape: ModelShape) -> None:
+    """See that the model gives what each objective reads, on a stand-in and a batch of one word."""
+    ids = torch.tensor([[5, 0]])
+    batch = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "labels": ids if shape.in_one_row else ids[:, :1],
+    }
+    if shape.is_autoregressive and not shape.in_one_row:
+        batch["decoder_input_ids"] = torch.zeros(1, 1, dtype=torch.long)
+    for position, stage in enumerate(recipe.stages):
+        objective = build_objective(stage.objective)
+        if isinstance(objective, GradientMatching):
+            continue
+        try:
+            with torch.no_grad():
+                score_model(shape.stand_in(), batch, request=needs_of(objective.at(1.0)))
+        except ValueError as error:
+            place = recipe.place_of("stages", position, "objective")
+            raise UserError(f"{place}: {stage.objective.name}: {error}") from error
 
 
 def _check_decodings(recipe: Recipe, shape: ModelShape) -> None:

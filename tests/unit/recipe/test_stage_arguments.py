@@ -111,3 +111,17 @@ def test_a_decoding_is_tried_before_training(model: str, decoding: dict[str, Any
         check_model(with_methods(Recipe(**content)))
     content["evaluation"]["decodings"] = {"mine": {}}
     check_model(with_methods(Recipe(**content)))
+
+
+def test_an_objective_that_the_model_cannot_serve_is_refused_before_training() -> None:
+    from sharpseq.runs.checks import check_model
+    from sharpseq.runs.recipe_methods import with_methods
+
+    recipe = load_recipe("quickstart", overrides=["stages.2.objective=generalized_cross_entropy"])
+    with pytest.raises(UserError, match=r"generalized_cross_entropy: .*CTC scores whole sequences only") as caught:
+        check_model(recipe)
+    assert str(caught.value).startswith("--set stages.2.objective=generalized_cross_entropy: ")
+    content = recipe.model_dump()
+    content["model"]["type"] = "vanilla_nat"
+    del content["model"]["upsampling_factor"]
+    check_model(with_methods(Recipe(**content)))
