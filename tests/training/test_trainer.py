@@ -9,7 +9,6 @@ from sharpseq import (
     ConvexComposition,
     Exponential,
     MaximumLikelihood,
-    SequenceScores,
     SequenceTrainer,
     SequenceTrainingArguments,
     UserError,
