@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from sharpseq.data.examples import Example, Message
-from sharpseq.data.json_records import json_list_or_records, json_records
+from sharpseq.data.json_records import stream_json_list_or_records, stream_json_records
 from sharpseq.data.text_files import StrPath
 from sharpseq.errors import UserError
 
 _INPUT_HEADING = "\n\n### Input:\n"
 
 
-def alpaca(path: StrPath) -> list[Example]:
+def read_alpaca(path: StrPath) -> list[Example]:
     r"""Read instructions in the shape of Stanford Alpaca: ``instruction``, ``input`` and ``output``.
 
     The source is the instruction; an input that is not empty follows it behind ``\n\n### Input:\n``.
@@ -31,7 +31,7 @@ def alpaca(path: StrPath) -> list[Example]:
 
 
 def stream_alpaca(path: StrPath) -> Iterator[Example]:
-    """Read instructions as :func:`alpaca` does; JSON lines without holding them in memory.
+    """Read instructions as :func:`read_alpaca` does; JSON lines without holding them in memory.
 
     Args:
         path: JSON lines or one JSON list, plain or ``.gz``.
@@ -42,14 +42,14 @@ def stream_alpaca(path: StrPath) -> Iterator[Example]:
     Raises:
         UserError: When the iterator reaches a record that lacks a field or has no text in it.
     """
-    for where, record in json_list_or_records(path):
+    for where, record in stream_json_list_or_records(path):
         instruction, output = (_text(record, field, where=where) for field in ("instruction", "output"))
         # Files without any input leave the field out or hold null.
         more = _text(record, "input", where=where) if record.get("input") is not None else ""
         yield Example(instruction + (_INPUT_HEADING + more if more else ""), output)
 
 
-def messages(path: StrPath) -> list[Example]:
+def read_messages(path: StrPath) -> list[Example]:
     """Read conversations, each a list ``messages`` of objects with a ``role`` and a ``content``.
 
     The last message of the assistant is the target, the user's message before it the source, and all earlier ones are
@@ -68,7 +68,7 @@ def messages(path: StrPath) -> list[Example]:
 
 
 def stream_messages(path: StrPath) -> Iterator[Example]:
-    """Read conversations as :func:`messages` does, without holding them in memory.
+    """Read conversations as :func:`read_messages` does, without holding them in memory.
 
     Args:
         path: JSON lines, plain or ``.gz``.
@@ -79,7 +79,7 @@ def stream_messages(path: StrPath) -> Iterator[Example]:
     Raises:
         UserError: When the iterator reaches a conversation of another shape.
     """
-    for where, record in json_records(path):
+    for where, record in stream_json_records(path):
         turns = _turns(record, where=where)
         answers = [number for number, turn in enumerate(turns) if turn.role == "assistant"]
         if not answers:

@@ -10,12 +10,14 @@ from itertools import zip_longest
 from typing import Any
 
 from sharpseq.data.examples import Example
-from sharpseq.data.json_records import json_records
+from sharpseq.data.json_records import stream_json_records
 from sharpseq.data.text_files import StrPath, iter_lines
 from sharpseq.errors import UserError
 
 
-def parallel_text(source: StrPath, target: StrPath, *, references: Sequence[StrPath] | None = None) -> list[Example]:
+def read_parallel_text(
+    source: StrPath, target: StrPath, *, references: Sequence[StrPath] | None = None
+) -> list[Example]:
     """Read two or more files whose lines translate each other.
 
     Args:
@@ -35,7 +37,7 @@ def parallel_text(source: StrPath, target: StrPath, *, references: Sequence[StrP
 def stream_parallel_text(
     source: StrPath, target: StrPath, *, references: Sequence[StrPath] | None = None
 ) -> Iterator[Example]:
-    """Read parallel files as :func:`parallel_text` does, without holding them in memory.
+    """Read parallel files as :func:`read_parallel_text` does, without holding them in memory.
 
     Args:
         source: File of source lines, plain or ``.gz``.
@@ -58,7 +60,7 @@ def stream_parallel_text(
         yield Example(lines[0], lines[1], references=lines[2:])
 
 
-def tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -> list[Example]:
+def read_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -> list[Example]:
     r"""Read a file of tab-separated columns.
 
     A tab always separates and ``\n`` always ends a row: quotation marks have no meaning, and there is no header.
@@ -79,7 +81,7 @@ def tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -> lis
 
 
 def stream_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -> Iterator[Example]:
-    """Read tab-separated columns as :func:`tsv` does, without holding them in memory.
+    """Read tab-separated columns as :func:`read_tsv` does, without holding them in memory.
 
     Args:
         path: The file, plain or ``.gz``.
@@ -107,7 +109,7 @@ def stream_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1)
         yield Example(columns[source_column], columns[target_column])
 
 
-def jsonl(
+def read_jsonl(
     path: StrPath, *, source: str = "source", target: str = "target", references: str | None = None
 ) -> list[Example]:
     """Read a file with one JSON object a line.
@@ -130,7 +132,7 @@ def jsonl(
 def stream_jsonl(
     path: StrPath, *, source: str = "source", target: str = "target", references: str | None = None
 ) -> Iterator[Example]:
-    """Read JSON lines as :func:`jsonl` does, without holding them in memory.
+    """Read JSON lines as :func:`read_jsonl` does, without holding them in memory.
 
     Args:
         path: The file, plain or ``.gz``. Blank lines hold no record and are passed over.
@@ -144,11 +146,11 @@ def stream_jsonl(
     Raises:
         UserError: When the iterator reaches a line that is no JSON object or lacks a field.
     """
-    for where, record in json_records(path):
+    for where, record in stream_json_records(path):
         yield example_from_record(record, where=where, source=source, target=target, references=references)
 
 
-def sources_only(path: StrPath) -> list[Example]:
+def read_sources(path: StrPath) -> list[Example]:
     """Read source lines that have no target, for generation.
 
     Args:

@@ -12,7 +12,7 @@ from sharpseq.data.hub_names import is_missing_path
 from sharpseq.errors import UserError
 
 
-def hugging_face_dataset(
+def load_hugging_face_dataset(
     name_or_path: str,
     *,
     split: str,
@@ -63,7 +63,7 @@ def stream_hugging_face_dataset(
     configuration: str | None = None,
     streaming: bool = True,
 ) -> Iterator[Example]:
-    """Read a Hugging Face data set as :func:`hugging_face_dataset` does, row by row.
+    """Read a Hugging Face data set as :func:`load_hugging_face_dataset` does, row by row.
 
     Args:
         name_or_path: Name on the hub, or a local folder.

@@ -14,7 +14,7 @@ _EACH_LINE = "each line must be one JSON object"
 _IN_A_LIST = "the file must be a list of JSON objects, or hold one a line"
 
 
-def json_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
+def stream_json_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read a file with one JSON object a line, without holding it in memory.
 
     Args:
@@ -29,7 +29,7 @@ def json_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
     return _line_records(enumerate(iter_lines(path), start=1), path)
 
 
-def json_list_or_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
+def stream_json_list_or_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read a file that is one JSON list of objects, or has one object a line.
 
     A list is held in memory as text; its objects are read one by one.

