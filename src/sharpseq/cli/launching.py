@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,7 +39,28 @@ def launch(configuration: str, arguments: Sequence[str], *, num_processes: int |
     if file.parent == CONFIGURATIONS:
         options += ["--main_process_port", "0"]  # whichever port is free
     command = ["-m", "accelerate.commands.launch", "--config_file", str(file), *options]
-    return subprocess.run([sys.executable, *command, "-m", "sharpseq", *arguments], check=False).returncode
+    return _run_until_it_ends([sys.executable, *command, "-m", "sharpseq", *arguments])
+
+
+def _run_until_it_ends(command: Sequence[str]) -> int:
+    """Run a command, pass signals on to it, and return its exit status, 128 + n after signal n."""
+    # Modules of the same name in the folder of the user are not what the started processes want.
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    received: list[int] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        received.append(number)
+        process.send_signal(signal.SIGTERM)
+
+    names = ("SIGTERM", "SIGINT", "SIGHUP")
+    former = {number: signal.signal(number, pass_on) for name in names if (number := getattr(signal, name, None))}
+    try:
+        status = process.wait()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    return 128 + received[0] if received else status
 
 
 def _configuration_file(name: str) -> Path:

@@ -18,7 +18,7 @@ from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig
 from sharpseq.recipe import Recipe, Stage, schema, stages
 from sharpseq.runs.corpus_reading import stream_corpus
 from sharpseq.runs.model_shape import ModelShape, family_name
-from sharpseq.training.argument_values import checked_value, try_arguments
+from sharpseq.training.argument_values import BELONGS_ELSEWHERE, checked_value, try_arguments
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.endless_stream import streaming_arguments
 from sharpseq.training.feasibility import CtcFilter
@@ -145,12 +145,16 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         place = recipe.place_of(*path, name)
         if name not in known:
             raise UserError(f"{place}: unknown key `{name}` among training arguments; {nearest(name, known)}")
-        if name in ("output_dir", "resume_from_checkpoint", "load_best_model_at_end"):
-            raise UserError(f"{place}: `{name}` belongs to the run; leave it out")
+        if name in BELONGS_ELSEWHERE:
+            raise UserError(f"{place}: `{name}` {BELONGS_ELSEWHERE[name]}; leave it out")
         try:
             chosen[name] = checked_value(name, value)
         except ValueError as error:
             raise UserError(f"{place}: {error}") from error
+    trains_family = isinstance(recipe.model, schema.Family) and not MODELS[recipe.model.type].predicts_eos
+    if trains_family and chosen.get("gradient_checkpointing"):
+        place = recipe.place_of(*path, "gradient_checkpointing")
+        raise UserError(f"{place}: {recipe.model.type} models do not support `gradient_checkpointing`; leave it out")
     if stage.refiner is not None and chosen.get("divide_by_mean_weight"):
         place = recipe.place_of(*path, "divide_by_mean_weight")
         raise UserError(f"{place}: `divide_by_mean_weight` does not go with `gradient_matching`, which has no weights")

@@ -246,6 +246,7 @@ class _Run:
             self.say(f"stage {stage.name}: resuming at step {checkpoint.name.split('-')[-1]}")
         else:
             self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or self.source.first_weights}")
+        self._check_processes(stage, arguments, resumes=checkpoint is not None)
         self._check_budgets(stage, arguments)
         set_seed(self.recipe.seed)
         trainer = build_trainer(
@@ -268,7 +269,31 @@ class _Run:
                     callback.close()
         if trainer.filter_report.num_examples:
             self.say(f"training data: {trainer.filter_report}")
+        self._report_selection(stage, trainer)
         self._save_stage(stage, trainer)
+
+    def _report_selection(self, stage: Stage, trainer: SequenceTrainer) -> None:
+        """Say so where the metric that should choose a checkpoint never moved."""
+        metric = self.recipe.validation.metric
+        values = [row[f"eval_{metric}"] for row in trainer.state.log_history if f"eval_{metric}" in row]
+        if len(values) > 1 and len(set(values)) == 1:
+            hint = "; for a language written without spaces, `chrf` is the better choice" if metric == "bleu" else ""
+            self.say(
+                f"stage {stage.name}: {metric} was {values[0]:g} at every validation, so the lowest validation NLL "
+                f"chose the checkpoint{hint}"
+            )
+
+    def _check_processes(self, stage: Stage, arguments: SequenceTrainingArguments, *, resumes: bool) -> None:
+        """Check that a stage goes on with as many processes as it began with, where epochs are counted."""
+        file, now = self.folder.stage(stage.name) / "num_processes", self.processes.num_processes
+        before = int(file.read_text(encoding="utf-8")) if resumes and file.exists() else now
+        if before != now and arguments.max_steps <= 0:
+            raise UserError(
+                f"stage {stage.name} was begun with {before} process(es) and now there are {now}, which make another "
+                f"number of updates an epoch; go on with {before}, or delete {self.folder.stage(stage.name)}"
+            )
+        if self.processes.is_main_process and not (resumes and file.exists()):
+            write_whole_file(file, str(now))
 
     def _training_data(self, arguments: SequenceTrainingArguments) -> list[EncodedExample] | StreamingBatches:
         if self.recipe.data.stream:

@@ -50,6 +50,34 @@ _RANGES: dict[str, _Range] = {
 }
 
 
+BELONGS_ELSEWHERE: dict[str, str] = {
+    **dict.fromkeys(("output_dir", "resume_from_checkpoint", "load_best_model_at_end"), "belongs to the run"),
+    **dict.fromkeys(("metric_for_best_model", "greater_is_better"), "follows from `validation.metric`; set that"),
+    **dict.fromkeys(
+        ("push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo", "hub_always_push"),
+        "is not what a run does: `sharpseq export RUN FOLDER --to hugging_face` makes a folder to upload",
+    ),
+    **dict.fromkeys(
+        ("group_by_length", "length_column_name", "auto_find_batch_size", "train_sampling_strategy"),
+        "has nothing to do: batches have similar lengths within `per_device_train_batch_tokens`",
+    ),
+    **dict.fromkeys(
+        (
+            "batch_eval_metrics",
+            "eval_do_concat_batches",
+            "eval_accumulation_steps",
+            "include_for_metrics",
+            "label_names",
+            "prediction_loss_only",
+        ),
+        "has nothing to do: validation keeps no predictions",
+    ),
+    **dict.fromkeys(("do_train", "do_eval", "do_predict", "remove_unused_columns"), "is decided by the recipe"),
+    **dict.fromkeys(("deepspeed", "fsdp", "fsdp_config"), "belongs to `sharpseq train --accelerate FILE`"),
+}
+"""Training arguments that a recipe may not give, and why."""
+
+
 def checked_value(name: str, value: Any) -> Any:
     """Return the value of a training argument in the argument's type.
 

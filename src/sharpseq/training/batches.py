@@ -50,8 +50,19 @@ def evaluation_batches(
 def _batches(
     examples: Sequence[Any], *, budget: int | None, batch_size: int, in_one_row: bool, **order: Any
 ) -> TokenBudgetBatchSampler:
+    if len(examples) < order["num_replicas_multiple"]:
+        raise ValueError("`examples` must be at least as many as processes: repeat them with `for_every_process`")
     if budget is None:
         # An example counts as one, whatever its length.
         ones = [1] * len(examples)
         return TokenBudgetBatchSampler(ones, ones, max_tokens=batch_size, **order)
     return TokenBudgetBatchSampler(*side_lengths(examples, in_one_row=in_one_row), max_tokens=budget, **order)
+
+
+def for_every_process(examples: Sequence[Any], arguments: SequenceTrainingArguments) -> Sequence[Any]:
+    """Return examples, each as often as the others, so that there is at least one for every process.
+
+    Means do not change by that.
+    """
+    missing = len(examples) < arguments.world_size
+    return [*examples] * arguments.world_size if missing and len(examples) else examples

@@ -26,10 +26,11 @@ from sharpseq.data import (
     StreamingBatches,
     TokenBudgetBatchSampler,
 )
+from sharpseq.errors import UserError
 from sharpseq.models.pretrained import is_causal
 from sharpseq.objectives import Objective
 from sharpseq.training.arguments import SequenceTrainingArguments
-from sharpseq.training.batches import evaluation_batches, training_batches
+from sharpseq.training.batches import evaluation_batches, for_every_process, training_batches
 from sharpseq.training.checkpoints import seal_checkpoint
 from sharpseq.training.endless_stream import EndlessStream
 from sharpseq.training.kl_penalty import KlPenalty
@@ -163,8 +164,9 @@ class SequenceTrainer(LossTrainer):
         if not is_list or (self.args.per_device_train_batch_tokens is None and self.args.world_size == 1):
             loader: DataLoader[Any] = super().get_train_dataloader()
             return loader
-        self._train_batches = training_batches(self.train_dataset, self.args, in_one_row=self._in_one_row)
-        return self._loader(self.train_dataset, self._train_batches)
+        dataset = for_every_process(self.train_dataset, self.args)
+        self._train_batches = training_batches(dataset, self.args, in_one_row=self._in_one_row)
+        return self._loader(dataset, self._train_batches)
 
     def _stream_loader(self, batches: StreamingBatches) -> DataLoader[Any]:
         # Not prepared by accelerate, which would let one process read and cut its batches up for the others: a stream
@@ -225,6 +227,11 @@ class SequenceTrainer(LossTrainer):
         if dataset is not None:
             metrics.update(self._evaluate_loss(dataset))
         metrics.update(self._evaluate_model())
+        if not math.isfinite(metrics.get("nll", 0.0)):
+            raise UserError(
+                f"the validation loss is not finite after step {self.state.global_step}: the training has diverged; "
+                "lower the learning rate. The last checkpoint is from before that"
+            )
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(named)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
@@ -242,16 +249,32 @@ class SequenceTrainer(LossTrainer):
 
     def _evaluate_loss(self, dataset: Sequence[Any]) -> dict[str, float]:
         means, step = RunningMeans(), self._step(is_training=False)
+        num_examples = len(dataset)
+        dataset = for_every_process(dataset, self.args)
         for batch in self._loader(dataset, evaluation_batches(dataset, self.args, in_one_row=self._in_one_row)):
             inputs = self._prepare_inputs(batch)
             output = self.loss_output(self.model_wrapped, inputs, step)
             means.add(validation_statistics(output, shares=self._shares(output.num_tokens)))
         found = self.loss.figures(means.pop(self._sum_over_processes))
-        if not found.get("infeasible"):
-            found.pop("infeasible", None)
-        return found
+        infeasible = found.pop("infeasible", 0.0)
+        return {**found, "infeasible": infeasible * num_examples / len(dataset)} if infeasible else found
 
     # Checkpoints
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Say whether these metrics are the best so far; of equal ones, those with the lower NLL, then the later."""
+        if super()._determine_best_metric(metrics=metrics, trial=trial):
+            return True
+        name = str(self.args.metric_for_best_model)
+        value = metrics.get(name if name.startswith("eval_") else f"eval_{name}")
+        if value is None or value != self.state.best_metric:
+            return False
+        best = [row for row in self.state.log_history if row["step"] == self.state.best_global_step]
+        best_nll = next((row["eval_nll"] for row in reversed(best) if "eval_nll" in row), math.inf)
+        if metrics.get("eval_nll", math.inf) > best_nll:
+            return False
+        self.state.best_global_step = self.state.global_step
+        return True
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Older checkpoints go only after the new one is sealed, so that a kill at any moment leaves a whole one.
