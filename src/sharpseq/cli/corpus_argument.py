@@ -20,7 +20,7 @@ def load_corpus(text: str) -> list[Example]:
     """Read the corpus that a DATA argument names.
 
     Raises:
-        UserError: If it names none, a file is missing or broken, or there is nothing in it.
+        UserError: If there is no such corpus, a file is missing or broken, or the corpus is empty.
     """
     corpus = _read(text)
     if not corpus:
@@ -34,7 +34,7 @@ def _read(text: str) -> list[Example]:
     if "," in text:
         source, target, *more = text.split(",")
         if not all((source, target, *more)):
-            raise UserError(f"{text}: a file's name is missing beside a comma; give SOURCE,TARGET")
+            raise UserError(f"{text}: a file name is missing next to a comma; give SOURCE,TARGET")
         return data.parallel_text(source, target, references=[target, *more] if more else None)
     stem = text.removesuffix(".gz")
     if stem.endswith((".tsv", ".txt")):
