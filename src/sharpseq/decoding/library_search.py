@@ -85,7 +85,7 @@ def search_config(
     return GenerationConfig(
         **options,
         num_beams=num_beams,
-        # The library's own compromise: stop when the best open hypothesis, at its present length, is behind.
+        # The library's compromise: stop when the best open hypothesis scores lower, at its present length.
         early_stopping=False,
         do_sample=False,
         use_cache=True,

@@ -225,8 +225,8 @@ class Recipe(Section):
                 raise SettingError(message, "stages", position, "name")
             if stage.start_from is not None and stage.start_from not in [*always, *seen]:
                 known = [*always, *seen]
-                mend = nearest(stage.start_from, known) if known else "this is the first one"
-                raise SettingError(f"`start_from` must name an earlier stage; {mend}", "stages", position, "start_from")
+                fix = nearest(stage.start_from, known) if known else "this is the first one"
+                raise SettingError(f"`start_from` must name an earlier stage; {fix}", "stages", position, "start_from")
             seen.append(stage.name)
         if self.final is not None and self.final not in seen:
             raise SettingError(f"`final` must name a stage; {nearest(self.final, seen)}", "final")

@@ -44,8 +44,8 @@ def pretrained_config(recipe: Recipe, model: schema.Pretrained) -> PreTrainedCon
         else:
             config = load_config(_plain_folder(model.pretrained))
     except UserError as error:
-        mend = "; give the path of yours with `--set model.pretrained=…`" if _is_missing(model) else ""
-        raise UserError(f"{place}: {error}{mend}") from error
+        fix = "; give the path of yours with `--set model.pretrained=…`" if _is_missing(model) else ""
+        raise UserError(f"{place}: {error}{fix}") from error
     if config.model_type.startswith("sharpseq-"):
         raise UserError(
             f"{place}: `pretrained` is for models of Hugging Face, and this is a {config.model_type}; train it with "
