@@ -166,7 +166,7 @@ def test_the_card_names_objective_base_and_library(adapted: RunResult, llama: Pa
     assert "library_name: peft" in card
     assert f"adapter (LoRA) of {llama}" in card
     assert "convex_composition (transform exponential (k 2.0), label_smoothing" in card
-    assert "base_model:" not in card.partition("\n---\n")[0], "a local path is no name of the hub"
+    assert "base_model:" not in card.partition("\n---\n")[0], "a local path is not a Hub id"
 
 
 # All weights, plain prompts, seq2seq

@@ -22,7 +22,7 @@ def load_corpus(text: str) -> list[Example]:
     """Read the corpus that a DATA argument names.
 
     Raises:
-        UserError: If it names none, a file is missing or broken, or there is nothing in it.
+        UserError: If there is no such corpus, a file is missing or broken, or the corpus is empty.
     """
     corpus = _read(text)
     if not corpus:
@@ -36,10 +36,10 @@ def _read(text: str) -> list[Example]:
     names = _names(text)
     if len(names) > 1:
         if not all(names):
-            raise UserError(f"{text}: a file's name is missing beside a comma; give SOURCE,TARGET")
+            raise UserError(f"{text}: a file name is missing next to a comma; give SOURCE,TARGET")
         for name in names:
             if not os.path.exists(name):
-                raise UserError(f"{name}: no such file; check the path, and write a comma in a file's name twice (,,)")
+                raise UserError(f"{name}: no such file; check the path, and write a comma in a file name twice (,,)")
         source, target, *more = names
         return data.parallel_text(source, target, references=[target, *more] if more else None)
     text = names[0]

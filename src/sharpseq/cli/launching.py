@@ -19,21 +19,21 @@ def launch(configuration: str, arguments: Sequence[str], *, num_processes: int |
     """Run ``sharpseq`` with some arguments under ``accelerate launch``, and wait for it.
 
     Args:
-        configuration: Name of a shipped configuration, or a file of one's own.
+        configuration: Name of a shipped configuration, or a file of your own.
         arguments: What comes after ``sharpseq``.
-        num_processes: Number of processes; by default what the configuration says.
+        num_processes: Number of processes; by default the number in the configuration.
 
     Returns:
         The exit status.
 
     Raises:
-        UserError: If there is no such configuration, or it splits a model over GPUs that are not there.
+        UserError: If there is no such configuration, or it splits a model over GPUs and there are none.
     """
     file = _configuration_file(configuration)
     if "distributed_type: FSDP" in file.read_text(encoding="utf-8") and not _has_accelerator():
         raise UserError(
             f"--accelerate {configuration}: accelerate splits models over GPUs only, and there is none; on CPUs it "
-            "would quietly train whole copies, as `--accelerate ddp` does"
+            "would silently train whole copies, as `--accelerate ddp` does"
         )
     options = [] if num_processes is None else ["--num_processes", str(num_processes)]
     if file.parent == CONFIGURATIONS:

@@ -9,7 +9,7 @@ from sharpseq.errors import UserError
 
 
 def read_aligned(paths: Sequence[Path]) -> list[list[str]]:
-    """Read files that must have equally many lines.
+    """Read files that must have the same number of lines.
 
     Raises:
         UserError: If one is missing or broken, or the counts differ.

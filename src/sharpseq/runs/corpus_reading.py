@@ -16,7 +16,7 @@ def build_corpus(corpus: corpus_sections.Corpus, *, folder: str | None = None) -
     """Read a corpus; relative paths start at ``folder``, those that begin with ``./`` where the command is run.
 
     Raises:
-        UserError: If a file is missing or broken, a package that reads it is, or a setting is impossible.
+        UserError: If a file is missing or broken, a package that reads it is missing, or a setting is invalid.
     """
     return list(stream_corpus(corpus, folder=folder, over_network=False))
 
@@ -27,9 +27,9 @@ def stream_corpus(
     """Read a corpus as `build_corpus` does, without holding it in memory.
 
     Args:
-        corpus: The corpus; the pronouncing dictionary is read whole all the same.
+        corpus: The corpus; the pronouncing dictionary is still read whole.
         folder: Where relative paths start.
-        over_network: Fetch a data set of the hub row by row; otherwise download all of it first.
+        over_network: Fetch a data set from the Hub row by row; otherwise download all of it first.
 
     Yields:
         One example after the other.

@@ -65,15 +65,15 @@ class RunResult:
 
 
 def run_recipe(recipe: Recipe, folder: str | Path | None = None, *, say: Say = print) -> RunResult | None:
-    """Train, evaluate and report as a recipe says; run again, it resumes where it stopped.
+    """Train, evaluate and report as a recipe says; when called again, resume where it stopped.
 
-    Under ``accelerate launch`` every process trains, and the first one alone evaluates and reports. On CPUs too it is
-    ``--multi_gpu --num_processes 2`` that starts two processes: with ``--cpu``, accelerate starts one.
+    Under ``accelerate launch`` every process trains, and only the first one evaluates and reports. To start two
+    processes on CPUs, also use ``--multi_gpu --num_processes 2``: with ``--cpu``, accelerate starts only one.
 
     Args:
         recipe: The recipe, from `load_recipe`.
         folder: The run folder; by default ``runs/`` and the recipe's name.
-        say: Told what happens, a line at a time.
+        say: Called with each progress message, one line at a time.
 
     Returns:
         Where everything is, and the results; None in the other processes of a distributed run.
@@ -119,7 +119,7 @@ class _Run:
             self.speak(line)
 
     def claim(self) -> None:
-        """Make the folder this run's."""
+        """Claim the folder for this run."""
         with self.processes.main_process_first():
             if self.folder.claim(self.recipe):
                 is_trained = self.folder.model.exists()
@@ -159,7 +159,7 @@ class _Run:
         return RunResult(self.folder.path, self.folder.model, self.folder.report, results, comparisons, example)
 
     def check_before_work(self) -> None:
-        """Find what can be known to be wrong before an hour of training, and before anything is written."""
+        """Find mistakes in the recipe before training, and before anything is written."""
         check_metrics(self.recipe)
         self.shape = check_model(self.recipe)
         for stage in self.recipe.stages:
@@ -189,7 +189,7 @@ class _Run:
         return self.test_corpora["validation"]
 
     def _make_tokenizer(self) -> None:
-        """Train the tokenizer in the first process; all must come by, so no property may do it on the way."""
+        """Train the tokenizer in the first process. Every process must call this, so it cannot be a lazy property."""
         with self.processes.main_process_first():
             if self.folder.tokenizer.exists():
                 return
@@ -325,7 +325,7 @@ class _Run:
         return self.source.further(self.folder.stage_model(start), self.tokenizer)
 
     def _save_stage(self, stage: Stage, trainer: SequenceTrainer) -> None:
-        # The checkpoints go away below: nobody may still be reading the best of them.
+        # The checkpoints are deleted below, so no process may still be reading the best one.
         trainer.accelerator.wait_for_everyone()
         is_split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_split else None

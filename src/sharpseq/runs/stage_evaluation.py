@@ -1,4 +1,4 @@
-"""What the models of a run are worth: every stage decoded in every way, each way once."""
+"""Evaluation of the models of a run: every stage with every decoding, each of them once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sharpseq.whole_files import write_whole_file
 
 @dataclass(frozen=True, kw_only=True)
 class RunEvaluator:
-    """Evaluates the models of a run; what is done already is read from its folder.
+    """Evaluates the models of a run; finished evaluations are read from its folder.
 
     Args:
         recipe: The recipe.
@@ -35,7 +35,7 @@ class RunEvaluator:
         tokenizer: The run's tokenizer.
         corpora: Validation and test data, by name.
         rescorer: Chooses the output in every decoding that has more than one candidate.
-        say: Called with what happens, a line at a time.
+        say: Called with each progress message, one line at a time.
     """
 
     recipe: Recipe
@@ -72,7 +72,7 @@ class RunEvaluator:
         return {metric: result.metrics[metric].score}
 
     def evaluate(self) -> dict[str, list[EvaluationResult]]:
-        """Evaluate every stage that asks for it, decoded in all its ways, on validation and test data."""
+        """Evaluate every stage that asks for it, with all its decodings, on validation and test data."""
         results: dict[str, list[EvaluationResult]] = {data: [] for data in self.corpora}
         for stage in self.recipe.stages:
             for decoding in self.recipe.decodings_of(stage):

@@ -15,8 +15,8 @@ def training_batches(
 ) -> TokenBudgetBatchSampler:
     """Return shuffled batches within the token budget, or of ``per_device_train_batch_size`` examples without one.
 
-    accelerate would make up batches of examples by repeating some, or leave a process without its last batch and the
-    others waiting for it.
+    accelerate would fill up batches by repeating examples, or leave one process without its last batch while the
+    others wait for it.
 
     Args:
         examples: The training examples; without a token budget, anything with a length.
@@ -36,7 +36,7 @@ def training_batches(
 def evaluation_batches(
     examples: Sequence[Any], arguments: SequenceTrainingArguments, *, in_one_row: bool = False
 ) -> TokenBudgetBatchSampler:
-    """Return batches for validation, the longest first where there is a token budget; see `training_batches`."""
+    """Return batches for validation, the longest first if there is a token budget; see `training_batches`."""
     return _batches(
         examples,
         budget=arguments.per_device_eval_batch_tokens,

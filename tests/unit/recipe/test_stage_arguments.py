@@ -30,8 +30,8 @@ def build(**training: Any) -> SequenceTrainingArguments:
     [
         ({"lerning_rate": 1}, "unknown key `lerning_rate` among training arguments; did you mean `learning_rate`?"),
         ({"zzz": 1}, "unknown key `zzz` among training arguments; valid: "),
-        ({"output_dir": "x"}, "`output_dir` belongs to the run; leave it out"),
-        ({"load_best_model_at_end": True}, "`load_best_model_at_end` belongs to the run; leave it out"),
+        ({"output_dir": "x"}, "`output_dir` is set by the run; leave it out"),
+        ({"load_best_model_at_end": True}, "`load_best_model_at_end` is set by the run; leave it out"),
         ({"learning_rate": "fast"}, "`learning_rate`: input should be a valid number, unable to parse string"),
         ({"learning_rate": 0}, "`learning_rate` must be more than 0; got 0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be finite; got nan"),
