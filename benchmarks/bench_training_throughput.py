@@ -107,9 +107,9 @@ def write_corpus(folder: Path, *, source: Path, target: Path, vocab_size: int) -
     Returns:
         Number of pairs and of target tokens in it, end marks included.
     """
-    from sharpseq.data import encode, parallel_text, train_tokenizer
+    from sharpseq.data import encode, read_parallel_text, train_tokenizer
 
-    examples = [example for example in parallel_text(source, target) if example.source and example.target]
+    examples = [example for example in read_parallel_text(source, target) if example.source and example.target]
     texts = (text for example in examples for text in (example.source, example.target))
     tokenizer = train_tokenizer(texts, kind="bpe", vocab_size=vocab_size)
     encoded = encode(examples, tokenizer, append_eos_to_target=True)

@@ -30,7 +30,7 @@ from sharpseq import (
     SequenceTrainer,
     SequenceTrainingArguments,
 )
-from sharpseq.data import EncodedExample, Example, LengthFilter, encode, parallel_text, train_tokenizer
+from sharpseq.data import EncodedExample, Example, LengthFilter, encode, read_parallel_text, train_tokenizer
 from sharpseq.evaluation import EvaluationResult, compare_systems, evaluate_outputs, results_table
 from sharpseq.models import MODELS
 from sharpseq.objectives import Objective
@@ -101,7 +101,7 @@ def main(command_line: Sequence[str]) -> dict[str, EvaluationResult]:
     """Train, evaluate and compare; return the results by name of the system."""
     options = parse(command_line)
     is_made_up = options.source is None
-    corpus = made_up_corpus(options.seed) if is_made_up else parallel_text(options.source, options.target)
+    corpus = made_up_corpus(options.seed) if is_made_up else read_parallel_text(options.source, options.target)
     held_out, learnt = corpus[: options.held_out], corpus[options.held_out :]
 
     texts = [text for example in learnt for text in (example.source, example.target)]

@@ -40,9 +40,9 @@ def change_config(folder: Path, **changes: object) -> None:
     ("name", "content", "told"),
     [
         ("missing.txt", None, "missing.txt: no such file; check the path"),
-        (".", None, ".: is a directory; give a text file"),
+        (".", None, ".: is a folder; give a text file"),
         ("cut.gz", gzip.compress(b"abc\n" * 50, mtime=0)[:-9], "cut.gz: the gzip file is cut off before its end"),
-        ("fake.gz", b"abc\n", "fake.gz: not a sound gzip file"),
+        ("fake.gz", b"abc\n", "fake.gz: not a valid gzip file"),
         ("latin.txt", b"\xe4bc\n", "latin.txt:1: not valid UTF-8 (byte 0xe4 at byte 1 of the line)"),
     ],
 )
@@ -96,7 +96,7 @@ def test_sources_too_long_to_evaluate_are_told(ctc_run: Path, command: Command) 
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        ("three.txt,two.txt", "parallel files need equal numbers of lines: three.txt has 3, two.txt has 2"),
+        ("three.txt,two.txt", "parallel files must have the same number of lines: three.txt has 3, two.txt has 2"),
         ("three.txt,", "a file name is missing next to a comma"),
         (
             "three.txt,there.txt",
@@ -398,10 +398,10 @@ def test_a_model_with_code_of_its_own_is_not_run_and_does_not_eat_the_input(mode
 
 def test_a_model_without_its_tokenizer(model: Path, mistake: Command) -> None:
     (model / "tokenizer.json").write_text("{")
-    assert "no tokenizer can be loaded from there" in mistake("generate", model, stdin="abc\n").stderr
+    assert "no tokenizer can be loaded from here" in mistake("generate", model, stdin="abc\n").stderr
     for file in model.glob("tokenizer*"):
         file.unlink()
-    assert "no tokenizer can be loaded from there" in mistake("generate", model, stdin="abc\n").stderr
+    assert "no tokenizer can be loaded from here" in mistake("generate", model, stdin="abc\n").stderr
 
 
 def test_a_tokenizer_of_another_model(model: Path, mistake: Command) -> None:

@@ -23,8 +23,8 @@ from sharpseq.cli import app
 from sharpseq.data import (
     Example,
     encode,
-    parallel_text,
-    pronouncing_dictionary,
+    load_pronouncing_dictionary,
+    read_parallel_text,
     train_tokenizer,
 )
 from sharpseq.evaluation.systems import evaluate_system
@@ -78,7 +78,7 @@ def train_briefly(
 
 @pytest.fixture(scope="module")
 def dictionary() -> list[Example]:
-    return pronouncing_dictionary(subset=1200)
+    return load_pronouncing_dictionary(subset=1200)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def translator(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = shared_data / "multi30k"
     if not (folder / "val.en.gz").is_file():
         pytest.skip("needs ../shared/data/multi30k, which is not part of the repository")
-    corpus = parallel_text(folder / "val.en.gz", folder / "val.de.gz")
+    corpus = read_parallel_text(folder / "val.en.gz", folder / "val.de.gz")
     tokenizer = train_tokenizer(
         [text for example in corpus for text in (example.source, example.target)], vocab_size=600
     )

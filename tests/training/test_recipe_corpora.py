@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from tiny_recipe import write_recipe
 
 from sharpseq import UserError, load_recipe, run_recipe
-from sharpseq.data import Example, pronouncing_dictionary
+from sharpseq.data import Example, load_pronouncing_dictionary
 from sharpseq.recipe import schema
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 
@@ -49,7 +49,7 @@ def test_files_in_the_folder_of_the_recipe(settings: dict[str, Any], tmp_path: P
 
 def test_pronouncing_dictionary_streams_from_its_list() -> None:
     words = corpus(type="pronouncing_dictionary", split="validation", subset=20)
-    assert list(stream_corpus(words)) == pronouncing_dictionary("validation", subset=20)
+    assert list(stream_corpus(words)) == load_pronouncing_dictionary("validation", subset=20)
 
 
 @pytest.fixture

@@ -41,13 +41,13 @@ def _read(text: str) -> list[Example]:
             if not os.path.exists(name):
                 raise UserError(f"{name}: no such file; check the path, and write a comma in a file name twice (,,)")
         source, target, *more = names
-        return data.parallel_text(source, target, references=[target, *more] if more else None)
+        return data.read_parallel_text(source, target, references=[target, *more] if more else None)
     text = names[0]
     stem = text.removesuffix(".gz")
     if stem.endswith((".tsv", ".txt")):
-        return data.tsv(text)
+        return data.read_tsv(text)
     if stem.endswith((".jsonl", ".json")):
-        return data.jsonl(text)
+        return data.read_jsonl(text)
     recipe, separator, name = text.rpartition(":")
     if separator:
         return _corpus_of_recipe(recipe, name)

@@ -1,22 +1,22 @@
 """Data: from corpora to batches of token ids."""
 
 from sharpseq.data.collators import CausalCollator, SequenceCollator, pad_rows, source_batch
-from sharpseq.data.conversations import alpaca, messages, stream_alpaca, stream_messages
+from sharpseq.data.conversations import read_alpaca, read_messages, stream_alpaca, stream_messages
 from sharpseq.data.corpora import (
-    jsonl,
-    parallel_text,
-    sources_only,
+    read_jsonl,
+    read_parallel_text,
+    read_sources,
+    read_tsv,
     stream_jsonl,
     stream_parallel_text,
     stream_tsv,
-    tsv,
 )
 from sharpseq.data.encoding import EncodedExample, encode, encode_sources
 from sharpseq.data.examples import Example, Message
 from sharpseq.data.filters import FilterReport, LengthFilter
-from sharpseq.data.hugging_face_datasets import hugging_face_dataset, stream_hugging_face_dataset
+from sharpseq.data.hugging_face_datasets import load_hugging_face_dataset, stream_hugging_face_dataset
 from sharpseq.data.prompts import Prompt, attach_prompt, prompt_of
-from sharpseq.data.pronouncing_dictionary import pronouncing_dictionary
+from sharpseq.data.pronouncing_dictionary import load_pronouncing_dictionary
 from sharpseq.data.streaming import StreamingBatches
 from sharpseq.data.text_files import iter_lines, read_lines
 from sharpseq.data.token_budget import TokenBudgetBatchSampler
@@ -33,23 +33,24 @@ __all__ = [
     "SequenceCollator",
     "StreamingBatches",
     "TokenBudgetBatchSampler",
-    "alpaca",
     "attach_prompt",
     "encode",
     "encode_sources",
     "end_token_id",
-    "hugging_face_dataset",
     "iter_lines",
-    "jsonl",
+    "load_hugging_face_dataset",
+    "load_pronouncing_dictionary",
     "load_tokenizer",
-    "messages",
     "pad_rows",
-    "parallel_text",
     "prompt_of",
-    "pronouncing_dictionary",
+    "read_alpaca",
+    "read_jsonl",
     "read_lines",
+    "read_messages",
+    "read_parallel_text",
+    "read_sources",
+    "read_tsv",
     "source_batch",
-    "sources_only",
     "stream_alpaca",
     "stream_hugging_face_dataset",
     "stream_jsonl",
@@ -57,5 +58,4 @@ __all__ = [
     "stream_parallel_text",
     "stream_tsv",
     "train_tokenizer",
-    "tsv",
 ]

@@ -13,8 +13,8 @@ from sharpseq.errors import UserError
 
 _QUESTION, _ANSWER = "question", "answer"
 
-# Templates that write today's date get this one: a model must read the same prompt in training and years later. The day
-# is the one that Llama's templates fall back to.
+# Templates that print today's date get this date instead, so that a model reads the same prompt in training and years
+# later. It is the date that Llama's templates fall back to.
 _TODAY = {
     "d": "26",
     "m": "07",
@@ -31,27 +31,27 @@ _TODAY = {
 
 
 def chat_text(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], *, where: str) -> str:
-    """Return a conversation up to where the assistant's next turn begins.
+    """Return a conversation as text, up to the point where the assistant's next turn begins.
 
     Args:
         tokenizer: A tokenizer with a chat template.
-        turns: What was said so far.
-        where: What an error message calls the conversation.
+        turns: The conversation so far.
+        where: How error messages refer to the conversation.
 
     Raises:
-        UserError: If the template refuses the conversation, as some do whose roles do not alternate.
+        UserError: If the template refuses the conversation, as some do when the roles do not alternate.
     """
     text: str = _applied(tokenizer, turns, where=where, add_generation_prompt=True, tokenize=False)
     return text
 
 
 def sanitized_chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], *, where: str) -> list[int]:
-    """Return the token ids of :func:`chat_text`, with special tokens that are spelt in a turn as ordinary characters.
+    """Return the token ids of :func:`chat_text`; special tokens spelled out in a turn are ordinary characters.
 
     Args:
         tokenizer: A tokenizer with a chat template.
-        turns: What was said so far.
-        where: What an error message calls the conversation.
+        turns: The conversation so far.
+        where: How error messages refer to the conversation.
 
     Raises:
         UserError: If the template refuses the conversation.
@@ -62,27 +62,27 @@ def sanitized_chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Messa
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the ids that end a turn of the assistant.
+    """Return the token ids that end an assistant turn.
 
     Args:
-        tokenizer: A tokenizer with a chat template and an end token.
+        tokenizer: A tokenizer with a chat template and an EOS token.
 
     Returns:
-        What the template writes behind a turn up to its first special token; the end token alone if that is the one,
-        or if there is none.
+        What the template writes after an assistant turn, up to and including the first special token; EOS alone if
+        that token is EOS, or if there is none.
 
     Raises:
         UserError: If the template refuses a question and its answer.
-        ValueError: If there is no end token.
+        ValueError: If there is no EOS token.
     """
     turns = [Message("user", _QUESTION), Message("assistant", _ANSWER)]
     text: str = _applied(tokenizer, turns, where="a question and its answer", tokenize=False)
-    _, found, behind = text.rpartition(_ANSWER)
+    _, found, after = text.rpartition(_ANSWER)
     end = tokenizer.eos_token_id
     if end is None:
         raise ValueError("`tokenizer` must have an `eos_token`")
     special = {id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special} - {end}
-    ids: list[int] = tokenizer.encode(behind if found else "", add_special_tokens=False, split_special_tokens=False)
+    ids: list[int] = tokenizer.encode(after if found else "", add_special_tokens=False, split_special_tokens=False)
     for position, id_ in enumerate(ids):
         if id_ in special:
             return ids[: position + 1]

@@ -1,4 +1,4 @@
-"""From encoded examples to padded tensors."""
+"""Pad encoded examples into tensors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class SequenceCollator:
     """Pad a list of encoded examples into one batch.
 
     Args:
-        pad_token_id: Token that fills ``input_ids`` and ``decoder_input_ids``.
-        decoder_start_token_id: First decoder input of an autoregressive model; without it there are no decoder inputs.
-        pad_to_multiple_of: Round both widths up to a multiple of this, for kernels that like it.
+        pad_token_id: Token that pads ``input_ids`` and ``decoder_input_ids``.
+        decoder_start_token_id: First decoder input of an autoregressive model; None for models without decoder inputs.
+        pad_to_multiple_of: Round both widths up to a multiple of this, for kernels that run faster then.
 
     Example:
         >>> collate = SequenceCollator(1, decoder_start_token_id=0)
@@ -50,12 +50,12 @@ class SequenceCollator:
 
         Returns:
             Integer tensors: ``input_ids`` and ``attention_mask`` of shape (B, S), 1 where a token is kept; ``labels``
-            of shape (B, T) padded with -100, T at least 1; ``example_ids`` of shape (B,), the examples' indices, by
-            which an error can name its batch; and for autoregressive models ``decoder_input_ids`` of shape (B, T), the
-            labels shifted right after the start token.
+            of shape (B, T) padded with -100, T at least 1; ``example_ids`` of shape (B,), the indices of the examples,
+            so that an error can name its batch; and for autoregressive models ``decoder_input_ids`` of shape (B, T),
+            the labels shifted right by one, with the start token first.
 
         Raises:
-            ValueError: If there is no example.
+            ValueError: If there are no examples.
         """
         if not examples:
             raise ValueError("`examples` must hold at least one example; got none")
@@ -75,11 +75,11 @@ class SequenceCollator:
 
 @dataclass(frozen=True)
 class CausalCollator:
-    """Join prompt and target of each example in one row, as a causal language model reads them, and pad the rows.
+    """Join the prompt and target of each example into one row, as a causal language model reads them, and pad.
 
     Args:
-        pad_token_id: Token that fills ``input_ids`` after each row.
-        pad_to_multiple_of: Round the width up to a multiple of this, for kernels that like it.
+        pad_token_id: Token that pads ``input_ids``.
+        pad_to_multiple_of: Round the width up to a multiple of this, for kernels that run faster then.
 
     Example:
         >>> batch = CausalCollator(1)([EncodedExample(7, [5, 6], [8, 0]), EncodedExample(9, [5], [8, 0])])
@@ -110,7 +110,7 @@ class CausalCollator:
             of shape (B, T), aligned with ``input_ids``, −100 on prompts and padding; ``example_ids`` of shape (B,).
 
         Raises:
-            ValueError: If there is no example, or one has no prompt: nothing would predict its first target token.
+            ValueError: If there are no examples, or one has no prompt: nothing would predict its first target token.
         """
         if not examples:
             raise ValueError("`examples` must hold at least one example; got none")
@@ -127,11 +127,11 @@ class CausalCollator:
 
 
 def source_batch(rows: Sequence[Sequence[int]], *, pad_token_id: int, multiple: int | None = None) -> dict[str, Tensor]:
-    """Pad rows of ids into what models and decoders read.
+    """Pad rows of token ids into the inputs of models and decoders.
 
     Args:
-        rows: Ids of each source, or of each whole row of a causal language model; at least one row.
-        pad_token_id: Token after the end of each row.
+        rows: Token ids of each source, or of each whole row of a causal language model; at least one row.
+        pad_token_id: Token that pads the rows.
         multiple: Round the width up to a multiple of this.
 
     Returns:
@@ -149,11 +149,11 @@ def source_batch(rows: Sequence[Sequence[int]], *, pad_token_id: int, multiple: 
 
 
 def pad_rows(rows: Sequence[Sequence[int]], *, filler: int, multiple: int | None = None) -> Tensor:
-    """Return rows of integers as one tensor (B, T), T the longest of them but at least 1.
+    """Pad rows of integers into one tensor of shape (B, T), where T is the longest row but at least 1.
 
     Args:
         rows: At least one row.
-        filler: What stands after the end of each row.
+        filler: The value that pads the rows.
         multiple: Round the width up to a multiple of this.
 
     Example:
@@ -161,7 +161,7 @@ def pad_rows(rows: Sequence[Sequence[int]], *, filler: int, multiple: int | None
         tensor([[5, 1],
                 [6, 7]])
     """
-    # A width of 0 breaks attention and argmax, and a batch whose targets are all empty is a legal one.
+    # A width of 0 breaks attention and argmax, and a batch whose targets are all empty is legal.
     width = max(1, *(len(row) for row in rows))
     if multiple is not None:
         width += -width % multiple

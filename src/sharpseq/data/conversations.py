@@ -1,4 +1,4 @@
-"""Corpora for instruction tuning: Alpaca's instructions, and conversations as lists of messages."""
+"""Corpora for instruction tuning: instructions in Alpaca's format, and conversations as lists of messages."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from sharpseq.data.examples import Example, Message
-from sharpseq.data.json_records import json_list_or_records, json_records
+from sharpseq.data.json_records import stream_json_list_or_records, stream_json_records
 from sharpseq.data.text_files import StrPath
 from sharpseq.errors import UserError
 
 _INPUT_HEADING = "\n\n### Input:\n"
 
 
-def alpaca(path: StrPath) -> list[Example]:
-    r"""Read instructions in the shape of Stanford Alpaca: ``instruction``, ``input`` and ``output``.
+def read_alpaca(path: StrPath) -> list[Example]:
+    r"""Read instructions in the format of Stanford Alpaca: ``instruction``, ``input`` and ``output``.
 
-    The source is the instruction; an input that is not empty follows it behind ``\n\n### Input:\n``.
+    The source is the instruction, followed by ``\n\n### Input:\n`` and the input if there is one.
 
     Args:
         path: JSON lines or one JSON list, plain or ``.gz``.
 
     Returns:
-        One example a record.
+        One example for each record.
 
     Raises:
         UserError: If the file cannot be read, or a record lacks a field or has no text in it (with the line).
@@ -31,64 +31,64 @@ def alpaca(path: StrPath) -> list[Example]:
 
 
 def stream_alpaca(path: StrPath) -> Iterator[Example]:
-    """Read instructions as :func:`alpaca` does; JSON lines without holding them in memory.
+    """Read instructions as :func:`read_alpaca` does, without holding JSON lines in memory.
 
     Args:
         path: JSON lines or one JSON list, plain or ``.gz``.
 
     Yields:
-        One example a record.
+        One example for each record.
 
     Raises:
         UserError: When the iterator reaches a record that lacks a field or has no text in it.
     """
-    for where, record in json_list_or_records(path):
+    for where, record in stream_json_list_or_records(path):
         instruction, output = (_text(record, field, where=where) for field in ("instruction", "output"))
-        # Files without any input leave the field out or hold null.
+        # Records without an input leave the field out, or set it to null.
         more = _text(record, "input", where=where) if record.get("input") is not None else ""
         yield Example(instruction + (_INPUT_HEADING + more if more else ""), output)
 
 
-def messages(path: StrPath) -> list[Example]:
+def read_messages(path: StrPath) -> list[Example]:
     """Read conversations, each a list ``messages`` of objects with a ``role`` and a ``content``.
 
-    The last message of the assistant is the target, the user's message before it the source, and all earlier ones are
-    the history; what follows the last message of the assistant is left out.
+    The last assistant message is the target, the user message before it is the source, and all earlier messages are
+    the history. Messages after the last assistant message are left out.
 
     Args:
         path: JSON lines, plain or ``.gz``.
 
     Returns:
-        One example a conversation.
+        One example for each conversation.
 
     Raises:
-        UserError: If the file cannot be read, or a conversation has another shape (with the line).
+        UserError: If the file cannot be read, or a conversation has another structure (with the line).
     """
     return list(stream_messages(path))
 
 
 def stream_messages(path: StrPath) -> Iterator[Example]:
-    """Read conversations as :func:`messages` does, without holding them in memory.
+    """Read conversations as :func:`read_messages` does, without holding them in memory.
 
     Args:
         path: JSON lines, plain or ``.gz``.
 
     Yields:
-        One example a conversation.
+        One example for each conversation.
 
     Raises:
-        UserError: When the iterator reaches a conversation of another shape.
+        UserError: When the iterator reaches a conversation with another structure.
     """
-    for where, record in json_records(path):
+    for where, record in stream_json_records(path):
         turns = _turns(record, where=where)
         answers = [number for number, turn in enumerate(turns) if turn.role == "assistant"]
         if not answers:
-            raise UserError(f"{where}: no message of the role `assistant`, so there is nothing to learn; drop the line")
+            raise UserError(f"{where}: no message with the role `assistant`: there is nothing to learn; drop the line")
         last = answers[-1]
         before = f"`{turns[last - 1].role}`" if last else "nothing"
         if before != "`user`":
             raise UserError(
-                f"{where}: before the last message of the assistant stands {before}; a message of the role `user` must"
+                f"{where}: the last assistant message must follow a message with the role `user`; it follows {before}"
             )
         yield Example(turns[last - 1].content, turns[last].content, history=tuple(turns[: last - 1]))
 

@@ -1,6 +1,6 @@
 """Corpora in text files: parallel text, tab-separated columns, JSON lines.
 
-Every reader comes twice: one that returns a list, and one called ``stream_…`` that reads as it goes.
+Every reader comes in two versions: ``read_…`` returns a list, and ``stream_…`` yields examples as it reads.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from itertools import zip_longest
 from typing import Any
 
 from sharpseq.data.examples import Example
-from sharpseq.data.json_records import json_records
+from sharpseq.data.json_records import stream_json_records
 from sharpseq.data.text_files import StrPath, iter_lines
 from sharpseq.errors import UserError
 
 
-def parallel_text(source: StrPath, target: StrPath, *, references: Sequence[StrPath] | None = None) -> list[Example]:
-    """Read two or more files whose lines translate each other.
+def read_parallel_text(
+    source: StrPath, target: StrPath, *, references: Sequence[StrPath] | None = None
+) -> list[Example]:
+    """Read two or more files in which lines with the same number belong together.
 
     Args:
         source: File of source lines, plain or ``.gz``.
@@ -24,7 +26,7 @@ def parallel_text(source: StrPath, target: StrPath, *, references: Sequence[StrP
         references: Files of reference lines, one file per reference; the target alone when not given.
 
     Returns:
-        One example a line, empty lines included.
+        One example for each line, empty lines included.
 
     Raises:
         UserError: If a file cannot be read or the files have different numbers of lines.
@@ -35,7 +37,7 @@ def parallel_text(source: StrPath, target: StrPath, *, references: Sequence[StrP
 def stream_parallel_text(
     source: StrPath, target: StrPath, *, references: Sequence[StrPath] | None = None
 ) -> Iterator[Example]:
-    """Read parallel files as :func:`parallel_text` does, without holding them in memory.
+    """Read parallel files as :func:`read_parallel_text` does, without holding them in memory.
 
     Args:
         source: File of source lines, plain or ``.gz``.
@@ -43,7 +45,7 @@ def stream_parallel_text(
         references: Files of reference lines, one file per reference; the target alone when not given.
 
     Yields:
-        One example a line.
+        One example for each line.
 
     Raises:
         UserError: When the iterator reaches an unreadable line or the end of the shortest file.
@@ -54,14 +56,15 @@ def stream_parallel_text(
         if None in lines:
             rest = [(line is not None) + sum(1 for _ in reader) for line, reader in zip(lines, readers, strict=True)]
             counts = ", ".join(f"{path} has {number + more}" for path, more in zip(paths, rest, strict=True))
-            raise UserError(f"parallel files need equal numbers of lines: {counts}; align them line by line")
+            raise UserError(f"parallel files must have the same number of lines: {counts}; align them line by line")
         yield Example(lines[0], lines[1], references=lines[2:])
 
 
-def tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -> list[Example]:
+def read_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -> list[Example]:
     r"""Read a file of tab-separated columns.
 
-    A tab always separates and ``\n`` always ends a row: quotation marks have no meaning, and there is no header.
+    A tab always separates columns and ``\n`` always ends a row. Quotation marks have no special meaning, and there is
+    no header.
 
     Args:
         path: The file, plain or ``.gz``.
@@ -69,7 +72,7 @@ def tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -> lis
         target_column: Column of the target text, from 0.
 
     Returns:
-        One example a row.
+        One example for each row.
 
     Raises:
         UserError: If the file cannot be read or a row has too few columns (with the line).
@@ -79,7 +82,7 @@ def tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -> lis
 
 
 def stream_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -> Iterator[Example]:
-    """Read tab-separated columns as :func:`tsv` does, without holding them in memory.
+    """Read tab-separated columns as :func:`read_tsv` does, without holding them in memory.
 
     Args:
         path: The file, plain or ``.gz``.
@@ -87,10 +90,10 @@ def stream_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1)
         target_column: Column of the target text, from 0.
 
     Yields:
-        One example a row.
+        One example for each row.
 
     Raises:
-        UserError: When the iterator reaches an unreadable line or a row of too few columns.
+        UserError: When the iterator reaches an unreadable line or a row with too few columns.
         ValueError: If a column is negative.
     """
     for name, column in (("source_column", source_column), ("target_column", target_column)):
@@ -102,27 +105,27 @@ def stream_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1)
         if len(columns) < needed:
             raise UserError(
                 f"{path}:{number}: {len(columns)} tab-separated column(s) where {needed} are needed; "
-                "mend the row or choose other columns"
+                "fix the row or choose other columns"
             )
         yield Example(columns[source_column], columns[target_column])
 
 
-def jsonl(
+def read_jsonl(
     path: StrPath, *, source: str = "source", target: str = "target", references: str | None = None
 ) -> list[Example]:
-    """Read a file with one JSON object a line.
+    """Read a file with one JSON object on each line.
 
     Args:
-        path: The file, plain or ``.gz``. Blank lines hold no record and are passed over.
+        path: The file, plain or ``.gz``. Blank lines are skipped.
         source: Field of the source text; a dot steps into an object, as in ``translation.de``.
         target: Field of the target text.
         references: Field of the references, a list of texts or one text; the target alone when not given.
 
     Returns:
-        One example a record.
+        One example for each record.
 
     Raises:
-        UserError: If the file cannot be read, or a line is no JSON object or lacks a field (with the line).
+        UserError: If the file cannot be read, or a line is not a JSON object or lacks a field (with the line).
     """
     return list(stream_jsonl(path, source=source, target=target, references=references))
 
@@ -130,32 +133,32 @@ def jsonl(
 def stream_jsonl(
     path: StrPath, *, source: str = "source", target: str = "target", references: str | None = None
 ) -> Iterator[Example]:
-    """Read JSON lines as :func:`jsonl` does, without holding them in memory.
+    """Read JSON lines as :func:`read_jsonl` does, without holding them in memory.
 
     Args:
-        path: The file, plain or ``.gz``. Blank lines hold no record and are passed over.
+        path: The file, plain or ``.gz``. Blank lines are skipped.
         source: Field of the source text; a dot steps into an object, as in ``translation.de``.
         target: Field of the target text.
         references: Field of the references, a list of texts or one text; the target alone when not given.
 
     Yields:
-        One example a record.
+        One example for each record.
 
     Raises:
-        UserError: When the iterator reaches a line that is no JSON object or lacks a field.
+        UserError: When the iterator reaches a line that is not a JSON object or lacks a field.
     """
-    for where, record in json_records(path):
+    for where, record in stream_json_records(path):
         yield example_from_record(record, where=where, source=source, target=target, references=references)
 
 
-def sources_only(path: StrPath) -> list[Example]:
-    """Read source lines that have no target, for generation.
+def read_sources(path: StrPath) -> list[Example]:
+    """Read source lines without targets, for generation.
 
     Args:
         path: File of source lines, plain or ``.gz``.
 
     Returns:
-        One example a line, with an empty target.
+        One example for each line, with an empty target.
 
     Raises:
         UserError: If the file cannot be read.
@@ -166,11 +169,11 @@ def sources_only(path: StrPath) -> list[Example]:
 def example_from_record(
     record: dict[str, Any], *, where: str, source: str, target: str, references: str | None = None
 ) -> Example:
-    """Pick the texts of one record, from JSON or from a data set.
+    """Make an example from one record of a JSON file or a data set.
 
     Args:
         record: Field names and values.
-        where: What an error message calls this record, such as ``corpus.jsonl:3``.
+        where: How error messages refer to this record, such as ``corpus.jsonl:3``.
         source: Field of the source text; a dot steps into a nested record unless a field has the whole name.
         target: Field of the target text.
         references: Field of the references, a list of texts or one text; the target alone when not given.
@@ -179,7 +182,7 @@ def example_from_record(
         The example.
 
     Raises:
-        UserError: If a field is missing (with the fields there are) or holds something else than text.
+        UserError: If a field is missing (with the fields that there are) or holds anything but text.
 
     Example:
         >>> record = {"translation": {"de": "ein Hund", "en": "a dog"}}
@@ -206,10 +209,10 @@ def field_names(record: dict[str, Any], *, prefix: str = "") -> list[str]:
 
     Args:
         record: Field names and values.
-        prefix: What stands before each name.
+        prefix: Put before each name.
 
     Returns:
-        The names of all fields that hold no further fields.
+        The names of all fields that have no fields inside.
 
     Example:
         >>> field_names({"id": 1, "translation": {"de": "ein Hund", "en": "a dog"}})

@@ -1,4 +1,4 @@
-"""From texts to token ids."""
+"""Encode texts as token ids."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ class EncodedExample:
 
     Args:
         index: Position of the example in its corpus, from 0: in a text file, the line number less 1.
-        input_ids: Source tokens with the end token, as the encoder reads them; the prompt of a causal model, which has
-            no end token.
-        labels: Target tokens, with the end token for autoregressive models only.
+        input_ids: Source tokens ending with EOS, as the encoder reads them; for a causal model its prompt, without EOS.
+        labels: Target tokens, with EOS for autoregressive models only.
     """
 
     index: int
@@ -39,17 +38,19 @@ def encode(
 
     Args:
         examples: The corpus.
-        tokenizer: Tokenizer of sources and targets. What it adds to a source by itself (begin token, language code)
-            stays. One with a prompt encodes prompts and answers, as :func:`sharpseq.data.attach_prompt` says.
-        append_eos_to_target: Targets as an autoregressive model learns them: with what the tokenizer adds to a target
-            by itself, ended by the end token. Otherwise the bare target tokens, for models that predict the length.
+        tokenizer: Tokenizer of sources and targets. The special tokens that it adds to a source by itself (BOS, a
+            language code) are kept. One with a prompt encodes prompts and answers, see
+            :func:`sharpseq.data.attach_prompt`.
+        append_eos_to_target: Encode targets as an autoregressive model learns them: with the special tokens that the
+            tokenizer adds by itself, and EOS at the end. Otherwise the target tokens alone, for models that predict
+            the length.
         first_index: Index of the first example.
 
     Returns:
-        One encoded example for each, in order; an empty target gives empty labels, or the end token alone.
+        One encoded example for each, in order; an empty target gives empty labels, or EOS alone.
 
     Raises:
-        UserError: If an example has a history and the tokenizer no chat prompt, or the chat template refuses it.
+        UserError: If an example has a history but the tokenizer has no chat prompt, or if the chat template refuses it.
 
     Example:
         >>> from sharpseq.data import Example, train_tokenizer
@@ -70,22 +71,22 @@ def encode(
 def encode_sources(
     tokenizer: PreTrainedTokenizerBase, sources: Sequence[str | Example], *, first_index: int = 0
 ) -> list[list[int]]:
-    """Encode sources as the models read them; nothing is cut or padded.
+    """Encode sources as the models read them; nothing is truncated or padded.
 
-    Sources are lower-cased first when the tokenizer was trained with ``source_lowercase``. A begin token or language
-    code that the tokenizer adds by itself stays; the end token is appended unless the tokenizer put one there. A
-    tokenizer with a prompt encodes whole prompts, the very ones of training, without an end token.
+    Sources are lower-cased first if the tokenizer was trained with ``source_lowercase``. A BOS token or language code
+    that the tokenizer adds by itself is kept; EOS is appended unless the tokenizer put one there. A tokenizer with a
+    prompt encodes whole prompts, exactly as in training, without EOS.
 
     Args:
         tokenizer: Tokenizer from :func:`train_tokenizer` or any Hugging Face tokenizer.
-        sources: Source texts; or examples, whose history is then read too and whose target is not.
-        first_index: Index of the first source, for messages.
+        sources: Source texts; or examples, whose history is read too but not their target.
+        first_index: Index of the first source, for error messages.
 
     Returns:
         Token ids of each source.
 
     Raises:
-        UserError: If an example has a history and the tokenizer no chat prompt, or the chat template refuses it.
+        UserError: If an example has a history but the tokenizer has no chat prompt, or if the chat template refuses it.
 
     Example:
         >>> from sharpseq.data import train_tokenizer
@@ -115,7 +116,7 @@ def encode_sources(
 
 
 def _is_ended(ids: Sequence[int], *, end: int, special: set[int]) -> bool:
-    # Some tokenizers put a language code after the end token: look through the special tokens that close the line.
+    # Some tokenizers put a language code after EOS: look through all special tokens at the end.
     for token in reversed(ids):
         if token == end:
             return True
@@ -148,7 +149,7 @@ def _encode_targets(
 
 
 def _ended(ids: list[int], *, end: int, special: set[int]) -> list[int]:
-    # A language code that some tokenizers put after the end token is never to be generated: the labels stop before it.
+    # Some tokenizers put a language code after EOS, which the model must not learn to generate: the labels stop at EOS.
     for position in range(len(ids) - 1, -1, -1):
         if ids[position] == end:
             return ids[: position + 1]

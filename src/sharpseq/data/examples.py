@@ -1,4 +1,4 @@
-"""What a corpus is made of."""
+"""The parts of a corpus: examples, and messages of a conversation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Message:
     """One turn of a conversation.
 
     Args:
-        role: Who speaks, as chat templates name it: ``"system"``, ``"user"``, ``"assistant"``.
-        content: What is said.
+        role: Who speaks, in the words of chat templates: ``"system"``, ``"user"`` or ``"assistant"``.
+        content: The text of the message.
     """
 
     role: str
@@ -20,13 +20,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One source text with the text it should become.
+    """A source text and the target text it should become.
 
     Args:
         source: Source text.
-        target: Target text to learn from; empty where there is none.
-        references: Every target that counts as right in evaluation; ``(target,)`` unless given.
-        history: What was said before the source, for causal language models with a chat prompt.
+        target: Target text to learn from; empty if there is none.
+        references: All targets that count as correct in evaluation; ``(target,)`` unless given.
+        history: The conversation before the source, for causal language models with a chat prompt.
 
     Example:
         >>> Example("ein Hund", "a dog")
@@ -41,6 +41,6 @@ class Example:
     history: tuple[Message, ...] = ()
 
     def __post_init__(self) -> None:
-        """Let the target stand as the only reference when none is given."""
+        """Use the target as the only reference if none is given."""
         if not self.references:
             object.__setattr__(self, "references", (self.target,))

@@ -1,4 +1,4 @@
-"""Leave out training examples by length, and say which."""
+"""Leave out training examples by length, and report which."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _LINES_SHOWN = 3
 
 @dataclass(frozen=True)
 class FilterReport:
-    """What a filter dropped.
+    """What a filter dropped, and why.
 
     Args:
         num_examples: Examples seen.
-        counts: Examples dropped, by reason; each example counts under the first reason that applies.
+        counts: Number of examples dropped, by reason; each example counts under the first reason that applies.
         line_numbers: Line numbers (from 1) of the first few examples dropped, by reason.
 
     Example:
@@ -39,7 +39,7 @@ class FilterReport:
         return self.num_examples - self.num_dropped
 
     def __add__(self, other: FilterReport) -> FilterReport:
-        """Join the reports of two parts of a corpus, in their order."""
+        """Join the reports on two consecutive parts of a corpus."""
         reasons = list(dict.fromkeys([*self.counts, *other.counts]))
         return FilterReport(
             self.num_examples + other.num_examples,
@@ -51,7 +51,7 @@ class FilterReport:
         )
 
     def __str__(self) -> str:
-        """Tell the whole report in one line."""
+        """Return the whole report as one line."""
         kept = f"kept {self.num_kept:,} of {self.num_examples:,} examples"
         if not self.num_dropped:
             return kept
@@ -68,18 +68,18 @@ class FilterReport:
 class LengthFilter:
     """Keep the examples whose lengths are within bounds. For training data only: evaluation leaves nothing out.
 
-    Lengths are in tokens as encoded: the end token counts where there is one, so that a limit can be the number of
-    positions of a model or the token budget of a batch.
+    Lengths are in tokens as encoded. EOS counts where there is one, so that a limit can be the number of positions of
+    a model or the token budget of a batch.
 
     Args:
         max_source_length: Longest source; no limit when not given.
         max_target_length: Longest target; no limit when not given.
-        max_length_ratio: Largest ratio of the longer to the shorter side, an empty side counting as one token; at least
-            1. No limit when not given.
-        max_row_length: Most tokens of source and target together, as a causal language model reads them; no limit when
-            not given.
+        max_length_ratio: Largest ratio of the longer side to the shorter side, where an empty side counts as one token;
+            at least 1. No limit when not given.
+        max_row_length: Largest number of tokens of source and target together, as a causal language model reads them;
+            no limit when not given.
         min_source_length: Shortest source.
-        min_target_length: Shortest target; 1 leaves out the empty targets of one-pass models.
+        min_target_length: Shortest target; 1 drops empty targets, from which one-pass models learn nothing.
 
     Example:
         >>> examples = [EncodedExample(0, [5, 0], [5]), EncodedExample(1, [5, 6, 7, 0], [5])]
@@ -105,18 +105,18 @@ class LengthFilter:
                 raise ValueError(f"`max_{side}_length` must be at least {max(1, least)}; got {most}")
         if self.max_row_length is not None and self.max_row_length < 1:
             raise ValueError(f"`max_row_length` must be at least 1; got {self.max_row_length}")
-        # Written so that NaN is refused too.
+        # Written this way round, the condition rejects NaN too.
         if self.max_length_ratio is not None and not self.max_length_ratio >= 1:
             raise ValueError(f"`max_length_ratio` must be at least 1; got {self.max_length_ratio}")
 
     def apply(self, examples: Iterable[EncodedExample]) -> tuple[list[EncodedExample], FilterReport]:
-        """Split off what is out of bounds.
+        """Drop the examples that are out of bounds.
 
         Args:
             examples: Encoded training examples.
 
         Returns:
-            The examples kept, in order, and the report on those dropped.
+            The examples that are kept, in order, and a report on those that are dropped.
         """
         kept: list[EncodedExample] = []
         dropped: dict[str, list[int]] = {}

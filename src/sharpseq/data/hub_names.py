@@ -1,4 +1,4 @@
-"""Tell names on the Hugging Face hub from paths."""
+"""Tell Hub ids from local paths."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 
 def is_missing_path(name_or_path: str) -> bool:
-    """Tell whether this can only be a path, and nothing is there.
+    """Return whether a name can only be a local path, and nothing exists there.
 
-    A name on the hub is ``name`` or ``owner/name``. Asking the hub for anything else gives a message about
-    repositories, or a minute of retries without a network.
+    A Hub id is ``name`` or ``owner/name``. Asking the Hub for anything else gives a message about repositories, or a
+    minute of retries without a network.
 
     Args:
-        name_or_path: Name on the hub or local path.
+        name_or_path: Hub id or local path.
 
     Returns:
-        Whether there is nothing to load under that name, here or on the hub.
+        True if there is nothing to load under that name, locally or on the Hub.
 
     Example:
         >>> is_missing_path("./no/such/folder"), is_missing_path("facebook/nllb-200-distilled-600M")

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, or of a local folder in its formats."""
+"""Data sets from the Hugging Face Hub, or from a local folder in one of its formats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sharpseq.data.hub_names import is_missing_path
 from sharpseq.errors import UserError
 
 
-def hugging_face_dataset(
+def load_hugging_face_dataset(
     name_or_path: str,
     *,
     split: str,
@@ -25,19 +25,19 @@ def hugging_face_dataset(
     """Read one split of a Hugging Face data set into a list.
 
     Args:
-        name_or_path: Name on the hub, or a local folder: one written by ``save_to_disk``, or one with data files.
+        name_or_path: Hub id, or a local folder: one written by ``save_to_disk``, or one with data files.
         split: Split, such as ``"train"`` or ``"train[:1000]"``.
         source: Column of the source text; a dot steps inside, as in ``translation.de``.
         target: Column of the target text.
         references: Column of the references, a list of texts or one text; the target alone when not given.
-        configuration: Configuration of the data set, such as ``"de-en"``, where it has several.
-        streaming: Read rows over the network as they come rather than download the whole data set first.
+        configuration: Configuration of the data set, such as ``"de-en"``, if it has several.
+        streaming: Read rows over the network one by one instead of downloading the whole data set first.
 
     Returns:
-        One example a row.
+        One example for each row.
 
     Raises:
-        UserError: If the data set, split or a column does not exist, or the hub cannot be reached.
+        UserError: If the data set, split or a column does not exist, or the Hub cannot be reached.
         ImportError: If ``datasets`` is not installed.
     """
     return list(
@@ -63,37 +63,37 @@ def stream_hugging_face_dataset(
     configuration: str | None = None,
     streaming: bool = True,
 ) -> Iterator[Example]:
-    """Read a Hugging Face data set as :func:`hugging_face_dataset` does, row by row.
+    """Read a Hugging Face data set as :func:`load_hugging_face_dataset` does, row by row.
 
     Args:
-        name_or_path: Name on the hub, or a local folder.
+        name_or_path: Hub id, or a local folder.
         split: Split, such as ``"train"``; with ``streaming`` no slices.
         source: Column of the source text; a dot steps inside, as in ``translation.de``.
         target: Column of the target text.
         references: Column of the references; the target alone when not given.
-        configuration: Configuration of the data set, where it has several.
-        streaming: Read rows over the network as they come rather than download the whole data set first.
+        configuration: Configuration of the data set, if it has several.
+        streaming: Read rows over the network one by one instead of downloading the whole data set first.
 
     Yields:
-        One example a row.
+        One example for each row.
 
     Raises:
-        UserError: If the data set, split or a column does not exist, or the hub cannot be reached.
+        UserError: If the data set, split or a column does not exist, or the Hub cannot be reached.
         ImportError: If ``datasets`` is not installed.
     """
     failures = _failures()
     try:
         rows = enumerate(_open(name_or_path, split=split, configuration=configuration, streaming=streaming), start=1)
     except failures as error:
-        raise UserError(_told(error, name_or_path=name_or_path, split=split)) from error
+        raise UserError(_reported(error, name_or_path=name_or_path, split=split)) from error
     while True:
-        # Only fetching a row may fail as the data set's fault; what the consumer raises passes through untouched.
+        # Only errors from fetching a row are about the data set; what the consumer raises passes through untouched.
         try:
             number, row = next(rows)
         except StopIteration:
             return
         except failures as error:
-            raise UserError(_told(error, name_or_path=name_or_path, split=split)) from error
+            raise UserError(_reported(error, name_or_path=name_or_path, split=split)) from error
         where = f"{name_or_path} ({split}) row {number}"
         yield example_from_record(row, where=where, source=source, target=target, references=references)
 
@@ -124,12 +124,12 @@ def _failures() -> tuple[type[Exception], ...]:
         raise ImportError(
             "reading Hugging Face data sets needs the package `datasets`: pip install 'sharpseq[datasets]'"
         ) from None
-    # Network and hub errors are OSErrors; unknown splits, configurations and unreadable files are ValueErrors.
+    # Network and Hub errors are OSErrors; unknown splits, configurations and unreadable files are ValueErrors.
     return (OSError, ValueError, DatasetsError)
 
 
-def _told(error: Exception, *, name_or_path: str, split: str) -> str:
+def _reported(error: Exception, *, name_or_path: str, split: str) -> str:
     root = error.__cause__ or error
     reason = " ".join(str(root).split()) or type(root).__name__
-    mend = "check the name, the split and the connection (a local folder works offline)"
-    return f"{name_or_path} ({split}): the data set cannot be read: {reason}; {mend}"
+    fix = "check the name, the split and the connection (a local folder works offline)"
+    return f"{name_or_path} ({split}): the data set cannot be read: {reason}; {fix}"

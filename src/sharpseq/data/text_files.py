@@ -17,11 +17,11 @@ StrPath: TypeAlias = str | os.PathLike[str]
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 LONGEST_LINE = 4 * 2**20
-"""Bytes that a line may have: far more than a model reads, and far less than fills the memory."""
+"""Most bytes of a line: far more than a model reads, and far less than fills the memory."""
 
 
 class _LineReader(Protocol):
-    """What is read of a binary stream: files, gzip files and standard input have it."""
+    """What is needed of a binary stream: files, gzip files and standard input have it."""
 
     def readline(self, size: int, /) -> bytes: ...
 
@@ -29,18 +29,18 @@ class _LineReader(Protocol):
 def read_lines(path: StrPath) -> list[str]:
     r"""Read all lines of a UTF-8 text file.
 
-    Only ``\n`` ends a line, and a ``\r`` right before it belongs to the line end. Other characters that Unicode calls
-    line separators (U+2028, U+0085, form feed) stay inside their line, so that line numbers agree with ``wc -l`` and
-    parallel files stay parallel. Empty lines are kept. A byte order mark at the start is removed.
+    Only ``\n`` or ``\r\n`` ends a line. Other characters that Unicode calls line separators (U+2028, U+0085, form feed)
+    stay inside their line, so that line numbers agree with ``wc -l`` and parallel files stay parallel. Empty lines are
+    kept. A byte order mark at the start of the file is removed.
 
     Args:
-        path: Text file; a name that ends with ``.gz`` is decompressed.
+        path: Text file; a file whose name ends with ``.gz`` is decompressed.
 
     Returns:
-        The lines without their ends.
+        The lines without their line ends.
 
     Raises:
-        UserError: If the file is missing, unreadable, a directory, damaged gzip, or not UTF-8 (with the line).
+        UserError: If the file is missing, unreadable, a folder, damaged gzip, or not UTF-8 (with the line).
 
     Example:
         >>> import tempfile
@@ -56,16 +56,15 @@ def iter_lines(source: StrPath | BinaryIO, *, longest: int | None = LONGEST_LINE
     r"""Read the lines of a UTF-8 text file or binary stream one by one.
 
     Args:
-        source: Text file (a name that ends with ``.gz`` is decompressed) or an open binary stream such as
-            ``sys.stdin.buffer``, read from where it stands and not closed.
-        longest: Bytes that a line may have, so that a file without line ends does not fill the memory; None for any
-            number.
+        source: Text file (decompressed if its name ends with ``.gz``), or an open binary stream such as
+            ``sys.stdin.buffer``, which is read from its current position and not closed.
+        longest: Most bytes of a line, so that a file without line ends does not fill the memory; None for no limit.
 
     Returns:
-        An iterator over the lines without their ends, as :func:`read_lines` gives them.
+        An iterator over the lines without their line ends, as :func:`read_lines` returns them.
 
     Raises:
-        UserError: If a line is longer, and as for :func:`read_lines`, when the iterator reaches the fault.
+        UserError: If a line is longer, or as for :func:`read_lines`, when the iterator reaches the fault.
 
     Example:
         >>> import io
@@ -84,7 +83,7 @@ def _file_lines(path: Path, *, longest: int | None) -> Iterator[str]:
             if path.suffix != ".gz":
                 yield from _decoded_lines(raw, name=str(path), longest=longest)
                 return
-            # gzip reads a file of no bytes as an empty text, but no gzip writer leaves one: a copy was cut off.
+            # gzip reads an empty file as an empty text, but no gzip writer makes one: a copy was cut off.
             if not raw.peek(1):
                 raise EOFError
             with gzip.GzipFile(fileobj=raw) as unzipped:
@@ -92,23 +91,25 @@ def _file_lines(path: Path, *, longest: int | None) -> Iterator[str]:
     except EOFError:
         raise UserError(f"{path}: the gzip file is cut off before its end; copy or make it again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}: not a sound gzip file ({error}); make it again or drop the `.gz`") from None
+        raise UserError(f"{path}: not a valid gzip file ({error}); make it again or drop the `.gz`") from None
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
-        raise UserError(f"{path}: is a directory; give a text file") from None
+        raise UserError(f"{path}: is a folder; give a text file") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the path and its rights") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
+        ) from None
 
 
 def _decoded_lines(stream: _LineReader, *, name: str, longest: int | None) -> Iterator[str]:
-    # One byte more than allowed shows that a line is too long without reading the rest of it.
+    # One byte more than allowed shows that a line is too long, without reading the rest of it.
     next_line = partial(stream.readline, -1 if longest is None else longest + 1)
     for number, line in enumerate(iter(next_line, b""), start=1):
         if longest is not None and len(line) > longest:
             raise UserError(
-                f"{name}:{number}: the line has more than {longest:,} bytes; break it up, or check that this is a text "
-                "file with one example in a line"
+                f"{name}:{number}: the line has more than {longest:,} bytes; split it, or check that this is a text "
+                "file with one example on each line"
             )
         if number == 1:
             line = line.removeprefix(_BYTE_ORDER_MARK)

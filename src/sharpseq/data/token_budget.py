@@ -1,4 +1,4 @@
-"""Batches of similar length that fill a budget of tokens."""
+"""Batches of examples of similar length, within a token budget."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from sharpseq.data.encoding import EncodedExample
 
 
 class TokenBudgetBatchSampler(Sampler[list[int]]):
-    r"""Yield batches of indices whose padded size stays within a budget of tokens.
+    r"""Yield batches of indices whose padded size stays within a token budget.
 
     The size of an example is :math:`\max(S, T)` and a batch of :math:`n` examples costs :math:`n \cdot \max_i
-    \max(S_i, T_i)`. Examples are sorted by size, ties in a random order of each epoch, and the sorted list is cut
-    greedily. The cuts depend on the sizes alone, so every epoch has equally many batches of the same shapes, while
-    who shares a batch changes; the order of the batches is drawn anew each epoch. Everything follows from the
-    lengths, ``seed`` and the epoch; no global random state is read or changed.
+    \max(S_i, T_i)`. Examples are sorted by size, with ties in an order drawn for each epoch, and the sorted list is
+    cut greedily. The cuts depend on the sizes alone, so every epoch has the same number of batches with the same
+    shapes, but different examples share a batch; the order of the batches is drawn for each epoch too. Everything
+    depends on the lengths, ``seed`` and the epoch alone; no global random state is read or changed.
 
     Works as ``batch_sampler`` of a ``DataLoader``, also through accelerate's ``BatchSamplerShard`` with
-    ``even_batches=False``: with ``num_replicas_multiple`` set to the number of processes, all get equally many batches
-    and every example is seen exactly once an epoch.
+    ``even_batches=False``: with ``num_replicas_multiple`` set to the number of processes, all get the same number of
+    batches and every example is seen exactly once in an epoch.
 
     Args:
         source_lengths: Source length of each example in tokens.
         target_lengths: Target length of each example in tokens.
         max_tokens: Largest padded size of a batch in tokens, the larger of its two sides.
         max_sentences: Largest number of examples in a batch; no limit when not given.
-        shuffle: Draw ties and the order of the batches; otherwise the longest come first.
+        shuffle: Draw the order of ties and of the batches; otherwise the longest examples come first.
         seed: Seed of the order, at least 0.
         num_replicas_multiple: Make the number of batches a multiple of this, by halving the largest ones.
 
     Raises:
-        ValueError: If an argument is out of range, an example alone is over the budget, or there are fewer examples
+        ValueError: If an argument is out of range, a single example exceeds the budget, or there are fewer examples
             than batches needed.
 
     Example:
@@ -43,7 +43,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         [[1], [0, 3, 2]]
     """
 
-    # Read by accelerate and by the DataLoader: the batches have no fixed size and the last one is kept.
+    # Read by accelerate and by the DataLoader: batches have no fixed size, and the last one is kept.
     batch_size: None = None
     drop_last = False
 
@@ -77,10 +77,10 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration follows.
+        """Set the epoch, which decides the order of the next iteration.
 
         Args:
-            epoch: Number of the epoch, at least 0.
+            epoch: Number of the epoch, from 0.
 
         Raises:
             ValueError: If it is negative.
@@ -100,11 +100,11 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
 
 
 def side_lengths(examples: Sequence[EncodedExample], *, in_one_row: bool) -> tuple[list[int], list[int]]:
-    """Return the lengths of the two sides of each example that make up its size.
+    """Return the lengths of the two sides of each example, from which its size follows.
 
     Args:
         examples: Encoded examples.
-        in_one_row: Give every side the length of both together, as causal language models read them.
+        in_one_row: Give each side the length of both together, as causal language models read them.
 
     Returns:
         Source lengths and target lengths in tokens.
@@ -129,27 +129,27 @@ def example_sizes(
         Sizes in tokens, shape (N,).
 
     Raises:
-        ValueError: If there are not equally many of both.
+        ValueError: If their lengths differ.
     """
     if len(source_lengths) != len(target_lengths):
         raise ValueError(
-            "`source_lengths` and `target_lengths` must be equally many; got "
+            "`source_lengths` and `target_lengths` must have the same length; got "
             f"{len(source_lengths)} and {len(target_lengths)}"
         )
     sizes = np.maximum(np.asarray(source_lengths, dtype=np.int64), np.asarray(target_lengths, dtype=np.int64))
-    # An example of no tokens still takes a row of the batch.
+    # An example without tokens still takes a row of the batch.
     return np.maximum(sizes, 1)
 
 
 def batches_in_order(
     sizes: NDArray[np.int64], cuts: Sequence[int], *, random: np.random.Generator | None
 ) -> Iterator[list[int]]:
-    """Sort examples by falling size and yield what lies between the cuts.
+    """Sort examples by decreasing size and yield those between each cut and the next.
 
     Args:
         sizes: Size of each example in tokens, shape (N,).
         cuts: Positions in the sorted list, from :func:`token_budget_cuts`.
-        random: Draws the order of equal sizes, then that of the batches; without it the longest come first.
+        random: Draws the order of equal sizes, then that of the batches; if None, the longest examples come first.
 
     Yields:
         The indices of each batch.
@@ -167,19 +167,19 @@ def batches_in_order(
 def token_budget_cuts(
     sizes: NDArray[np.int64], *, max_tokens: int, max_sentences: int | None = None, num_replicas_multiple: int = 1
 ) -> list[int]:
-    """Cut examples, sorted by falling size, into batches within a budget.
+    """Cut examples, sorted by decreasing size, into batches within a budget.
 
     Args:
         sizes: Size of each example in tokens, at least 1, in any order, shape (N,).
-        max_tokens: Largest product of a batch's number of examples and largest size.
+        max_tokens: Largest product of the number of examples in a batch and its largest size.
         max_sentences: Largest number of examples in a batch; no limit when not given.
         num_replicas_multiple: Make the number of batches a multiple of this, by halving the largest ones.
 
     Returns:
-        Rising positions in the sorted list, from 0 to N; batch ``i`` is what lies between the ``i``-th and the next.
+        Increasing positions in the sorted list, from 0 to N; batch ``i`` lies between position ``i`` and the next.
 
     Raises:
-        ValueError: If an argument is out of range, an example alone is over the budget, or there are fewer examples
+        ValueError: If an argument is out of range, a single example exceeds the budget, or there are fewer examples
             than batches needed.
 
     Example:
@@ -199,7 +199,7 @@ def token_budget_cuts(
     descending = np.sort(sizes)[::-1]
     cuts = [0]
     while cuts[-1] < len(descending):
-        # Sizes fall, so the first example of a batch sets the width of its padding.
+        # Sizes decrease, so the first example of a batch sets its padded width.
         rows = max_tokens // int(descending[cuts[-1]])
         cuts.append(min(len(descending), cuts[-1] + min(rows, max_sentences or rows)))
     return _with_multiple(cuts, num_replicas_multiple)

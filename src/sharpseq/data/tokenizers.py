@@ -1,4 +1,4 @@
-"""Train and load the tokenizers that turn text into ids and back."""
+"""Train and load the tokenizers that turn text into token ids and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sharpseq.errors import UserError
 
 TokenizerKind = Literal["bpe", "unigram", "characters"]
 
-#: Ids 0 to 4. CTranslate2 shifts positions silently unless the pad token is 1, and fails without a begin token.
+#: Ids 0 to 4. CTranslate2 shifts positions silently unless the pad token has id 1, and fails without a BOS token.
 SPECIAL_TOKENS = ("</s>", "<pad>", "<unk>", "<s>", "<mask>")
 
 DEFAULT_VOCAB_SIZE = 8000
@@ -35,35 +35,36 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     r"""Train one tokenizer for sources and targets.
 
-    The same texts always give the same ``bpe`` and ``characters`` tokenizer. The unigram trainer of the library adds up
-    in no fixed order, so its scores differ in the last digits from run to run; keep the saved tokenizer.
+    The same texts always give the same ``bpe`` and ``characters`` tokenizer. The library's unigram trainer adds up
+    numbers in no fixed order, so its scores differ in the last digits from run to run; keep the saved tokenizer.
 
     ``bpe`` and ``unigram`` mark each space with ``▁`` at the start of the next piece, as SentencePiece does, and put
-    one in front of the text: ``"A dog"`` becomes ``▁A ▁dog``. Decoding gives back the text itself, repeated and leading
-    spaces included, so no detokenizer is needed. A byte-level alphabet would also cover characters that were never
-    seen, but it spends 256 pieces on bytes that a one-pass model, which picks every token on its own, cannot join
-    into valid characters; here unseen characters become ``<unk>``. Text is not normalised in any other way; only the
-    sign ``▁`` itself comes back as a space.
+    one before the text: ``"A dog"`` becomes ``▁A ▁dog``. Decoding returns the text itself, repeated and leading spaces
+    included, so no detokenizer is needed. A byte-level alphabet would also cover characters that were never seen, but
+    it spends 256 pieces on bytes that a one-pass model, which chooses every token independently, cannot join into
+    valid characters; here unseen characters become ``<unk>``. Text is not normalised in any other way; only the
+    character ``▁`` itself comes back as a space.
 
-    ``characters`` makes each character a token. Spaces are tokens too and decoding joins with nothing, unless
-    ``symbols`` says which strings are one token each: then spaces only separate, and decoding joins with one space.
+    ``characters`` makes each character a token. Spaces are tokens too, and decoding joins without spaces. With
+    ``symbols``, which says which strings are one token each, spaces only separate and decoding joins with one space.
 
     Names of special tokens inside a text (``</s>``) are ordinary characters. ``tokenizer(text).input_ids`` ends with
-    ``</s>`` and has no begin token.
+    ``</s>`` and has no BOS token.
 
     Args:
         texts: Sources and targets together, read once.
         kind: Byte-pair encoding, unigram language model, or characters.
-        vocab_size: Size of the vocabulary, the five special tokens included; the result has fewer pieces where the
-            texts do not hold as many. 8000 when not given; for ``characters`` all there are.
+        vocab_size: Size of the vocabulary, including the five special tokens; smaller if the texts have fewer pieces.
+            8000 when not given; for ``characters``, all characters.
         symbols: Regular expression of multi-character tokens, for ``characters`` only: ``"[A-Z]+[0-2]?"`` for phonemes.
-        source_lowercase: Make :func:`encode_sources` lower-case its lines; ``texts`` should hold such sources.
+        source_lowercase: Make :func:`encode_sources` lower-case its sources; the sources in ``texts`` should be
+            lower-cased too.
 
     Returns:
         A tokenizer with the special tokens ``</s>`` 0, ``<pad>`` 1, ``<unk>`` 2, ``<s>`` 3 and ``<mask>`` 4.
 
     Raises:
-        ValueError: If an argument is out of range, there is no text, or ``vocab_size`` has no room for every character.
+        ValueError: If an argument is out of range, there is no text, or ``vocab_size`` is too small for all characters.
 
     Example:
         >>> tokenizer = train_tokenizer(["a dog", "a  cat"], kind="bpe", vocab_size=20)
@@ -80,7 +81,7 @@ def train_tokenizer(
     if kind not in get_args(TokenizerKind):
         raise ValueError(f"`kind` must be one of {', '.join(get_args(TokenizerKind))}; got {kind!r}")
     if symbols is not None and kind != "characters":
-        raise ValueError(f"`symbols` goes with kind 'characters' only; got kind {kind!r}")
+        raise ValueError(f"`symbols` is for kind 'characters' only; got kind {kind!r}")
     if vocab_size is not None and vocab_size <= len(SPECIAL_TOKENS):
         raise ValueError(f"`vocab_size` must be more than the {len(SPECIAL_TOKENS)} special tokens; got {vocab_size}")
     if kind == "characters":
@@ -101,36 +102,36 @@ def train_tokenizer(
         bos_token="<s>",
         mask_token="<mask>",
         clean_up_tokenization_spaces=False,
-        # A corpus may talk about markup: without this a source line that says `</s>` would end there.
+        # A corpus may be about markup: without this, a source with `</s>` in it would end there.
         split_special_tokens=True,
         source_lowercase=source_lowercase,
     )
 
 
 def load_tokenizer(name_or_path: str | os.PathLike[str], *, pad_with_end: bool = False) -> PreTrainedTokenizerBase:
-    """Load any Hugging Face tokenizer, from the hub or a local folder.
+    """Load any Hugging Face tokenizer, from the Hub or a local folder.
 
     Args:
-        name_or_path: Name on the hub, or a folder written by ``save_pretrained``.
-        pad_with_end: Let the end token stand for a missing pad token, as the tokenizers of most causal language models
-            have none. For those alone: our batches and decoders tell their padding by the attention mask.
+        name_or_path: Hub id, or a folder written by ``save_pretrained``.
+        pad_with_end: Use EOS as the pad token if there is none, as in the tokenizers of most causal language models.
+            Only for those: our batches and decoders recognise their padding by the attention mask.
 
     Returns:
-        The tokenizer, which has a pad token and a token that ends a sequence.
+        The tokenizer, which has a pad token and an EOS token.
 
     Raises:
-        UserError: If it cannot be found, is broken, or lacks a pad or an end token.
+        UserError: If it cannot be found, is broken, or lacks a pad token or an EOS token.
     """
     if is_missing_path(os.fspath(name_or_path)):
         raise UserError(f"{name_or_path}: no such folder; check the path of the tokenizer")
     try:
-        # Without the explicit False, transformers would ask on standard input, where the source lines come from.
+        # Without the explicit False, transformers would ask on standard input, where the sources come from.
         tokenizer = AutoTokenizer.from_pretrained(os.fspath(name_or_path), trust_remote_code=False)
     except Exception as error:
-        # A broken folder fails with whatever the parser of the day raises: KeyError, JSONDecodeError, bare Exception.
+        # A broken folder fails with whatever its parser raises: KeyError, JSONDecodeError, a bare Exception.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{name_or_path}: no tokenizer can be loaded from there ({type(error).__name__}: {reason[:200]}); "
+            f"{name_or_path}: no tokenizer can be loaded from here ({type(error).__name__}: {reason[:200]}); "
             "check the name, or save it again with `tokenizer.save_pretrained`"
         ) from error
     if tokenizer.pad_token_id is None and pad_with_end:
@@ -142,17 +143,17 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, pad_with_end: bool =
         )
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:
         raise UserError(
-            f"{name_or_path}: the tokenizer has no token that ends a sequence; add one with "
+            f"{name_or_path}: the tokenizer has no EOS token; add one with "
             "`tokenizer.add_special_tokens({'eos_token': '</s>'})`, save it with `save_pretrained` and use that folder"
         )
     return tokenizer
 
 
 def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the id of the token that ends a sequence: ``eos``, or ``sep`` where a tokenizer of BERT's kind has none.
+    """Return the id of the token that ends a sequence: EOS, or SEP for tokenizers without EOS, such as BERT's.
 
-    With a chat prompt it is what ends a turn of the assistant in the chat template; a model that is trained on such
-    targets needs this id as the ``eos_token_id`` of its configurations, so that generation ends with a turn.
+    With a chat prompt it is the token that ends an assistant turn in the chat template. A model that is trained on such
+    targets needs this id as the ``eos_token_id`` of its configurations, so that generation ends with the turn.
 
     Args:
         tokenizer: Any Hugging Face tokenizer.
@@ -176,9 +177,9 @@ def _train_pieces(texts: Iterable[str], *, kind: TokenizerKind, vocab_size: int)
     normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)])
     pre_tokenizer = pre_tokenizers.Sequence(
         [
-            # The normalizer has put the `▁` in front: Metaspace would not do it where a text starts with a space.
+            # The normalizer prepends the `▁`: Metaspace would not do so if a text starts with a space.
             pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=True),
-            # A piece spelt `</s>` would have the id of the special token, so no piece may join `<` to the rest of one.
+            # A piece `</s>` would get the id of the special token, so `<` is never joined to the rest of such a name.
             pre_tokenizers.Split(Regex(f"<(?={'|'.join(token[1:] for token in SPECIAL_TOKENS)})"), behavior="isolated"),
         ]
     )
@@ -196,7 +197,7 @@ def _train_pieces(texts: Iterable[str], *, kind: TokenizerKind, vocab_size: int)
     backend.train_from_iterator(texts, trainer)
     if backend.get_vocab_size() > vocab_size:
         raise ValueError(
-            f"`vocab_size` must be at least {backend.get_vocab_size()}, the different characters of the texts and the "
+            f"`vocab_size` must be at least {backend.get_vocab_size()}, the different characters in the texts plus the "
             f"special tokens; got {vocab_size}"
         )
     backend.decoder = decoders.Metaspace(replacement=_SPACE, prepend_scheme="always", split=True)
@@ -211,9 +212,9 @@ def _train_characters(texts: Iterable[str], *, vocab_size: int | None, symbols: 
     else:
         try:
             pattern = Regex(rf"(?:{symbols})|\S")
-        except Exception as error:  # the binding raises nothing narrower
+        except Exception as error:  # the library raises nothing narrower
             raise ValueError(f"`symbols` must be a regular expression; got {symbols!r} ({error})") from None
-        # Inverted: what matches is a token and what does not, the spaces, is removed.
+        # Inverted: what matches becomes a token, and what does not, the spaces, is removed.
         backend.pre_tokenizer = pre_tokenizers.Split(pattern, behavior="removed", invert=True)
     trainer = trainers.WordLevelTrainer(
         vocab_size=vocab_size or sys.maxsize, special_tokens=list(SPECIAL_TOKENS), show_progress=False

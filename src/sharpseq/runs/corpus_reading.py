@@ -80,4 +80,4 @@ def _read_corpus(corpus: corpus_sections.Corpus, *, folder: str | None, over_net
                 streaming=over_network,
             )
         case corpus_sections.PronouncingDictionary():
-            return data.pronouncing_dictionary(corpus.split, stress=corpus.stress, subset=corpus.subset)
+            return data.load_pronouncing_dictionary(corpus.split, stress=corpus.stress, subset=corpus.subset)

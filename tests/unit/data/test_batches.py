@@ -185,7 +185,7 @@ def test_bad_arguments(options: dict[str, int], message: str) -> None:
 
 
 def test_lengths_must_be_equally_many() -> None:
-    with pytest.raises(ValueError, match="must be equally many; got 2 and 1"):
+    with pytest.raises(ValueError, match="must have the same length; got 2 and 1"):
         TokenBudgetBatchSampler([1, 2], [1], max_tokens=10)
 
 

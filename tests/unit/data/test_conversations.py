@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sharpseq.data import Example, Message, alpaca, messages, stream_alpaca, stream_messages
+from sharpseq.data import Example, Message, read_alpaca, read_messages, stream_alpaca, stream_messages
 from sharpseq.errors import UserError
 
 RECORDS = [
@@ -41,7 +41,7 @@ def lines_of(records: list[Any]) -> str:
 
 def test_an_alpaca_list_may_stand_in_one_line_of_any_length(tmp_path: Path) -> None:
     record = {"instruction": "Copy.", "output": "a" * 100_000}
-    assert len(alpaca(written(tmp_path / "list.json", json.dumps([record] * 50)))) == 50
+    assert len(read_alpaca(written(tmp_path / "list.json", json.dumps([record] * 50)))) == 50
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_an_alpaca_list_may_stand_in_one_line_of_any_length(tmp_path: Path) -> N
         ("a.json.gz", "\n \n  " + json.dumps(RECORDS, indent=2).replace("},", "}\n,") + "\n\n"),
     ],
 )
-@pytest.mark.parametrize("read", [alpaca, stream_alpaca])
+@pytest.mark.parametrize("read", [read_alpaca, stream_alpaca])
 def test_alpaca_in_lines_and_in_one_list(
     tmp_path: Path, name: str, text: str, read: Callable[[Path], Iterator[Example]]
 ) -> None:
@@ -64,7 +64,7 @@ def test_alpaca_in_lines_and_in_one_list(
 
 @pytest.mark.parametrize("text", ["", "\n", "[]", "\n[\n]\n"])
 def test_an_alpaca_file_of_nothing(tmp_path: Path, text: str) -> None:
-    assert alpaca(written(tmp_path / "a.json", text)) == []
+    assert read_alpaca(written(tmp_path / "a.json", text)) == []
 
 
 GOOD = '{"instruction": "a", "output": "b"}'
@@ -80,7 +80,7 @@ GOOD = '{"instruction": "a", "output": "b"}'
         (f"[\n{GOOD}\n{GOOD}]", r"a.json:3: not valid JSON \(a comma or the end of the list is missing\)"),
         (f"[{GOOD},\n]", r"a.json:2: not valid JSON"),
         ("[", r"a.json:1: not valid JSON"),
-        (f"[{GOOD}]\n{GOOD}", r"a.json:2: not valid JSON \(something stands behind the end of the list\)"),
+        (f"[{GOOD}]\n{GOOD}", r"a.json:2: not valid JSON \(there is text after the end of the list\)"),
         (f"\n[{GOOD},\n 7]", r"a.json:3: a JSON int; the file must be a list of JSON objects"),
         (f'[{GOOD},\n {{"instruction":\n "a"}}]', r"a.json:2: no field `output`; the fields there are: `instruction`"),
         ('{"instruction": 1, "output": "b"}', r"a.json:1: field `instruction` holds a int; it must hold text"),
@@ -91,7 +91,7 @@ GOOD = '{"instruction": "a", "output": "b"}'
 )
 def test_what_is_wrong_with_an_alpaca_file_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        alpaca(written(tmp_path / "a.json", text))
+        read_alpaca(written(tmp_path / "a.json", text))
 
 
 def turn(role: str, content: str) -> dict[str, str]:
@@ -108,7 +108,7 @@ def test_the_last_answer_is_the_target(tmp_path: Path) -> None:
     path = written(tmp_path / "m.jsonl", text + "\n")
     history = (Message("system", "s"), Message("user", "a"), Message("assistant", "b"))
     expected = [Example("a", "b"), Example("c", "d", history=history), Example("a", "b")]
-    assert messages(path) == expected
+    assert read_messages(path) == expected
     assert list(stream_messages(path)) == expected
     assert expected[1].references == ("d",)
 
@@ -118,10 +118,10 @@ def test_the_last_answer_is_the_target(tmp_path: Path) -> None:
     [
         ({"turns": []}, r"m.jsonl:2: no list `messages`; the fields there are: `turns`"),
         ({"messages": "x"}, r"m.jsonl:2: no list `messages`"),
-        ({"messages": []}, r"m.jsonl:2: no message of the role `assistant`"),
-        ({"messages": [turn("user", "a")]}, r"m.jsonl:2: no message of the role `assistant`"),
-        ({"messages": [turn("assistant", "a")]}, r"m.jsonl:2: before the last .* stands nothing; .* `user` must"),
-        ({"messages": [turn("system", "a"), turn("assistant", "b")]}, r"m.jsonl:2: before the last .* stands `?system"),
+        ({"messages": []}, r"m.jsonl:2: no message with the role `assistant`"),
+        ({"messages": [turn("user", "a")]}, r"m.jsonl:2: no message with the role `assistant`"),
+        ({"messages": [turn("assistant", "a")]}, r"m.jsonl:2: the last .* must follow .* `user`; it follows nothing"),
+        ({"messages": [turn("system", "a"), turn("assistant", "b")]}, r"m.jsonl:2: .* it follows `system`"),
         ({"messages": ["hello"]}, r"m.jsonl:2, message 1: a JSON str; it must be an object with `role` and `content`"),
         ({"messages": [turn("user", "a"), {"role": "user"}]}, r"m.jsonl:2, message 2: no field `content`"),
         ({"messages": [{"role": "user", "content": [{}]}]}, r"m.jsonl:2, message 1: field `content` holds a list"),
@@ -130,4 +130,4 @@ def test_the_last_answer_is_the_target(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_conversation_is_told_with_its_line(tmp_path: Path, record: Any, message: str) -> None:
     good = {"messages": [turn("user", "a"), turn("assistant", "b")]}
     with pytest.raises(UserError, match=message):
-        messages(written(tmp_path / "m.jsonl", lines_of([good, record])))
+        read_messages(written(tmp_path / "m.jsonl", lines_of([good, record])))

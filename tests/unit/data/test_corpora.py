@@ -10,13 +10,13 @@ import pytest
 
 from sharpseq.data import (
     Example,
-    jsonl,
-    parallel_text,
-    sources_only,
+    read_jsonl,
+    read_parallel_text,
+    read_sources,
+    read_tsv,
     stream_jsonl,
     stream_parallel_text,
     stream_tsv,
-    tsv,
 )
 from sharpseq.errors import UserError
 
@@ -37,18 +37,18 @@ def test_parallel_text(tmp_path: Path) -> None:
     source = write(tmp_path / "a.en", "one\n\nthree\u2028lines\n")
     target = tmp_path / "a.de.gz"
     target.write_bytes(gzip.compress(b"eins\r\n\r\ndrei\r\n"))
-    assert parallel_text(source, target) == [
+    assert read_parallel_text(source, target) == [
         Example("one", "eins"),
         Example("", ""),
         Example("three\u2028lines", "drei"),
     ]
-    assert list(stream_parallel_text(source, target)) == parallel_text(source, target)
+    assert list(stream_parallel_text(source, target)) == read_parallel_text(source, target)
 
 
 def test_parallel_text_with_references(tmp_path: Path) -> None:
     source, target = write(tmp_path / "s", "a\nb\n"), write(tmp_path / "t", "A\nB\n")
     references = [target, write(tmp_path / "r", "AA\nBB\n")]
-    examples = parallel_text(source, target, references=references)
+    examples = read_parallel_text(source, target, references=references)
     assert examples == [Example("a", "A", references=("A", "AA")), Example("b", "B", references=("B", "BB"))]
 
 
@@ -57,13 +57,13 @@ def test_unequal_counts_are_both_told(tmp_path: Path, numbers: tuple[int, int]) 
     source = write(tmp_path / "s.txt", "x\n" * numbers[0])
     target = write(tmp_path / "t.txt", "\n" * numbers[1])
     with pytest.raises(UserError, match=rf"s\.txt has {numbers[0]}, \S*t\.txt has {numbers[1]};"):
-        parallel_text(source, target)
+        read_parallel_text(source, target)
 
 
 def test_unequal_references(tmp_path: Path) -> None:
     source, target = write(tmp_path / "s", "a\nb\nc\n"), write(tmp_path / "t", "A\nB\nC\n")
     with pytest.raises(UserError, match=r"s has 3, \S*t has 3, \S*r has 1;"):
-        parallel_text(source, target, references=[write(tmp_path / "r", "A\n")])
+        read_parallel_text(source, target, references=[write(tmp_path / "r", "A\n")])
 
 
 def test_streaming_yields_before_it_fails(tmp_path: Path) -> None:
@@ -75,16 +75,16 @@ def test_streaming_yields_before_it_fails(tmp_path: Path) -> None:
 
 def test_tsv(tmp_path: Path) -> None:
     path = write(tmp_path / "c.tsv", '1\tein "Hund\ta dog\n2\t\t\n')
-    assert tsv(path, source_column=1, target_column=2) == [Example('ein "Hund', "a dog"), Example("", "")]
+    assert read_tsv(path, source_column=1, target_column=2) == [Example('ein "Hund', "a dog"), Example("", "")]
     assert list(stream_tsv(path, source_column=2, target_column=0)) == [Example("a dog", "1"), Example("", "2")]
     with pytest.raises(ValueError, match="`target_column` must be at least 0; got -1"):
-        tsv(path, target_column=-1)
+        read_tsv(path, target_column=-1)
 
 
 def test_tsv_with_too_few_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "c.tsv", "a\tb\nc\n")
     with pytest.raises(UserError, match=r"c\.tsv:2: 1 tab-separated column\(s\) where 2 are needed"):
-        tsv(path)
+        read_tsv(path)
 
 
 def test_jsonl(tmp_path: Path) -> None:
@@ -95,12 +95,12 @@ def test_jsonl(tmp_path: Path) -> None:
     text = "\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     path = write(tmp_path / "c.jsonl", text + "\n\n")
     fields = {"source": "translation.de", "target": "translation.en"}
-    assert jsonl(path, **fields) == [Example("ein\u2028Hund", "a dog"), Example("", "nothing")]
+    assert read_jsonl(path, **fields) == [Example("ein\u2028Hund", "a dog"), Example("", "nothing")]
     assert [e.references for e in stream_jsonl(path, references="others", **fields)] == [
         ("the dog", "dog"),
         ("nought",),
     ]
-    assert [example.source for example in jsonl(path, source="a.b", target="a.b")] == ["whole", "name"]
+    assert [example.source for example in read_jsonl(path, source="a.b", target="a.b")] == ["whole", "name"]
 
 
 @pytest.mark.parametrize(
@@ -117,25 +117,25 @@ def test_jsonl(tmp_path: Path) -> None:
 def test_jsonl_faults(tmp_path: Path, line: str, message: str) -> None:
     path = write(tmp_path / "c.jsonl", f'{{"source": "a", "target": "b"}}\n{line}\n')
     with pytest.raises(UserError, match=message):
-        jsonl(path)
+        read_jsonl(path)
 
 
 @pytest.mark.parametrize("value", ["[]", "[1]", "3"])
 def test_jsonl_references_must_be_texts(tmp_path: Path, value: str) -> None:
     path = write(tmp_path / "c.jsonl", f'{{"source": "a", "target": "b", "r": {value}}}\n')
     with pytest.raises(UserError, match=r"c\.jsonl:1: field `r` holds"):
-        jsonl(path, references="r")
+        read_jsonl(path, references="r")
 
 
-def test_sources_only_keeps_empty_lines(tmp_path: Path) -> None:
-    assert [example.source for example in sources_only(write(tmp_path / "s", "a\n\nb\n"))] == ["a", "", "b"]
+def test_sources_keep_empty_lines(tmp_path: Path) -> None:
+    assert [example.source for example in read_sources(write(tmp_path / "s", "a\n\nb\n"))] == ["a", "", "b"]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the data sets in ../shared/data, beside the repository")
 def test_real_corpora() -> None:
     folder = SHARED / "multi30k"
-    examples = parallel_text(folder / "val.en.gz", folder / "val.de.gz")
+    examples = read_parallel_text(folder / "val.en.gz", folder / "val.de.gz")
     assert len(examples) == 1014
     assert all(example.source and example.target for example in examples)
-    summaries = jsonl(SHARED / "debian" / "summaries.test.jsonl.gz", source="document", target="summary")
+    summaries = read_jsonl(SHARED / "debian" / "summaries.test.jsonl.gz", source="document", target="summary")
     assert len(summaries) == 500

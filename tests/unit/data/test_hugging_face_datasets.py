@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sharpseq.data import Example, hugging_face_dataset, stream_hugging_face_dataset
+from sharpseq.data import Example, load_hugging_face_dataset, stream_hugging_face_dataset
 from sharpseq.errors import UserError
 
 datasets = pytest.importorskip("datasets")
@@ -38,21 +38,21 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_local_folders(folder: str) -> None:
-    assert hugging_face_dataset(folder, split="train", **FIELDS) == EXAMPLES
-    assert hugging_face_dataset(folder, split="train", streaming=True, **FIELDS) == EXAMPLES
+    assert load_hugging_face_dataset(folder, split="train", **FIELDS) == EXAMPLES
+    assert load_hugging_face_dataset(folder, split="train", streaming=True, **FIELDS) == EXAMPLES
     stream = stream_hugging_face_dataset(folder, split="train", **FIELDS)
     assert next(stream) == EXAMPLES[0]
 
 
 def test_unknown_split(folder: str) -> None:
     with pytest.raises(UserError, match=r"corpus \(test\): .*train") as caught:
-        hugging_face_dataset(folder, split="test", **FIELDS)
+        load_hugging_face_dataset(folder, split="test", **FIELDS)
     assert "\n" not in str(caught.value)
 
 
 def test_unknown_column(folder: str) -> None:
     with pytest.raises(UserError, match=r"row 1: no field `translation\.fr`.*`translation\.de`, `translation\.en`"):
-        hugging_face_dataset(folder, split="train", source="translation.fr", target="translation.en")
+        load_hugging_face_dataset(folder, split="train", source="translation.fr", target="translation.en")
 
 
 def test_broken_data_file(tmp_path: Path) -> None:
@@ -60,17 +60,17 @@ def test_broken_data_file(tmp_path: Path) -> None:
     path.mkdir()
     (path / "train.jsonl").write_text('{"source": "a"\n{]\n')
     with pytest.raises(UserError, match=r"broken \(train\): the data set cannot be read"):
-        hugging_face_dataset(str(path), split="train", source="source", target="target")
+        load_hugging_face_dataset(str(path), split="train", source="source", target="target")
 
 
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such folder"):
-        hugging_face_dataset(str(tmp_path / "absent"), split="train", **FIELDS)
+        load_hugging_face_dataset(str(tmp_path / "absent"), split="train", **FIELDS)
 
 
 def test_offline() -> None:
     with pytest.raises(UserError, match=r"nobody/nothing \(train\): the data set cannot be read"):
-        hugging_face_dataset("nobody/nothing", split="train", **FIELDS)
+        load_hugging_face_dataset("nobody/nothing", split="train", **FIELDS)
 
 
 def test_consumer_errors_pass_through(folder: str) -> None:

@@ -269,7 +269,7 @@ def test_what_the_chat_template_refuses_is_told() -> None:
         ({"kind": "talk"}, r"`kind` must be one of plain, chat; got 'talk'"),
         ({"kind": "plain", "template": "no field"}, r"`template` must hold \{source\} exactly once; got 'no field'"),
         ({"kind": "chat", "template": "{source} {source}"}, r"`template` must hold \{source\} exactly once"),
-        ({"kind": "plain", "system": "x"}, r"`system` goes with kind 'chat' only"),
+        ({"kind": "plain", "system": "x"}, r"`system` is for kind 'chat' only"),
     ],
 )
 def test_prompts_out_of_shape(fields: dict[str, Any], message: str) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sharpseq.data import Example, pronouncing_dictionary
+from sharpseq.data import Example, load_pronouncing_dictionary
 from sharpseq.data.pronouncing_dictionary import parse_dictionary, split_of
 
 SPLITS = ("train", "validation", "test")
@@ -53,7 +53,7 @@ def test_split_is_fixed() -> None:
 
 @pytest.fixture(scope="module")
 def splits() -> dict[str, list[Example]]:
-    return {split: pronouncing_dictionary(split) for split in SPLITS}
+    return {split: load_pronouncing_dictionary(split) for split in SPLITS}
 
 
 @needs_cmudict
@@ -82,7 +82,7 @@ def test_every_pronunciation_is_trained_on(splits: dict[str, list[Example]]) -> 
 
 @needs_cmudict
 def test_stress_marks(splits: dict[str, list[Example]]) -> None:
-    stressed = pronouncing_dictionary("validation", stress=True)
+    stressed = load_pronouncing_dictionary("validation", stress=True)
     assert [example.source for example in stressed] == [example.source for example in splits["validation"]]
     unmarked = [re.sub(r"\d", "", example.target) for example in stressed]
     assert unmarked == [example.target for example in splits["validation"]]
@@ -91,7 +91,7 @@ def test_stress_marks(splits: dict[str, list[Example]]) -> None:
 
 @needs_cmudict
 def test_subsets_are_nested(splits: dict[str, list[Example]]) -> None:
-    words = [{example.source for example in pronouncing_dictionary("test", subset=size)} for size in (1, 50, 400)]
+    words = [{example.source for example in load_pronouncing_dictionary("test", subset=size)} for size in (1, 50, 400)]
     assert [len(chosen) for chosen in words] == [1, 50, 400]
     assert words[0] < words[1] < words[2] < {example.source for example in splits["test"]}
     assert len({word[0] for word in words[2]}) > 20, "a subset is spread over the alphabet"
@@ -101,12 +101,12 @@ def test_subsets_are_nested(splits: dict[str, list[Example]]) -> None:
 @pytest.mark.parametrize("subset", [0, 10**7])
 def test_impossible_subset(subset: int) -> None:
     with pytest.raises(ValueError, match=rf"`subset` must be between 1 and \d+, the words in 'test'; got {subset}"):
-        pronouncing_dictionary("test", subset=subset)
+        load_pronouncing_dictionary("test", subset=subset)
 
 
 def test_unknown_split() -> None:
     with pytest.raises(ValueError, match="`split` must be one of train, validation, test; got 'dev'"):
-        pronouncing_dictionary("dev")  # type: ignore[arg-type]
+        load_pronouncing_dictionary("dev")  # type: ignore[arg-type]
 
 
 def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,4 +115,4 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(importlib.metadata, "files", absent)
     with pytest.raises(ImportError, match=r"pip install 'sharpseq\[g2p\]'"):
-        pronouncing_dictionary()
+        load_pronouncing_dictionary()

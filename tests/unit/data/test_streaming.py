@@ -117,10 +117,10 @@ def test_filter_reports_what_it_dropped() -> None:
 def test_nothing_left() -> None:
     stream = streaming(30, length_filter=LengthFilter(min_source_length=99))
     with pytest.raises(
-        UserError, match=r"no example to train on: kept 0 of 30 examples; dropped 30: 30 source under 99"
+        UserError, match=r"no examples to train on: kept 0 of 30 examples; dropped 30: 30 source under 99"
     ):
         list(stream)
-    with pytest.raises(UserError, match="no example to train on"):
+    with pytest.raises(UserError, match="no examples to train on"):
         list(streaming(0))
 
 

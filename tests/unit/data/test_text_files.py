@@ -69,7 +69,7 @@ def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path) -> None:
             buffer[:] = b"a" * size
             return size
 
-    with pytest.raises(UserError, match=r"<stream>:1: the line has more than 4,194,304 bytes; break it up"):
+    with pytest.raises(UserError, match=r"<stream>:1: the line has more than 4,194,304 bytes; split it"):
         next(iter_lines(io.BufferedReader(Endless())))
     path = tmp_path / "long.gz"
     path.write_bytes(gzip.compress(b"fine\n" + b"a" * 11))
@@ -107,7 +107,7 @@ def test_damaged_gzip(tmp_path: Path) -> None:
 def test_gzip_in_name_only(tmp_path: Path) -> None:
     path = tmp_path / "plain.gz"
     path.write_text("plain text\n")
-    with pytest.raises(UserError, match=r"plain\.gz: not a sound gzip file"):
+    with pytest.raises(UserError, match=r"plain\.gz: not a valid gzip file"):
         read_lines(path)
 
 
@@ -117,7 +117,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_directory(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is a directory"):
+    with pytest.raises(UserError, match="is a folder"):
         read_lines(tmp_path)
 
 

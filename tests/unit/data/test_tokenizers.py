@@ -184,7 +184,7 @@ def test_training_needs_text(kind: str, texts: list[str]) -> None:
     [
         ({"kind": "words"}, "`kind` must be one of bpe, unigram, characters; got 'words'"),
         ({"kind": "bpe", "vocab_size": 5}, "`vocab_size` must be more than the 5 special tokens; got 5"),
-        ({"kind": "bpe", "symbols": PHONEMES}, "`symbols` goes with kind 'characters' only; got kind 'bpe'"),
+        ({"kind": "bpe", "symbols": PHONEMES}, "`symbols` is for kind 'characters' only; got kind 'bpe'"),
         ({"kind": "characters", "symbols": "(["}, "`symbols` must be a regular expression"),
     ],
 )
@@ -245,7 +245,7 @@ def test_loading_needs_a_pad_token(tmp_path: Path) -> None:
 
 def test_loading_needs_an_end_token(tmp_path: Path) -> None:
     foreign(None, pad_token="[PAD]").save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="has no token that ends a sequence; add one with"):
+    with pytest.raises(UserError, match="has no EOS token; add one with"):
         load_tokenizer(tmp_path)
 
 
@@ -255,7 +255,7 @@ def test_loading_a_broken_folder(content: str | None, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").unlink()
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(UserError, match="no tokenizer can be loaded from there") as caught:
+    with pytest.raises(UserError, match="no tokenizer can be loaded from here") as caught:
         load_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -12,7 +12,7 @@ import torch
 from tiny_pretrained import write_llama
 
 from sharpseq import SequenceGenerator, UserError
-from sharpseq.data import Example, Message, messages, train_tokenizer
+from sharpseq.data import Example, Message, read_messages, train_tokenizer
 from sharpseq.generation import Generation, distillation
 from sharpseq.generation.distillation import DistillationReport, distill_corpus
 from sharpseq.models import Ctc, CtcConfig
@@ -151,6 +151,6 @@ def test_a_corpus_with_histories_stays_one_of_conversations(tmp_path: Path) -> N
     history = (Message("user", "ab"), Message("assistant", "ba"))
     corpus = [Example("abc", "own", history=history), Example("fed", "own")]
     distill_corpus(teacher, corpus, tmp_path / "out.jsonl")
-    distilled = messages(tmp_path / "out.jsonl")
+    distilled = read_messages(tmp_path / "out.jsonl")
     assert [(example.source, example.history) for example in distilled] == [("abc", history), ("fed", ())]
     assert [example.target for example in distilled] == [output.text for output in teacher.generate(corpus)]
