@@ -58,7 +58,7 @@ BELONGS_ELSEWHERE: dict[str, str] = {
         "is not what a run does: `sharpseq export RUN FOLDER --to hugging_face` makes a folder to upload",
     ),
     **dict.fromkeys(
-        ("group_by_length", "length_column_name", "auto_find_batch_size", "train_sampling_strategy"),
+        ("length_column_name", "auto_find_batch_size", "train_sampling_strategy"),
         "has nothing to do: batches have similar lengths within `per_device_train_batch_tokens`",
     ),
     **dict.fromkeys(
