@@ -21,6 +21,13 @@ from sharpseq.data.streaming import StreamingBatches
 from sharpseq.data.text_files import iter_lines, read_lines
 from sharpseq.data.token_budget import TokenBudgetBatchSampler
 from sharpseq.data.tokenizers import end_token_id, load_tokenizer, train_tokenizer
+from sharpseq.data.unicode_text import (
+    UnicodeNormalization,
+    normalize_example,
+    normalize_text,
+    set_unicode_normalization,
+    unicode_normalization_of,
+)
 
 __all__ = [
     "CausalCollator",
@@ -33,6 +40,7 @@ __all__ = [
     "SequenceCollator",
     "StreamingBatches",
     "TokenBudgetBatchSampler",
+    "UnicodeNormalization",
     "attach_prompt",
     "encode",
     "encode_sources",
@@ -41,6 +49,8 @@ __all__ = [
     "load_hugging_face_dataset",
     "load_pronouncing_dictionary",
     "load_tokenizer",
+    "normalize_example",
+    "normalize_text",
     "pad_rows",
     "prompt_of",
     "read_alpaca",
@@ -50,6 +60,7 @@ __all__ = [
     "read_parallel_text",
     "read_sources",
     "read_tsv",
+    "set_unicode_normalization",
     "source_batch",
     "stream_alpaca",
     "stream_hugging_face_dataset",
@@ -58,4 +69,5 @@ __all__ = [
     "stream_parallel_text",
     "stream_tsv",
     "train_tokenizer",
+    "unicode_normalization_of",
 ]

@@ -7,19 +7,22 @@ from typing import Any
 
 from sharpseq.data.examples import Example, Message
 from sharpseq.data.json_records import stream_json_list_or_records, stream_json_records
+from sharpseq.data.record_fields import kind_of, listed_fields, text_in_field
 from sharpseq.data.text_files import StrPath
+from sharpseq.data.unicode_text import UnicodeNormalization, normalize_example
 from sharpseq.errors import UserError
 
 _INPUT_HEADING = "\n\n### Input:\n"
 
 
-def read_alpaca(path: StrPath) -> list[Example]:
+def read_alpaca(path: StrPath, *, unicode_normalization: UnicodeNormalization = "nfc") -> list[Example]:
     r"""Read instructions in the format of Stanford Alpaca: ``instruction``, ``input`` and ``output``.
 
     The source is the instruction, followed by ``\n\n### Input:\n`` and the input if there is one.
 
     Args:
         path: JSON lines or one JSON list, plain or ``.gz``.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Returns:
         One example for each record.
@@ -27,14 +30,15 @@ def read_alpaca(path: StrPath) -> list[Example]:
     Raises:
         UserError: If the file cannot be read, or a record lacks a field or has no text in it (with the line).
     """
-    return list(stream_alpaca(path))
+    return list(stream_alpaca(path, unicode_normalization=unicode_normalization))
 
 
-def stream_alpaca(path: StrPath) -> Iterator[Example]:
+def stream_alpaca(path: StrPath, *, unicode_normalization: UnicodeNormalization = "nfc") -> Iterator[Example]:
     """Read instructions as :func:`read_alpaca` does, without holding JSON lines in memory.
 
     Args:
         path: JSON lines or one JSON list, plain or ``.gz``.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Yields:
         One example for each record.
@@ -43,13 +47,14 @@ def stream_alpaca(path: StrPath) -> Iterator[Example]:
         UserError: When the iterator reaches a record that lacks a field or has no text in it.
     """
     for where, record in stream_json_list_or_records(path):
-        instruction, output = (_text(record, field, where=where) for field in ("instruction", "output"))
+        instruction, output = (text_in_field(record, field, where=where) for field in ("instruction", "output"))
         # Records without an input leave the field out, or set it to null.
-        more = _text(record, "input", where=where) if record.get("input") is not None else ""
-        yield Example(instruction + (_INPUT_HEADING + more if more else ""), output)
+        more = text_in_field(record, "input", where=where) if record.get("input") is not None else ""
+        example = Example(instruction + (_INPUT_HEADING + more if more else ""), output)
+        yield normalize_example(example, unicode_normalization)
 
 
-def read_messages(path: StrPath) -> list[Example]:
+def read_messages(path: StrPath, *, unicode_normalization: UnicodeNormalization = "nfc") -> list[Example]:
     """Read conversations, each a list ``messages`` of objects with a ``role`` and a ``content``.
 
     The last assistant message is the target, the user message before it is the source, and all earlier messages are
@@ -57,6 +62,7 @@ def read_messages(path: StrPath) -> list[Example]:
 
     Args:
         path: JSON lines, plain or ``.gz``.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Returns:
         One example for each conversation.
@@ -64,14 +70,15 @@ def read_messages(path: StrPath) -> list[Example]:
     Raises:
         UserError: If the file cannot be read, or a conversation has another structure (with the line).
     """
-    return list(stream_messages(path))
+    return list(stream_messages(path, unicode_normalization=unicode_normalization))
 
 
-def stream_messages(path: StrPath) -> Iterator[Example]:
+def stream_messages(path: StrPath, *, unicode_normalization: UnicodeNormalization = "nfc") -> Iterator[Example]:
     """Read conversations as :func:`read_messages` does, without holding them in memory.
 
     Args:
         path: JSON lines, plain or ``.gz``.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Yields:
         One example for each conversation.
@@ -90,29 +97,18 @@ def stream_messages(path: StrPath) -> Iterator[Example]:
             raise UserError(
                 f"{where}: the last assistant message must follow a message with the role `user`; it follows {before}"
             )
-        yield Example(turns[last - 1].content, turns[last].content, history=tuple(turns[: last - 1]))
+        example = Example(turns[last - 1].content, turns[last].content, history=tuple(turns[: last - 1]))
+        yield normalize_example(example, unicode_normalization)
 
 
 def _turns(record: dict[str, Any], *, where: str) -> list[Message]:
     listed = record.get("messages")
     if not isinstance(listed, list):
-        there = ", ".join(f"`{name}`" for name in record) or "none"
-        raise UserError(f"{where}: no list `messages`; the fields there are: {there}")
+        raise UserError(f"{where}: no list `messages`; the fields there are: {listed_fields(record)}")
     turns = []
     for number, turn in enumerate(listed, start=1):
         place = f"{where}, message {number}"
         if not isinstance(turn, dict):
-            raise UserError(f"{place}: a JSON {type(turn).__name__}; it must be an object with `role` and `content`")
-        turns.append(Message(_text(turn, "role", where=place), _text(turn, "content", where=place)))
+            raise UserError(f"{place}: {kind_of(turn)}; it must be an object with `role` and `content`")
+        turns.append(Message(text_in_field(turn, "role", where=place), text_in_field(turn, "content", where=place)))
     return turns
-
-
-def _text(record: dict[str, Any], field: str, *, where: str) -> str:
-    if field not in record:
-        there = ", ".join(f"`{name}`" for name in record) or "none"
-        raise UserError(f"{where}: no field `{field}`; the fields there are: {there}")
-    value = record[field]
-    if not isinstance(value, str):
-        kind = "nothing" if value is None else f"a {type(value).__name__}"
-        raise UserError(f"{where}: field `{field}` holds {kind}; it must hold text")
-    return value

@@ -1,22 +1,28 @@
 """Corpora in text files: parallel text, tab-separated columns, JSON lines.
 
-Every reader comes in two versions: ``read_…`` returns a list, and ``stream_…`` yields examples as it reads.
+Every reader comes in two versions: ``read_…`` returns a list, and ``stream_…`` yields examples as it reads. All of them
+normalise texts to NFC unless told otherwise, see `sharpseq.data.unicode_text`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import Any
 
 from sharpseq.data.examples import Example
 from sharpseq.data.json_records import stream_json_records
+from sharpseq.data.record_fields import example_from_record
 from sharpseq.data.text_files import StrPath, iter_lines
+from sharpseq.data.unicode_text import UnicodeNormalization, normalize_example
 from sharpseq.errors import UserError
 
 
 def read_parallel_text(
-    source: StrPath, target: StrPath, *, references: Sequence[StrPath] | None = None
+    source: StrPath,
+    target: StrPath,
+    *,
+    references: Sequence[StrPath] | None = None,
+    unicode_normalization: UnicodeNormalization = "nfc",
 ) -> list[Example]:
     """Read two or more files in which lines with the same number belong together.
 
@@ -24,6 +30,7 @@ def read_parallel_text(
         source: File of source lines, plain or ``.gz``.
         target: File of target lines.
         references: Files of reference lines, one file per reference; the target alone when not given.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Returns:
         One example for each line, empty lines included.
@@ -31,11 +38,17 @@ def read_parallel_text(
     Raises:
         UserError: If a file cannot be read or the files have different numbers of lines.
     """
-    return list(stream_parallel_text(source, target, references=references))
+    return list(
+        stream_parallel_text(source, target, references=references, unicode_normalization=unicode_normalization)
+    )
 
 
 def stream_parallel_text(
-    source: StrPath, target: StrPath, *, references: Sequence[StrPath] | None = None
+    source: StrPath,
+    target: StrPath,
+    *,
+    references: Sequence[StrPath] | None = None,
+    unicode_normalization: UnicodeNormalization = "nfc",
 ) -> Iterator[Example]:
     """Read parallel files as :func:`read_parallel_text` does, without holding them in memory.
 
@@ -43,6 +56,7 @@ def stream_parallel_text(
         source: File of source lines, plain or ``.gz``.
         target: File of target lines.
         references: Files of reference lines, one file per reference; the target alone when not given.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Yields:
         One example for each line.
@@ -57,10 +71,16 @@ def stream_parallel_text(
             rest = [(line is not None) + sum(1 for _ in reader) for line, reader in zip(lines, readers, strict=True)]
             counts = ", ".join(f"{path} has {number + more}" for path, more in zip(paths, rest, strict=True))
             raise UserError(f"parallel files must have the same number of lines: {counts}; align them line by line")
-        yield Example(lines[0], lines[1], references=lines[2:])
+        yield normalize_example(Example(lines[0], lines[1], references=lines[2:]), unicode_normalization)
 
 
-def read_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -> list[Example]:
+def read_tsv(
+    path: StrPath,
+    *,
+    source_column: int = 0,
+    target_column: int = 1,
+    unicode_normalization: UnicodeNormalization = "nfc",
+) -> list[Example]:
     r"""Read a file of tab-separated columns.
 
     A tab always separates columns and ``\n`` always ends a row. Quotation marks have no special meaning, and there is
@@ -70,6 +90,7 @@ def read_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -
         path: The file, plain or ``.gz``.
         source_column: Column of the source text, from 0.
         target_column: Column of the target text, from 0.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Returns:
         One example for each row.
@@ -78,16 +99,30 @@ def read_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -
         UserError: If the file cannot be read or a row has too few columns (with the line).
         ValueError: If a column is negative.
     """
-    return list(stream_tsv(path, source_column=source_column, target_column=target_column))
+    return list(
+        stream_tsv(
+            path,
+            source_column=source_column,
+            target_column=target_column,
+            unicode_normalization=unicode_normalization,
+        )
+    )
 
 
-def stream_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1) -> Iterator[Example]:
+def stream_tsv(
+    path: StrPath,
+    *,
+    source_column: int = 0,
+    target_column: int = 1,
+    unicode_normalization: UnicodeNormalization = "nfc",
+) -> Iterator[Example]:
     """Read tab-separated columns as :func:`read_tsv` does, without holding them in memory.
 
     Args:
         path: The file, plain or ``.gz``.
         source_column: Column of the source text, from 0.
         target_column: Column of the target text, from 0.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Yields:
         One example for each row.
@@ -107,11 +142,16 @@ def stream_tsv(path: StrPath, *, source_column: int = 0, target_column: int = 1)
                 f"{path}:{number}: {len(columns)} tab-separated column(s) where {needed} are needed; "
                 "fix the row or choose other columns"
             )
-        yield Example(columns[source_column], columns[target_column])
+        yield normalize_example(Example(columns[source_column], columns[target_column]), unicode_normalization)
 
 
 def read_jsonl(
-    path: StrPath, *, source: str = "source", target: str = "target", references: str | None = None
+    path: StrPath,
+    *,
+    source: str = "source",
+    target: str = "target",
+    references: str | None = None,
+    unicode_normalization: UnicodeNormalization = "nfc",
 ) -> list[Example]:
     """Read a file with one JSON object on each line.
 
@@ -120,6 +160,7 @@ def read_jsonl(
         source: Field of the source text; a dot steps into an object, as in ``translation.de``.
         target: Field of the target text.
         references: Field of the references, a list of texts or one text; the target alone when not given.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Returns:
         One example for each record.
@@ -127,11 +168,24 @@ def read_jsonl(
     Raises:
         UserError: If the file cannot be read, or a line is not a JSON object or lacks a field (with the line).
     """
-    return list(stream_jsonl(path, source=source, target=target, references=references))
+    return list(
+        stream_jsonl(
+            path,
+            source=source,
+            target=target,
+            references=references,
+            unicode_normalization=unicode_normalization,
+        )
+    )
 
 
 def stream_jsonl(
-    path: StrPath, *, source: str = "source", target: str = "target", references: str | None = None
+    path: StrPath,
+    *,
+    source: str = "source",
+    target: str = "target",
+    references: str | None = None,
+    unicode_normalization: UnicodeNormalization = "nfc",
 ) -> Iterator[Example]:
     """Read JSON lines as :func:`read_jsonl` does, without holding them in memory.
 
@@ -140,6 +194,7 @@ def stream_jsonl(
         source: Field of the source text; a dot steps into an object, as in ``translation.de``.
         target: Field of the target text.
         references: Field of the references, a list of texts or one text; the target alone when not given.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Yields:
         One example for each record.
@@ -148,14 +203,16 @@ def stream_jsonl(
         UserError: When the iterator reaches a line that is not a JSON object or lacks a field.
     """
     for where, record in stream_json_records(path):
-        yield example_from_record(record, where=where, source=source, target=target, references=references)
+        example = example_from_record(record, where=where, source=source, target=target, references=references)
+        yield normalize_example(example, unicode_normalization)
 
 
-def read_sources(path: StrPath) -> list[Example]:
+def read_sources(path: StrPath, *, unicode_normalization: UnicodeNormalization = "nfc") -> list[Example]:
     """Read source lines without targets, for generation.
 
     Args:
         path: File of source lines, plain or ``.gz``.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Returns:
         One example for each line, with an empty target.
@@ -163,81 +220,4 @@ def read_sources(path: StrPath) -> list[Example]:
     Raises:
         UserError: If the file cannot be read.
     """
-    return [Example(line, "") for line in iter_lines(path)]
-
-
-def example_from_record(
-    record: dict[str, Any], *, where: str, source: str, target: str, references: str | None = None
-) -> Example:
-    """Make an example from one record of a JSON file or a data set.
-
-    Args:
-        record: Field names and values.
-        where: How error messages refer to this record, such as ``corpus.jsonl:3``.
-        source: Field of the source text; a dot steps into a nested record unless a field has the whole name.
-        target: Field of the target text.
-        references: Field of the references, a list of texts or one text; the target alone when not given.
-
-    Returns:
-        The example.
-
-    Raises:
-        UserError: If a field is missing (with the fields that there are) or holds anything but text.
-
-    Example:
-        >>> record = {"translation": {"de": "ein Hund", "en": "a dog"}}
-        >>> example_from_record(record, where="row 1", source="translation.de", target="translation.en")
-        Example(source='ein Hund', target='a dog', references=('a dog',), history=())
-    """
-    texts = {}
-    for field in (source, target):
-        value = _field(record, field, where=where)
-        if not isinstance(value, str):
-            raise UserError(f"{where}: field `{field}` holds {_kind(value)}; it must hold text")
-        texts[field] = value
-    if references is None:
-        return Example(texts[source], texts[target])
-    value = _field(record, references, where=where)
-    listed = [value] if isinstance(value, str) else value
-    if not (isinstance(listed, list) and listed and all(isinstance(text, str) for text in listed)):
-        raise UserError(f"{where}: field `{references}` holds {_kind(value)}; it must hold one text or a list of texts")
-    return Example(texts[source], texts[target], references=tuple(listed))
-
-
-def field_names(record: dict[str, Any], *, prefix: str = "") -> list[str]:
-    """List the fields of a record, nested ones with dots.
-
-    Args:
-        record: Field names and values.
-        prefix: Put before each name.
-
-    Returns:
-        The names of all fields that have no fields inside.
-
-    Example:
-        >>> field_names({"id": 1, "translation": {"de": "ein Hund", "en": "a dog"}})
-        ['id', 'translation.de', 'translation.en']
-    """
-    names: list[str] = []
-    for name, value in record.items():
-        nested = isinstance(value, dict) and value
-        names += field_names(value, prefix=f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
-    return names
-
-
-def _field(record: dict[str, Any], field: str, *, where: str) -> Any:
-    if field in record:
-        return record[field]
-    value: Any = record
-    for name in field.split("."):
-        if not isinstance(value, dict) or name not in value:
-            there = ", ".join(f"`{name}`" for name in field_names(record)) or "none"
-            raise UserError(f"{where}: no field `{field}`; the fields there are: {there}")
-        value = value[name]
-    return value
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "nothing"
-    return "an empty list" if value == [] else f"a {type(value).__name__}"
+    return [normalize_example(Example(line, ""), unicode_normalization) for line in iter_lines(path)]

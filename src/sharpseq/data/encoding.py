@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from sharpseq.data.examples import Example
 from sharpseq.data.prompts import encode_answers, encode_prompts, prompt_of, refuse_history
 from sharpseq.data.tokenizers import end_token_id
+from sharpseq.data.unicode_text import normalize_example, normalize_text, surrogate_fault, unicode_normalization_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ def encode(
 
     Raises:
         UserError: If an example has a history but the tokenizer has no chat prompt, or if the chat template refuses it.
+        ValueError: If a text has half a character, a lone surrogate.
 
     Example:
         >>> from sharpseq.data import Example, train_tokenizer
@@ -59,9 +61,10 @@ def encode(
         [EncodedExample(index=0, input_ids=[5, 6, 0], labels=[6, 0])]
     """
     sources = encode_sources(tokenizer, examples, first_index=first_index)
-    targets = _encode_targets(
-        tokenizer, [example.target for example in examples], append_eos_to_target=append_eos_to_target
-    )
+    form = unicode_normalization_of(tokenizer)
+    lines = [normalize_text(example.target, form) for example in examples]
+    _check_whole(lines, first_index=first_index)
+    targets = _encode_targets(tokenizer, lines, append_eos_to_target=append_eos_to_target)
     return [
         EncodedExample(index, input_ids, labels)
         for index, (input_ids, labels) in enumerate(zip(sources, targets, strict=True), start=first_index)
@@ -73,7 +76,8 @@ def encode_sources(
 ) -> list[list[int]]:
     """Encode sources as the models read them; nothing is truncated or padded.
 
-    Sources are lower-cased first if the tokenizer was trained with ``source_lowercase``. A BOS token or language code
+    Sources are normalised to NFC first, unless the tokenizer is set to normalise nothing, and lower-cased if it was
+    trained with ``source_lowercase``. A BOS token or language code
     that the tokenizer adds by itself is kept; EOS is appended unless the tokenizer put one there. A tokenizer with a
     prompt encodes whole prompts, exactly as in training, without EOS.
 
@@ -87,6 +91,7 @@ def encode_sources(
 
     Raises:
         UserError: If an example has a history but the tokenizer has no chat prompt, or if the chat template refuses it.
+        ValueError: If a text has half a character, a lone surrogate.
 
     Example:
         >>> from sharpseq.data import train_tokenizer
@@ -96,9 +101,13 @@ def encode_sources(
     """
     if not sources:
         return []
-    examples = [Example(source, "") if isinstance(source, str) else source for source in sources]
+    form = unicode_normalization_of(tokenizer)
+    examples = [
+        normalize_example(Example(source, "") if isinstance(source, str) else source, form) for source in sources
+    ]
     if tokenizer.init_kwargs.get("source_lowercase", False):
-        examples = [replace(example, source=example.source.lower()) for example in examples]
+        examples = [replace(example, source=normalize_text(example.source.lower(), form)) for example in examples]
+    _check_whole([example.source for example in examples], first_index=first_index)
     prompt = prompt_of(tokenizer)
     if prompt is not None:
         return encode_prompts(tokenizer, examples, prompt=prompt, first_index=first_index)
@@ -113,6 +122,13 @@ def encode_sources(
     )
     end, special = end_token_id(tokenizer), set(tokenizer.all_special_ids)
     return [ids if _is_ended(ids, end=end, special=special) else [*ids, end] for ids in encoded["input_ids"]]
+
+
+def _check_whole(texts: Sequence[str], *, first_index: int) -> None:
+    for number, text in enumerate(texts, start=first_index + 1):
+        fault = surrogate_fault(text)
+        if fault:
+            raise ValueError(f"example {number} has {fault}; write the whole character, or drop it")
 
 
 def _is_ended(ids: Sequence[int], *, end: int, special: set[int]) -> bool:

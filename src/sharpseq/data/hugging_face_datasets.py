@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sharpseq.data.corpora import example_from_record
 from sharpseq.data.examples import Example
 from sharpseq.data.hub_names import is_missing_path
+from sharpseq.data.record_fields import example_from_record
+from sharpseq.data.unicode_text import UnicodeNormalization, normalize_example
 from sharpseq.errors import UserError
 
 
@@ -21,6 +22,7 @@ def load_hugging_face_dataset(
     references: str | None = None,
     configuration: str | None = None,
     streaming: bool = False,
+    unicode_normalization: UnicodeNormalization = "nfc",
 ) -> list[Example]:
     """Read one split of a Hugging Face data set into a list.
 
@@ -32,6 +34,7 @@ def load_hugging_face_dataset(
         references: Column of the references, a list of texts or one text; the target alone when not given.
         configuration: Configuration of the data set, such as ``"de-en"``, if it has several.
         streaming: Read rows over the network one by one instead of downloading the whole data set first.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Returns:
         One example for each row.
@@ -49,6 +52,7 @@ def load_hugging_face_dataset(
             references=references,
             configuration=configuration,
             streaming=streaming,
+            unicode_normalization=unicode_normalization,
         )
     )
 
@@ -62,6 +66,7 @@ def stream_hugging_face_dataset(
     references: str | None = None,
     configuration: str | None = None,
     streaming: bool = True,
+    unicode_normalization: UnicodeNormalization = "nfc",
 ) -> Iterator[Example]:
     """Read a Hugging Face data set as :func:`load_hugging_face_dataset` does, row by row.
 
@@ -73,6 +78,7 @@ def stream_hugging_face_dataset(
         references: Column of the references; the target alone when not given.
         configuration: Configuration of the data set, if it has several.
         streaming: Read rows over the network one by one instead of downloading the whole data set first.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Yields:
         One example for each row.
@@ -95,7 +101,8 @@ def stream_hugging_face_dataset(
         except failures as error:
             raise UserError(_reported(error, name_or_path=name_or_path, split=split)) from error
         where = f"{name_or_path} ({split}) row {number}"
-        yield example_from_record(row, where=where, source=source, target=target, references=references)
+        example = example_from_record(row, where=where, source=source, target=target, references=references)
+        yield normalize_example(example, unicode_normalization)
 
 
 def _open(name_or_path: str, *, split: str, configuration: str | None, streaming: bool) -> Any:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
-from sharpseq.data.text_files import StrPath, iter_lines
+from sharpseq.data.record_fields import kind_of
+from sharpseq.data.text_files import LONGEST_LINE, StrPath, iter_line_parts, iter_lines
 from sharpseq.errors import UserError
 
 _EACH_LINE = "each line must be one JSON object"
 _IN_A_LIST = "the file must be a list of JSON objects, or have one on each line"
+_READ_AT_ONCE = 2**16
+_NEAR_THE_END = 12
+"""An error this close to the end of the text that was read may be due to the end; `-Infinity` is the longest word."""
 
 
 def stream_json_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -29,30 +33,44 @@ def stream_json_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
     return _line_records(enumerate(iter_lines(path), start=1), path)
 
 
-def stream_json_list_or_records(path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read a file that is one JSON list of objects, or has one object on each line.
-
-    A list is held in memory as text; its objects are read one by one.
+def stream_json_list_or_records(path: StrPath, *, longest: int = LONGEST_LINE) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a file that is one JSON list of objects, or has one object on each line, without holding it in memory.
 
     Args:
         path: The file, plain or ``.gz``.
+        longest: Most bytes of a line with one object, and about the most characters of an object in a list.
 
     Yields:
         The location of each record, the file and the line where it begins, and the record.
 
     Raises:
-        UserError: When the iterator reaches anything but a JSON object.
+        UserError: When the iterator reaches anything but a JSON object, or one that is too long.
     """
-    # A whole list may be on one line.
-    lines = enumerate(iter_lines(path, longest=None), start=1)
-    for number, line in lines:
-        if line.strip():
-            rest = chain([(number, line)], lines)
-            is_list = line.lstrip().startswith("[")
-            yield from _list_records(rest, path) if is_list else _line_records(rest, path)
+    parts = map(_Part._make, iter_line_parts(path, longest=longest))
+    for part in parts:
+        if not part.text.strip():
+            continue
+        rest = chain([part], parts)
+        if part.text.lstrip().startswith("["):
+            yield from _ListReader(rest, path, longest=longest).records()
+        else:
+            yield from _line_records(_whole_lines(rest, path, longest=longest), path)
 
 
-def _line_records(lines: Iterator[tuple[int, str]], path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
+class _Part(NamedTuple):
+    line: int
+    text: str
+    is_whole: bool
+
+
+def _whole_lines(parts: Iterable[_Part], path: StrPath, *, longest: int) -> Iterator[tuple[int, str]]:
+    for part in parts:
+        if not part.is_whole:
+            raise UserError(f"{path}:{part.line}: the line has more than {longest:,} bytes; {_IN_A_LIST}")
+        yield part.line, part.text
+
+
+def _line_records(lines: Iterable[tuple[int, str]], path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in lines:
         if not line.strip():
             continue
@@ -64,46 +82,99 @@ def _line_records(lines: Iterator[tuple[int, str]], path: StrPath) -> Iterator[t
         yield where, _checked(record, where=where, fix=_EACH_LINE)
 
 
-def _list_records(lines: Iterator[tuple[int, str]], path: StrPath) -> Iterator[tuple[str, dict[str, Any]]]:
-    numbers, texts = zip(*lines, strict=True)
-    first, text = numbers[0], "\n".join(texts)
-    decoder = json.JSONDecoder()
+class _ListReader:
+    """Reads the objects of a JSON list one by one, from text that is read as they are needed.
 
-    def line_of(place: int) -> str:
-        number = first + text.count("\n", 0, place)
-        return f"{path}:{number}"
+    Args:
+        parts: The lines of the file, or parts of them, from the line where the list begins.
+        path: The file.
+        longest: About the most characters of an object.
+    """
 
-    def next_sign(place: int) -> int:
-        while place < len(text) and text[place] in " \t\r\n":
-            place += 1
-        return place
+    def __init__(self, parts: Iterator[_Part], path: StrPath, *, longest: int) -> None:
+        first = next(parts)
+        self._parts = chain([first], parts)
+        self._path = path
+        self._longest = longest
+        self._decoder = json.JSONDecoder()
+        self._text, self._place = "", 0
+        # The line of the character at `_counted`: counting on from there keeps it linear.
+        self._line, self._counted = first.line, 0
+        self._last_line = first.line
 
-    def fail(place: int, reason: str) -> UserError:
-        return UserError(f"{line_of(place)}: not valid JSON ({reason}); {_IN_A_LIST}")
+    def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        self._next_sign()
+        self._place += 1  # the bracket
+        at_end = self._next_sign() == "]"
+        while not at_end:
+            where = self._where(self._place)
+            record = self._record()
+            yield where, _checked(record, where=where, fix=_IN_A_LIST)
+            sign = self._next_sign()
+            if sign not in (",", "]") or not sign:
+                raise self._fault(self._place, "a comma or the end of the list is missing")
+            at_end = sign == "]"
+            if not at_end:
+                self._place += 1
+                self._next_sign()
+        self._place += 1
+        if self._next_sign():
+            raise self._fault(self._place, "there is text after the end of the list")
 
-    place = next_sign(next_sign(0) + 1)
-    at_end = text[place : place + 1] == "]"
-    while not at_end:
-        try:
-            record, end = decoder.raw_decode(text, place)
-        except json.JSONDecodeError as error:
-            raise fail(error.pos, error.msg) from None
-        except (RecursionError, ValueError) as error:
-            raise fail(place, str(error)) from None
-        where = line_of(place)
-        yield where, _checked(record, where=where, fix=_IN_A_LIST)
-        place = next_sign(end)
-        sign = text[place : place + 1]
-        if sign not in (",", "]") or not sign:
-            raise fail(place, "a comma or the end of the list is missing")
-        at_end = sign == "]"
-        place = next_sign(place + 1) if not at_end else place
-    after = next_sign(place + 1)
-    if after < len(text):
-        raise fail(after, "there is text after the end of the list")
+    def _record(self) -> Any:
+        while True:
+            try:
+                record, self._place = self._decoder.raw_decode(self._text, self._place)
+                return record
+            except json.JSONDecodeError as error:
+                may_continue = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _NEAR_THE_END
+                if may_continue and len(self._text) - self._place > self._longest:
+                    reason = f"no object ends within {self._longest:,} characters"
+                    raise self._fault(self._place, reason) from None
+                distance = error.pos - self._place
+                if not (may_continue and self._read_more()):
+                    raise self._fault(self._place + distance, error.msg) from None
+            except (RecursionError, ValueError) as error:
+                raise self._fault(self._place, str(error)) from None
+
+    def _next_sign(self) -> str:
+        """Skip white space and return the character after it; the empty string at the end of the file."""
+        while True:
+            while self._place < len(self._text) and self._text[self._place] in " \t\r\n":
+                self._place += 1
+            if self._place < len(self._text):
+                return self._text[self._place]
+            if not self._read_more():
+                return ""
+
+    def _read_more(self) -> bool:
+        """Drop what has been read and append at least as much as is left; return False at the end of the file."""
+        self._count_to(self._place)
+        self._text, self._place, self._counted = self._text[self._place :], 0, 0
+        more: list[str] = []
+        num_wanted = max(_READ_AT_ONCE, len(self._text))
+        while num_wanted > 0 and (part := next(self._parts, None)) is not None:
+            more.append(part.text + ("\n" if part.is_whole else ""))
+            num_wanted -= len(more[-1])
+            if part.text.strip():
+                self._last_line = part.line
+        self._text += "".join(more)
+        return bool(more)
+
+    def _count_to(self, place: int) -> None:
+        self._line += self._text.count("\n", self._counted, place)
+        self._counted = place
+
+    def _where(self, place: int) -> str:
+        self._count_to(place)
+        # What is missing at the end of the file is missing on its last line that is not blank.
+        return f"{self._path}:{min(self._line, self._last_line)}"
+
+    def _fault(self, place: int, reason: str) -> UserError:
+        return UserError(f"{self._where(place)}: not valid JSON ({reason}); {_IN_A_LIST}")
 
 
 def _checked(record: object, *, where: str, fix: str) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise UserError(f"{where}: a JSON {type(record).__name__}; {fix}")
+        raise UserError(f"{where}: {kind_of(record)}; {fix}")
     return record

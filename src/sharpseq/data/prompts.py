@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sharpseq.data.chat_templates import chat_text, end_of_turn, sanitized_chat_ids
 from sharpseq.data.examples import Example, Message
+from sharpseq.data.unicode_text import surrogate_fault
 from sharpseq.errors import UserError
 
 PromptKind = Literal["plain", "chat"]
@@ -32,8 +33,8 @@ class Prompt:
             string is an empty system message.
 
     Raises:
-        ValueError: If ``kind`` is unknown, ``{source}`` does not occur exactly once, or a plain prompt has a system
-            message.
+        ValueError: If ``kind`` is unknown, ``{source}`` does not occur exactly once, a plain prompt has a system
+            message, or a text has half a character, a lone surrogate.
 
     Example:
         >>> Prompt("plain", "German: {source}\nEnglish:").text("ein Hund")
@@ -52,6 +53,10 @@ class Prompt:
             raise ValueError(f"`template` must hold {_FIELD} exactly once; got {self.template!r}")
         if self.system is not None and self.kind != "chat":
             raise ValueError("`system` is for kind 'chat' only; write it into the `template` of a plain prompt")
+        for name, text in (("template", self.template), ("system", self.system or "")):
+            fault = surrogate_fault(text)
+            if fault:
+                raise ValueError(f"`{name}` must hold whole characters; it has {fault}")
 
     def text(self, source: str) -> str:
         """Return the template with a source filled in."""

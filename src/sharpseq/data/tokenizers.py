@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers.normalizers import Normalizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sharpseq.data.chat_templates import end_of_turn
 from sharpseq.data.hub_names import is_missing_path
 from sharpseq.data.prompts import prompt_of
+from sharpseq.data.unicode_text import (
+    UnicodeNormalization,
+    check_form,
+    set_unicode_normalization,
+    surrogate_fault,
+)
 from sharpseq.errors import UserError
 
 TokenizerKind = Literal["bpe", "unigram", "characters"]
@@ -32,6 +39,7 @@ def train_tokenizer(
     vocab_size: int | None = None,
     symbols: str | None = None,
     source_lowercase: bool = False,
+    unicode_normalization: UnicodeNormalization = "nfc",
 ) -> PreTrainedTokenizerFast:
     r"""Train one tokenizer for sources and targets.
 
@@ -42,8 +50,11 @@ def train_tokenizer(
     one before the text: ``"A dog"`` becomes ``▁A ▁dog``. Decoding returns the text itself, repeated and leading spaces
     included, so no detokenizer is needed. A byte-level alphabet would also cover characters that were never seen, but
     it spends 256 pieces on bytes that a one-pass model, which chooses every token independently, cannot join into
-    valid characters; here unseen characters become ``<unk>``. Text is not normalised in any other way; only the
-    character ``▁`` itself comes back as a space.
+    valid characters; here unseen characters become ``<unk>``. Only the character ``▁`` itself comes back as a
+    space.
+
+    Texts are normalised to NFC, in training and whenever the tokenizer is used, so that both spellings of ``ü`` are the
+    same tokens; ``unicode_normalization="none"`` leaves them as they are. They are not normalised in any other way.
 
     ``characters`` makes each character a token. Spaces are tokens too, and decoding joins without spaces. With
     ``symbols``, which says which strings are one token each, spaces only separate and decoding joins with one space.
@@ -59,12 +70,14 @@ def train_tokenizer(
         symbols: Regular expression of multi-character tokens, for ``characters`` only: ``"[A-Z]+[0-2]?"`` for phonemes.
         source_lowercase: Make :func:`encode_sources` lower-case its sources; the sources in ``texts`` should be
             lower-cased too.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Returns:
         A tokenizer with the special tokens ``</s>`` 0, ``<pad>`` 1, ``<unk>`` 2, ``<s>`` 3 and ``<mask>`` 4.
 
     Raises:
-        ValueError: If an argument is out of range, there is no text, or ``vocab_size`` is too small for all characters.
+        ValueError: If an argument is out of range, there is no text, a text has half a character (a lone surrogate), or
+            ``vocab_size`` is too small for all characters.
 
     Example:
         >>> tokenizer = train_tokenizer(["a dog", "a  cat"], kind="bpe", vocab_size=20)
@@ -84,17 +97,20 @@ def train_tokenizer(
         raise ValueError(f"`symbols` is for kind 'characters' only; got kind {kind!r}")
     if vocab_size is not None and vocab_size <= len(SPECIAL_TOKENS):
         raise ValueError(f"`vocab_size` must be more than the {len(SPECIAL_TOKENS)} special tokens; got {vocab_size}")
+    check_form(unicode_normalization)
+    spelling = [normalizers.NFC()] if unicode_normalization == "nfc" else []
+    texts = _whole_texts(texts)
     if kind == "characters":
-        backend = _train_characters(texts, vocab_size=vocab_size, symbols=symbols)
+        backend = _train_characters(texts, vocab_size=vocab_size, symbols=symbols, spelling=spelling)
     else:
-        backend = _train_pieces(texts, kind=kind, vocab_size=vocab_size or DEFAULT_VOCAB_SIZE)
+        backend = _train_pieces(texts, kind=kind, vocab_size=vocab_size or DEFAULT_VOCAB_SIZE, spelling=spelling)
     if backend.get_vocab_size() == len(SPECIAL_TOKENS):
         raise ValueError("`texts` must hold at least one character")
     end = SPECIAL_TOKENS[0]
     backend.post_processor = processors.TemplateProcessing(
         single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, 0)]
     )
-    return PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         eos_token=end,
         pad_token="<pad>",
@@ -106,6 +122,8 @@ def train_tokenizer(
         split_special_tokens=True,
         source_lowercase=source_lowercase,
     )
+    set_unicode_normalization(tokenizer, unicode_normalization)
+    return tokenizer
 
 
 def load_tokenizer(name_or_path: str | os.PathLike[str], *, pad_with_end: bool = False) -> PreTrainedTokenizerBase:
@@ -173,8 +191,18 @@ def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(end)
 
 
-def _train_pieces(texts: Iterable[str], *, kind: TokenizerKind, vocab_size: int) -> Tokenizer:
-    normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)])
+def _whole_texts(texts: Iterable[str]) -> Iterator[str]:
+    for number, text in enumerate(texts, start=1):
+        fault = surrogate_fault(text)
+        if fault:
+            raise ValueError(f"`texts` must hold whole characters; text {number} has {fault}")
+        yield text
+
+
+def _train_pieces(
+    texts: Iterable[str], *, kind: TokenizerKind, vocab_size: int, spelling: Sequence[Normalizer]
+) -> Tokenizer:
+    normalizer = normalizers.Sequence([*spelling, normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)])
     pre_tokenizer = pre_tokenizers.Sequence(
         [
             # The normalizer prepends the `▁`: Metaspace would not do so if a text starts with a space.
@@ -204,8 +232,11 @@ def _train_pieces(texts: Iterable[str], *, kind: TokenizerKind, vocab_size: int)
     return backend
 
 
-def _train_characters(texts: Iterable[str], *, vocab_size: int | None, symbols: str | None) -> Tokenizer:
+def _train_characters(
+    texts: Iterable[str], *, vocab_size: int | None, symbols: str | None, spelling: Sequence[Normalizer]
+) -> Tokenizer:
     backend = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    backend.normalizer = normalizers.Sequence(list(spelling))
     if symbols is None:
         backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
         backend.decoder = decoders.Fuse()

@@ -1,4 +1,4 @@
-"""The theory as software: what distribution an objective wants, exactly, and checks of the theorems."""
+"""The theory as software: the exact optimum of an objective, and checks of the theorems."""
 
 from __future__ import annotations
 

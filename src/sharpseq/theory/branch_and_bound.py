@@ -1,22 +1,22 @@
 r"""Any increasing transform: branch and bound over intervals of probability.
 
 The problem :math:`\max \sum_i a_i F_{T_i}(q_i)` subject to :math:`\sum_i q_i = 1` is separable: without its one
-constraint every outcome could be looked at alone. For a price λ,
+constraint every outcome could be treated alone. For a price λ (the Lagrange multiplier of the constraint),
 
 .. math:: D(\lambda) = \lambda + \sum_i \max_{q \in I_i}\,[a_i F_{T_i}(q) - \lambda q]
 
 is at least the value of every distribution with :math:`q_i \in I_i`, and the smallest D is the value of the problem
 with each F replaced by its concave envelope on :math:`I_i`. Where the envelope touches F at every :math:`q_i`, the
-relaxed solution solves the problem itself. Otherwise some outcome j lies where its envelope bridges a dent of F, and
-two problems take over: :math:`q_j \le z` and :math:`q_j \ge z` (Udell and Boyd 2013).
+relaxed solution solves the problem itself. Otherwise some outcome j lies where its envelope bridges a dent in F, and
+the problem is split into two: :math:`q_j \le z` and :math:`q_j \ge z` (Udell and Boyd 2013).
 
-Outcomes of one length are interchangeable up to their stakes, and an optimum gives more to the larger stake (theorem 1
-of the paper). So in the first problem all outcomes behind j are at most z too, in the second all before j are at least
-z, and a node is a few blocks of neighbours that share an interval: its bound costs a number of binary searches in the
-sorted stakes, however many outcomes there are.
+Outcomes of one length differ only in their stakes :math:`a_i = w_i\, p_{data}(i)`, and an optimum gives more to the
+larger stake (theorem 1 of the paper). So in the first problem all outcomes after j are at most z too, and in the second
+all outcomes before j are at least z. A node is a few blocks of neighbours that share an interval, and its bound costs
+a few binary searches in the sorted stakes, however many outcomes there are.
 
-Envelopes are those of tables, a little above F between their points. When the search ends, the probabilities of its
-best candidates join the tables, and what was found is bounded again, more tightly.
+Envelopes are computed from tables, and lie a little above F between the points of a table. When the search ends, the
+probabilities of its best candidates are added to the tables, and the result is bounded again, more tightly.
 
 References:
     Udell and Boyd 2013, "Maximizing a sum of sigmoids".
@@ -43,7 +43,7 @@ _BISECTIONS = 60
 _TIED = 1e-9
 _MOST_ROUNDS = 4
 _TIGHT = 1e-13
-"""A gap of this share of the loss is rounding."""
+"""A gap smaller than this share of the loss is rounding."""
 _MOST_TOUCHING = 4000
 _REMEMBERED = 8
 _MOST_CORNERS = 8
@@ -52,13 +52,13 @@ _MOST_REFINED = 3
 
 @dataclass(frozen=True, eq=False)
 class BranchAndBound:
-    """What the search found.
+    """The result of the search.
 
     Args:
         log_probs: The best distribution, shape (n,).
         gap: No distribution has a loss lower by more than this.
-        num_nodes: Nodes that were bounded.
-        num_candidates: Relaxed solutions that were refined and compared.
+        num_nodes: Number of nodes bounded.
+        num_candidates: Number of relaxed solutions refined and compared.
     """
 
     log_probs: Tensor
@@ -69,7 +69,7 @@ class BranchAndBound:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Outcomes of one length in the order of their stakes, largest first."""
+    """Outcomes of one length, ordered by their stakes, largest first."""
 
     length: float
     members: NDArray[np.int64]
@@ -79,13 +79,13 @@ class _Group:
     curve: Curve
 
     def how_many_exceed(self, thresholds: Floats, block: _Block) -> NDArray[np.int64]:
-        """Return for each threshold how many stakes of a block are larger."""
+        """Return how many stakes of a block exceed each threshold."""
         return np.asarray(np.searchsorted(self.negated[block.start : block.stop], -thresholds), dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Neighbours start:stop of a group whose probabilities lie between two positions of the table."""
+    """Outcomes start:stop of a group, whose probabilities lie between two positions of the table."""
 
     group: int
     start: int
@@ -135,7 +135,7 @@ class _Search:
         self.groups = _groups(problem)
         self.candidates: list[tuple[float, Tensor]] = []
         self.num_candidates = 0
-        # All mass on one outcome is worth most where most is at stake; nearly all of it may be worth more elsewhere.
+        # All mass on one outcome is worth most on the largest stake; nearly all mass may be worth more on another one.
         self.compare(one_hot(problem.p_data, int(problem.stakes.argmax())))
         firsts = sorted((int(group.members[0]) for group in self.groups), key=lambda i: -float(problem.stakes[i]))
         nearly = [start for start in (nearly_one_hot(problem, i) for i in firsts[:_MOST_CORNERS]) if start is not None]
@@ -148,7 +148,7 @@ class _Search:
         return self.candidates[0][0] if self.candidates else -np.inf
 
     def run(self) -> tuple[float, int]:
-        """Bound, branch and compare until no node can hold anything better; return the bound and how many nodes."""
+        """Bound, branch and compare until no node can be better; return the bound and the number of nodes."""
         root = tuple(
             _Block(g, 0, len(group.members), int(group.curve.position[0]), int(group.curve.position[-1]))
             for g, group in enumerate(self.groups)
@@ -186,7 +186,7 @@ class _Search:
             self.candidates = sorted([*self.candidates, (value, log_probs)], key=lambda one: -one[0])[:_REMEMBERED]
 
     def touch(self, least: float) -> None:
-        """Let the probabilities of all candidates of at least some value join the tables."""
+        """Add to the tables the probabilities of all candidates whose value is at least ``least``."""
         for g, group in enumerate(self.groups):
             members = torch.from_numpy(group.members)
             x = torch.cat([log_probs[members] for value, log_probs in self.candidates if value >= least]).unique()
@@ -194,7 +194,7 @@ class _Search:
             self.groups[g] = replace(group, curve=tabulate(self.problem.transform, group.length, touching=x))
 
     def demand(self, node: tuple[_Block, ...], price: float) -> tuple[float, float]:
-        """Return the mass that all outcomes of a node ask for at a price, and D(price)."""
+        """Return the total mass of all outcomes of a node at a price, and D(price)."""
         mass = value = 0.0
         for block in node:
             group = self.groups[block.group]
@@ -213,7 +213,7 @@ class _Search:
         return mass, price + value - price * mass
 
     def relax(self, node: tuple[_Block, ...]) -> _Relaxation | None:
-        """Return the smallest D of a node, or none if no distribution fits into its intervals."""
+        """Return the smallest D of a node, or None if no distribution fits into its intervals."""
         least = most = 0.0
         low, high = np.inf, -np.inf
         for block in node:
@@ -239,7 +239,7 @@ class _Search:
     def jump(
         self, node: tuple[_Block, ...], low: float, high: float, *, left_over: float
     ) -> tuple[_Block, int, int] | None:
-        """Return block, outcome and position where an envelope bridges a dent at the price, or none."""
+        """Return the block, outcome and position at which an envelope bridges a dent at the price, or None."""
         for block in node:
             group = self.groups[block.group]
             hull = group.curve.hull(block.low, block.high)
@@ -251,7 +251,7 @@ class _Search:
         return None
 
     def branches(self, node: tuple[_Block, ...], jump: tuple[_Block, int, int]) -> list[tuple[_Block, ...]]:
-        """Return the node with outcome j and all behind it at most z, and with j and all before it at least z."""
+        """Return two nodes: outcome j and all after it at most z, and outcome j and all before it at least z."""
         block, j, z = jump
         g, others = block.group, tuple(other for other in node if other != block)
         below = (_Block(g, block.start, j, block.low, block.high), _Block(g, j, block.stop, block.low, z))
@@ -271,7 +271,7 @@ class _Search:
 
 
 def _split(curve: Curve, hull: Hull, edge: int, left_over: float) -> int:
-    """Return the even position inside an edge at which the mass left over puts the outcome on it."""
+    """Return the even position inside an edge that the outcome reaches with the mass left over."""
     low, high = int(hull.position[edge]), int(hull.position[edge + 1])
     inside = (curve.position > low) & (curve.position < high) & (curve.position % 2 == 0)
     positions, q = curve.position[inside], curve.q[inside]

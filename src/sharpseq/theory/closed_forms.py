@@ -6,7 +6,7 @@ With :math:`f = e^{k\cdot}` an outcome of length T has :math:`F(q) = q^{s}`, :ma
 .. math:: q_i = \left(\frac{w_i p_i s_i}{\lambda}\right)^{1/(1 - s_i)}.
 
 Maximum likelihood is the limit :math:`k \to 0`. Where all lengths are equal, λ is a normalisation and
-:math:`q \propto p^{1/(1 - k/T)}`: the temperature of the data, :math:`1 - k/T`, falls linearly with k.
+:math:`q \propto p^{1/(1 - k/T)}`: the data at temperature :math:`1 - k/T`, which falls linearly with k.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def one_hot(like: Tensor, index: int) -> Tensor:
 
 
 def log_powers(log_gains: Tensor, exponents: Tensor, log_price: float) -> Tensor:
-    r"""Return :math:`\log q = (c - u)/(1 - s)`, the mass at which outcomes with F = q^s earn the price :math:`e^u`.
+    r"""Return :math:`\log q = (c - u)/(1 - s)`, where outcomes with F = q^s have the marginal gain :math:`e^u`.
 
     Args:
         log_gains: c = log(w p s), the logarithm of the marginal gain at q = 1, shape (n,).
@@ -64,8 +64,8 @@ def log_powers(log_gains: Tensor, exponents: Tensor, log_price: float) -> Tensor
 def log_price_of_powers(log_gains: Tensor, exponents: Tensor) -> float:
     r"""Return the u at which :math:`\sum_i e^{(c_i - u)/(1 - s_i)} = 1`, for s < 1.
 
-    The logarithm of the sum is convex and decreasing in u, and at u = max c the sum is at least 1. Newton's steps from
-    there stay left of the root and close in on it quadratically.
+    The logarithm of the sum is convex and decreasing in u, and at u = max c the sum is at least 1. Newton's method,
+    started there, stays left of the root and converges quadratically.
     """
     price = float(log_gains.max())
     rates = 1 / (1 - exponents)

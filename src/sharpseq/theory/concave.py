@@ -1,10 +1,10 @@
-r"""Concave problems: one price λ for all, found by Newton's method on the mass that outcomes ask for at a price.
+r"""Concave problems: one price λ for all outcomes, found by Newton's method.
 
-Where every F is concave, the conditions of Karush, Kuhn and Tucker are sufficient. Each outcome has one mass
-:math:`q_i(u)` whose marginal gain is the price :math:`e^u` (0 if even its first bit earns less, 1 if its last earns
-more), these masses fall as the price rises, and the optimum is where they sum to 1. All happens in :math:`x = \log q`,
-where marginal gains are tame and no number underflows. Every step of Newton's stays inside a bracket that halves
-otherwise, so that convergence does not depend on the function a user passes.
+If every F is concave, the conditions of Karush, Kuhn and Tucker are sufficient. Each outcome has one probability
+:math:`q_i(u)` at which its marginal gain is the price :math:`e^u` (0 if the gain is smaller everywhere, 1 if it is
+larger everywhere). These probabilities fall as the price rises, and the optimum is where they sum to 1. The computation
+is in :math:`x = \log q`, where marginal gains vary slowly and nothing underflows. Newton's method is kept inside a
+bracket, which is halved when a step leaves it, so that it converges whatever function a user passes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ALL = slice(None)
 
 @dataclass
 class Demand:
-    """What each outcome asks for at a price, if F is concave; remembers the answers, because the next price is near.
+    """The probability of each outcome at a price, if F is concave; kept as the start for the next price.
 
     Args:
         problem: A problem in which every outcome has p_data > 0.
@@ -45,17 +45,17 @@ class Demand:
         self.gain_at_top = self.log_gain(torch.zeros_like(self.x))
 
     def log_gain(self, x: Tensor, among: Tensor | slice = _ALL) -> Tensor:
-        """Return the logarithm of the marginal gain at log-probabilities x, which decreases in x, shape of ``x``."""
+        """Return the logarithm of the marginal gain at log-probabilities x, shape of ``x``; it decreases in x."""
         return self.offset[among] + log_derivative(self.problem.transform, x / self.problem.lengths[among]) - x
 
     def slope(self, x: Tensor, among: Tensor) -> Tensor:
-        """Return the derivative of `log_gain` by a difference: it steers the steps and decides no result."""
+        """Return a difference quotient of `log_gain`: it only steers the steps, so it need not be exact."""
         step = 1e-5 * (1 + x.abs())
         upper, lower = (x + step).clamp(max=0.0), torch.maximum(x - step, self.lowest[among])
         return ((self.log_gain(upper, among) - self.log_gain(lower, among)) / (upper - lower)).clamp(max=-1e-12)
 
     def at(self, log_price: float) -> tuple[Tensor, float]:
-        """Return the log-probabilities asked for, shape (n,), and the derivative of their sum in the log-price."""
+        """Return log-probabilities at a price, shape (n,), and the derivative of their sum in the log-price."""
         over, under = self.gain_at_top >= log_price, self.gain_at_bottom <= log_price
         between = (~(over | under)).nonzero().flatten()
         self.x[between] = self.crossing(log_price, between)
@@ -63,7 +63,7 @@ class Demand:
         return torch.where(over, 0.0, torch.where(under, self.bottom, self.x)), float(moving.sum())
 
     def crossing(self, log_price: float, among: Tensor) -> Tensor:
-        """Return for some outcomes where the marginal gain is the price, shape of ``among``."""
+        """Return the log-probabilities at which the marginal gain of some outcomes is the price, shape of ``among``."""
         found = self.x[among]
         left = torch.arange(len(among))
         low, high = self.lowest[among], torch.zeros_like(found)
@@ -97,11 +97,11 @@ def solve_concave(problem: Problem) -> Tensor:
     start = torch.log_softmax((problem.stakes / problem.lengths).log(), dim=0)
     demand = Demand(problem, torch.maximum(start, deepest_usable(problem.transform) * problem.lengths / 2))
     gains = demand.log_gain(demand.x)
-    # At the largest gain of a distribution all ask for less than it gives them, at the smallest for more.
+    # At a price equal to the largest gain the probabilities sum to at most 1, at the smallest to at least 1.
     low, high = float(gains.min()) - 1e-9, float(gains.max()) + 1e-9
     price = float((start.exp() * gains).sum())
     too_much = too_little = None
-    enough = _ROUNDING * max(1.0, 0.2 * len(start) ** 0.5)  # what rounding leaves of a sum of so many
+    enough = _ROUNDING * max(1.0, 0.2 * len(start) ** 0.5)  # rounding error of a sum of so many terms
     for _ in range(_OUTER_STEPS):
         x, derivative = demand.at(price)
         excess = float(x.exp().sum()) - 1
@@ -111,7 +111,7 @@ def solve_concave(problem: Problem) -> Tensor:
             low, too_much = price, x.exp()
         else:
             high, too_little = price, x.exp()
-        # The logarithm of the sum is straighter in the log-price than the sum is.
+        # The logarithm of the sum is closer to linear in the log-price than the sum itself.
         following = price - (1 + excess) * math.log1p(excess) / derivative if derivative else low
         following = following if low < following < high else (low + high) / 2
         if abs(following - price) <= _ROUNDING / 2 * (1 + abs(price)):
@@ -123,7 +123,7 @@ def solve_concave(problem: Problem) -> Tensor:
 
 
 def _between(too_much: Tensor, too_little: Tensor) -> Tensor:
-    """Return the distribution on the line between two demands at one price: where F is straight, any mass will do."""
+    """Return the distribution between two solutions at one price: where F is linear, every mass is a solution."""
     share = float((too_much.sum() - 1) / (too_much.sum() - too_little.sum()))
     return too_much + share * (too_little - too_much)
 

@@ -1,12 +1,12 @@
-r"""What CTC can do: the best distributions of frames under an objective, the sum over alignments included.
+r"""What a CTC model can express: the best frame distributions under an objective, with the sum over alignments.
 
 .. math:: \min_q\; -\sum_y w_y\, p_{data}(y)\, f\Big(\tfrac1{T_y} \log
     \sum_{a \in \beta^{-1}(y)} \prod_{f=1}^{F} q_f(a_f)\Big)
 
-Frames choose on their own, as positions of a factorised model do, but blanks and repetitions let outputs of different
-lengths share the frames: a word that some outputs have and others lack costs one frame that is it or blank, and nothing
-is mixed. Words that exclude each other still meet. All :math:`(V+1)^F` paths are enumerated, so that probabilities are
-exact; this is for small examples.
+Frames are independent, like the positions of a factorised model, but blanks and repetitions let outputs of different
+lengths share the frames: a word that only some outputs contain needs one frame that is this word or blank, and no modes
+are mixed. Words that exclude each other are still mixed. All :math:`(V+1)^F` paths are enumerated, so that
+probabilities are exact; this is for small examples.
 
 References:
     Graves et al. 2006, "Connectionist temporal classification"; Saharia et al. 2020, "Non-autoregressive machine
@@ -28,14 +28,14 @@ from sharpseq.theory.problem import Weighting, make_problem
 from sharpseq.theory.product_search import Alignments, ProductOptimum, check_convex, random_starts, search_products
 
 BLANK = "–"
-"""How the blank is written; it is the first token of every vocabulary here."""
+"""The blank as text; it is the first token of every vocabulary here."""
 
 _MOST_PATHS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
 class CtcOptimum(ProductOptimum):
-    """The best distributions of frames; `log_probs` has shape (F, V + 1).
+    """The best frame distributions; `log_probs` has shape (F, V + 1).
 
     Args:
         vocabulary: The tokens of the second dimension, the blank first.
@@ -58,7 +58,7 @@ class CtcOptimum(ProductOptimum):
 
     @property
     def best_output(self) -> Tokens:
-        """Return the most probable output, all alignments counted."""
+        """Return the most probable output, summed over its alignments."""
         return next(iter(self.outputs(num_most=1)))
 
 
@@ -74,7 +74,7 @@ def optimal_ctc(
 ) -> CtcOptimum:
     """Return the best frame distributions for outputs that may differ in length.
 
-    Different frame distributions may say the same: where one is optimal, so is one with the blank elsewhere.
+    The optimum is not unique: moving a blank to another frame gives the same outputs.
 
     Args:
         outcomes: Outputs of the data as tokens, N of them.
@@ -82,17 +82,17 @@ def optimal_ctc(
         transform: f, increasing, and convex in g.
         num_frames: F, enough for each outcome.
         weighting: ``"sequence_mean"`` or ``"token_mean"``.
-        num_starts: Random starts beside those near alignments.
+        num_starts: Number of random starts, in addition to those near alignments.
         seed: Seed of the random starts.
 
     Raises:
-        ValueError: If outcomes repeat, are empty, hold the blank or need more frames, if there are too many paths to
+        ValueError: If outcomes repeat, are empty, contain the blank or need more frames, if there are too many paths to
             enumerate, if ``transform`` is not convex in g, or if an argument is not valid for `make_problem`.
 
     Example:
         >>> from sharpseq.objectives import Identity
         >>> best = optimal_ctc([["thanks"], ["many", "thanks"]], [0.5, 0.5], Identity(), num_frames=3)
-        >>> round(best.unseen_mass, 6)  # an optional word is no mode to mix
+        >>> round(best.unseen_mass, 6)  # an optional word does not mix modes
         0.0
 
     Note:
@@ -101,7 +101,7 @@ def optimal_ctc(
     sequences = check_outcomes(outcomes)
     vocabulary = (BLANK, *distinct_tokens(sequences))
     if BLANK in vocabulary[1:]:
-        raise ValueError(f"`outcomes` must not hold {BLANK!r}, which stands for the blank")
+        raise ValueError(f"`outcomes` must not contain {BLANK!r}, which means the blank")
     if len(p_data) != len(sequences):
         raise ValueError(f"`p_data` must have one entry for each of the {len(sequences)} outcomes; got {len(p_data)}")
     if len(vocabulary) ** num_frames > _MOST_PATHS:
@@ -114,13 +114,13 @@ def optimal_ctc(
     starts = torch.cat(
         [0.9 * near + 0.1 / len(vocabulary), random_starts(num_starts, num_frames, len(vocabulary), seed=seed)]
     )
-    # No distribution of this kind can beat the best of all distributions.
+    # No distribution of this kind is better than the best of all distributions.
     found = search_products(problem, alignments, starts=starts, bound=bound_of_all(problem))
     return CtcOptimum(**vars(found), vocabulary=vocabulary)
 
 
 def collapsed(path: Sequence[int]) -> tuple[int, ...]:
-    """Return what a path writes: repetitions merged, then blanks (0) removed.
+    """Return the output of a path: repetitions merged, then blanks (0) removed.
 
     Example:
         >>> collapsed([1, 1, 0, 1, 2, 0])
@@ -130,7 +130,7 @@ def collapsed(path: Sequence[int]) -> tuple[int, ...]:
 
 
 def ctc_alignments(sequences: Sequence[Tokens], vocabulary: Tokens, *, num_frames: int) -> Alignments:
-    """Return all paths of F frames that write each outcome.
+    """Return all paths of F frames that produce each outcome.
 
     Raises:
         ValueError: If an outcome has none.

@@ -1,11 +1,11 @@
-r"""Where f, as a function of the probability, is concave and where convex.
+r"""Where f, as a function of the probability, is concave and where it is convex.
 
 :math:`F(q) = f(\log q/T)` has the slope :math:`F'(q) = f'(g)/(Tq)`, and :math:`\log F'` has the slope
 :math:`h(g)/T - 1` in log q, with :math:`h = (\log f')'`. So F is concave where :math:`h(g) \le T` and convex where
 :math:`h(g) \ge T`: one function of g decides for all lengths. For the exponential transform h = k, for the power
 transform :math:`h = (1-k)/(-g)`, which puts the inflection at :math:`q = e^{-(1-k)}` whatever the length.
 
-For a user's transform h is read off a grid of g: what is said of it is verified on the grid, not proved.
+For a user's transform, h is computed on a grid of g: its curvature is verified on the grid, not proved.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ROUNDING = 8 * torch.finfo(torch.float64).eps
 def curvature(transform: Transform, *, shortest: float, longest: float) -> Curvature:
     """Return whether F is concave on (0, 1] for all lengths of a range, convex for all, or neither.
 
-    A straight F counts as convex: its optimum is at a corner.
+    A linear F counts as convex: its optimum is at a corner.
 
     Args:
         transform: f.
@@ -51,7 +51,7 @@ def curvature(transform: Transform, *, shortest: float, longest: float) -> Curva
 
 
 def grid(depth: float) -> Tensor:
-    """Return rising points of [−depth, −1e-15]: even where probabilities are noticeable, geometric near both ends."""
+    """Return increasing points of [−depth, −1e-15]: evenly spaced in the middle, geometrically near both ends."""
     near = torch.logspace(-15, -0.5, 600, dtype=torch.float64)
     middle = torch.linspace(0.31622776601683794, 30, 1500, dtype=torch.float64)[1:]
     far = torch.logspace(1.4771212547196624, 3.5, 400, dtype=torch.float64)[1:]

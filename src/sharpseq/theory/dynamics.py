@@ -1,7 +1,7 @@
-r"""Whether training gets to the optimum, and how fast: a softmax over outcomes, gradient descent, many random starts.
+r"""Whether training reaches the optimum, and how fast: a softmax over outcomes, gradient descent, many random starts.
 
-The model is one logit for each outcome, and the data are the exact expectation, so that nothing stands between the
-objective and its optimum but the way there:
+The model has one logit for each outcome, and the gradient is the exact expectation over the data, so that only the
+optimisation itself lies between the objective and its optimum:
 
 .. math:: \theta_j \leftarrow \theta_j + \eta \Big(c_j - q_j \sum_i c_i\Big), \qquad
     c_i = \frac{w_i\, p_{data}(i)}{T_i} f'\Big(\frac{\log q_i}{T_i}\Big), \qquad q = \mathrm{softmax}(\theta).
@@ -26,10 +26,10 @@ from sharpseq.theory.problem import Problem, Weighting, log_derivative, make_pro
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A way to train; `cures` makes the ones of the documents.
+    """A way to train; `cures` returns those of the documents.
 
     Args:
-        name: What to call it.
+        name: Name of the plan.
         transform: f; its parameters may be schedules.
         divides_by_mean_weight: Divide the gradient by the mean of f'(g) over the data.
     """
@@ -41,14 +41,14 @@ class TrainingPlan:
 
 @dataclass(frozen=True, eq=False)
 class TrainingCourse:
-    """What became of all starts under one plan.
+    """The course of training from all starts under one plan.
 
     Args:
-        name: Of the plan.
-        updates: Updates after which distances were taken, shape (U,).
-        distances: Total variation distance to the optimum at these, shape (U, R).
-        arrival: First update at which each start was within the tolerance and stayed there, shape (R,); −1 for never.
-        seen_mass: Probability of all outcomes of the data together at the end, shape (R,).
+        name: Name of the plan.
+        updates: Updates after which distances were measured, shape (U,).
+        distances: Total variation distance to the optimum after these updates, shape (U, R).
+        arrival: Update from which on each start was within the tolerance, shape (R,); −1 for never.
+        seen_mass: Total probability of the outcomes in the data at the end, shape (R,).
     """
 
     name: str
@@ -59,7 +59,7 @@ class TrainingCourse:
 
     @property
     def share_arrived(self) -> float:
-        """Return the share of the starts that arrived."""
+        """Return the share of the starts that reached the optimum."""
         return float((self.arrival >= 0).double().mean())
 
     @property
@@ -69,23 +69,23 @@ class TrainingCourse:
 
     @property
     def share_elsewhere(self) -> float:
-        """Return the share of the starts that learned the data but are not at the optimum: late, or in a trap."""
+        """Return the share of the starts that learned the data but not the optimum: too slow, or at a local optimum."""
         return 1.0 - self.share_arrived - self.share_starved
 
     @property
     def median_updates(self) -> float | None:
-        """Return the median number of updates of the starts that arrived, or none if none did."""
+        """Return the median number of updates of the starts that reached the optimum, or None if none did."""
         arrived = self.arrival[self.arrival >= 0]
         return float(arrived.double().median()) if len(arrived) else None
 
 
 def cures(k: float, *, warm_up: float = 0.1, anneal_until: float = 0.5) -> tuple[TrainingPlan, ...]:
-    r"""Return plain training with :math:`e^{kg}` and the ways out of starving, each alone.
+    r"""Return plain training with :math:`e^{kg}`, and each remedy for vanishing weights on its own.
 
     Args:
         k: Sharpness, greater than 0.
-        warm_up: Share of the updates that are made with maximum likelihood first, in (0, 1).
-        anneal_until: Share of the updates after which an annealed k has its value, in (0, 1].
+        warm_up: Share of the updates that use maximum likelihood first, in (0, 1).
+        anneal_until: Share of the updates after which an annealed k has reached its value, in (0, 1].
 
     Example:
         >>> [plan.name for plan in cures(2.0)]
@@ -125,17 +125,17 @@ def train_softmax(
 
     Args:
         p_data: Probabilities of the outcomes, or counts, shape (n,).
-        transform: f whose optimum is the goal; the plan ends with it or with a multiple of it.
-        plan: How to get there.
-        num_updates: Updates in all.
+        transform: f whose optimum is the goal; the plan must end with it or with a multiple of it.
+        plan: How to train.
+        num_updates: Number of updates.
         learning_rate: η, greater than 0.
         lengths: T in tokens, shape (n,); 1 when left out.
         weighting: ``"sequence_mean"`` or ``"token_mean"``.
-        num_unseen: Outcomes beside them that never occur: what else the model could say.
-        num_starts: Random starts, R.
+        num_unseen: Number of further outcomes that never occur in the data, but that the model can produce.
+        num_starts: Number of random starts, R.
         spread: Standard deviation of the logits at the start.
-        tolerance: Total variation distance to the optimum at which a start has arrived.
-        num_records: Points at which distances are kept.
+        tolerance: Total variation distance to the optimum within which a start has reached it.
+        num_records: Number of points at which distances are recorded.
         seed: Seed of the starts.
 
     Raises:
@@ -170,7 +170,7 @@ def train_softmax(
         log_q = torch.log_softmax(logits, dim=-1)
         distance = (log_q.exp() - goal).abs().sum(-1) / 2
         near = distance <= tolerance
-        # The last time that a start comes near counts, not a time when it passes by.
+        # Only staying near the optimum counts, not passing by.
         arrival = torch.where(near, torch.where(arrival < 0, update, arrival), -1)
         if update in kept:
             distances.append(distance)

@@ -1,8 +1,8 @@
-r"""F of one length as a table, and its concave envelopes on intervals of probability.
+r"""F for one length as a table, and its concave envelopes on intervals of probability.
 
-F is tabulated at probabilities from e^−690 to 1. On a cell where its slope falls, the crossing of the tangents at
-both ends joins the table, so that the envelope of the table is above F, given that F has no inflection inside a cell
-where its slopes at the ends do not show it.
+F is tabulated at probabilities from e^−690 to 1. In a cell where its slope falls, the intersection of the tangents at
+both ends is added to the table, so that the envelope of the table lies above F. This holds unless F has an inflection
+inside a cell that its slopes at the ends do not show.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLOSING_IN = 45
 
 @dataclass(frozen=True, eq=False)
 class Hull:
-    """Vertices of a concave envelope: positions in the table, probabilities, values; and its edges."""
+    """The vertices of a concave envelope (positions in the table, probabilities, values) and its edges."""
 
     position: NDArray[np.int64]
     q: Floats
@@ -44,7 +44,7 @@ class Hull:
 
 @dataclass(eq=False)
 class Curve:
-    """F of one length at even positions, crossings of tangents at odd ones."""
+    """F for one length at even positions, intersections of tangents at odd ones."""
 
     position: NDArray[np.int64]
     q: Floats
@@ -63,19 +63,19 @@ class Curve:
 
 
 def tabulate(transform: Transform, length: float, touching: Tensor | None = None) -> Curve:
-    """Return F of a length at the grid's probabilities and the crossings of its tangents.
+    """Return F for a length at the probabilities of the grid, and the intersections of its tangents.
 
     Args:
         transform: f.
         length: T.
-        touching: Log-probabilities that join the grid: there the envelope is F itself, not a tangent above it.
+        touching: Log-probabilities to add to the grid: there the envelope is F itself, not a tangent above it.
     """
     x = torch.cat([grid(690.0), torch.zeros(1, dtype=torch.float64)])
     if touching is not None:
         x = torch.cat([x, touching[(touching > float(x[0])) & (touching < 0)]]).unique()
     joined = torch.zeros(len(x), dtype=torch.bool) if touching is None else torch.isin(x, touching)
     log_slope = log_derivative(transform, x / length) - x - float(np.log(length))
-    # Below the first usable slope f' is lost to underflow; just below 1 several points share one float64.
+    # Below the first usable slope f' underflows; just below 1 several points are the same float64.
     usable = (log_slope > -700) & (torch.arange(len(x)) >= int((log_slope > -700).nonzero()[0]))
     usable &= torch.cat([x.exp().diff() > 0, torch.ones(1, dtype=torch.bool)])
     x, slope, joined = x[usable], log_slope[usable].exp().numpy(), joined[usable]
@@ -98,7 +98,7 @@ def tabulate(transform: Transform, length: float, touching: Tensor | None = None
 
 
 def surrounded(x: Tensor, *, most: int) -> Tensor:
-    """Return log-probabilities and points that close in on them from both sides, about ``most`` at most, shape (m,).
+    """Return log-probabilities with points around them, ever closer, about ``most`` points in total, shape (m,).
 
     Near an optimum the value falls off with the square of the distance. If the cells of the table shrink with the
     distance too, its error falls off as well, and branching can tell the optimum from its neighbours.
@@ -114,9 +114,9 @@ def surrounded(x: Tensor, *, most: int) -> Tensor:
 
 
 def _resolved(value: Floats, joined: list[bool]) -> list[int]:
-    """Return which points to keep so that differences of F are not mostly rounding.
+    """Return which points to keep so that differences of F are not mostly rounding error.
 
-    The first and the last stay, and of two points that are too close the one that joined the grid.
+    The first and the last are kept, and of two points that are too close, the one that was added to the grid.
     """
     kept = [0]
     for i, here in enumerate(value.tolist()):
@@ -131,9 +131,9 @@ def _resolved(value: Floats, joined: list[bool]) -> list[int]:
 
 
 def upper_hull(position: NDArray[np.int64], q: Floats, value: Floats) -> Hull:
-    """Return the upper convex hull of points with rising q.
+    """Return the upper convex hull of points with increasing q.
 
-    A point on or below the chord of its neighbours is no vertex, whoever else goes, so all of them go at once.
+    A point on or below the chord of its neighbours is never a vertex, so all such points are removed at once.
     """
     kept = np.arange(len(q))
     while True:
@@ -141,6 +141,6 @@ def upper_hull(position: NDArray[np.int64], q: Floats, value: Floats) -> Hull:
         slope = heights / widths
         vertex = np.concatenate([[True], slope[:-1] > slope[1:], [True]]) if len(kept) > 1 else np.array([True])
         if vertex.all():
-            # A level edge is one that is taken at the lowest price.
+            # A horizontal edge gets the lowest price.
             return Hull(position[kept], q[kept], value[kept], np.maximum(slope, _LOWEST_SLOPE), widths, heights)
         kept = kept[vertex]

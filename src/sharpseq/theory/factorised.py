@@ -1,15 +1,16 @@
-r"""What a factorised (one-pass) model can do: the best product distribution under an objective.
+r"""What a factorised (one-pass) model can express: the best product distribution under an objective.
 
 .. math:: \min_q\; -\sum_y p_{data}(y)\, f\Big(\tfrac1T \sum_t \log q_t(y_t)\Big)
 
-Maximum likelihood asks each position for its marginal distribution, and words of different outputs meet: the model
-mixes modes. A convex f makes the model choose. Two bounds say how good a product distribution can be at all. It is one
-distribution among all, so none beats the exact optimum of `optimal_distribution`. And by Jensen's inequality
+Maximum likelihood gives each position its marginal distribution, which combines words of different outputs: the model
+mixes modes. A convex f makes the model choose one. Two bounds limit how good a product distribution can be. First, it
+is one of all distributions, so it is no better than the exact optimum of `optimal_distribution`. Second, by Jensen's
+inequality
 
 .. math:: \sum_y p(y)\, f\Big(\tfrac1T \sum_t \log q_t(y_t)\Big) \le \tfrac1T \sum_t \sum_v m_t(v)\, f(\log q_t(v))
 
-with the marginals m of the data: T problems about outcomes of length 1. The second bound is reached by maximum
-likelihood, and wherever each word belongs to one output only, so that one word gives the output away. There the model
+with the marginals m of the data: T problems with outcomes of length 1. The second bound is reached by maximum
+likelihood, and whenever each word occurs in one output only, so that one word determines the output. Then the model
 behaves as if outputs had length 1: the exponential transform becomes one-hot at k = 1 instead of k = T.
 """
 
@@ -42,7 +43,7 @@ class FactorisedOptimum(ProductOptimum):
 
     @property
     def best_output(self) -> Tokens:
-        """Return the most probable output: the most probable token at every position, as argmax decoding."""
+        """Return the most probable output: the most probable token at every position, as in argmax decoding."""
         return tuple(self.vocabulary[token] for token in self.log_probs.argmax(-1).tolist())
 
     def outputs(self, *, num_most: int = 20) -> dict[Tokens, float]:
@@ -54,7 +55,7 @@ class FactorisedOptimum(ProductOptimum):
         found: dict[Tokens, float] = {(): 1.0}
         for column in columns:
             longer = {(*prefix, token): mass * p for prefix, mass in found.items() for token, p in column}
-            # A prefix that is not among the first can only have later continuations.
+            # The continuations of a prefix are no more probable than the prefix itself.
             found = dict(itertools.islice(sorted(longer.items(), key=lambda item: -item[1]), num_most))
         return found
 
@@ -73,7 +74,7 @@ def optimal_factorised(
         outcomes: Outputs of the data as tokens, N of them, all of the same length T.
         p_data: Their probabilities, or counts, shape (N,).
         transform: f, increasing, and convex in g.
-        num_starts: Random starts beside those near each outcome.
+        num_starts: Number of random starts, in addition to those near each outcome.
         seed: Seed of the random starts.
 
     Raises:
@@ -114,13 +115,13 @@ def optimal_factorised(
 
 
 def bound_of_all(problem: Problem) -> float:
-    """Return a loss that no distribution over the outcomes beats, of whatever form."""
+    """Return a lower bound of the loss of any distribution over the outcomes, whatever its form."""
     best = solve(problem)
     return best.loss - best.gap
 
 
 def _bound_of_marginals(problem: Problem, one_hot: Tensor) -> float:
-    """Return the lower bound by Jensen's inequality: the mean loss of one problem for each position."""
+    """Return the lower bound from Jensen's inequality: the mean loss of one problem for each position."""
     marginals = torch.einsum("n,ntv->tv", problem.p_data, one_hot)
     bounds = [bound_of_all(make_problem(marginal, problem.transform)) for marginal in marginals]
     return sum(bounds) / len(bounds)
@@ -148,7 +149,7 @@ def check_outcomes(outcomes: Sequence[Sequence[str]]) -> list[Tokens]:
         raise ValueError("`outcomes` must have at least one outcome; got none")
     for index, sequence in enumerate(sequences):
         if not sequence:
-            raise ValueError(f"`outcomes` must have tokens; outcome {index} is empty")
+            raise ValueError(f"`outcomes` must not be empty; outcome {index} has no tokens")
         if sequence in sequences[:index]:
             raise ValueError(f"`outcomes` must be different; {' '.join(sequence)!r} occurs twice")
     return sequences

@@ -1,8 +1,8 @@
-r"""How hard an objective pulls at a sequence, against how probable the model already finds it.
+r"""How strongly an objective weights a sequence, depending on the probability that the model gives it.
 
 The gradient of :math:`-f(\log p/T)` is that of maximum likelihood, :math:`-\frac1T \nabla \log p`, times the weight
-:math:`f'(g)`. For a maximum likelihood that is all of the story, the weight is 1; for a plain convex function of the
-probability the weight goes to 0 with p itself, and a model that knows nothing yet has nothing to learn from.
+:math:`f'(g)`. For maximum likelihood the weight is 1. For a plain convex function of the probability the weight
+vanishes with p, so that an untrained model gets almost no gradient.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def weights(transform: Transform, probs: Tensor, *, length: float = 1.0) -> Tens
 def log_gradient_norm(transform: Transform, log_probs: Tensor, *, length: float, vocab_size: int) -> Tensor:
     r"""Return the logarithm of the norm of a sequence's gradient with respect to all logits of the model.
 
-    Every token of the sequence has the same probability :math:`\pi = p^{1/T}`, and the other V − 1 tokens share the
-    rest evenly. One position contributes :math:`\frac{f'(g)}{T} (e_y - q)`, and all T of them
+    Assumes that every token of the sequence has the same probability :math:`\pi = p^{1/T}`, and that the other V − 1
+    tokens share the rest evenly. One position contributes :math:`\frac{f'(g)}{T} (e_y - q)`, and all T positions
 
     .. math:: \frac{f'(g)}{\sqrt T}\,(1 - \pi)\,\sqrt{V/(V-1)}.
 
-    It is a logarithm because a plain convex function starts where float64 ends: :math:`p = 6000^{-30}` is e^−261.
+    The result is a logarithm because probabilities at the start of training are tiny: :math:`6000^{-30}` is e^−261.
 
     Args:
         transform: f.

@@ -1,16 +1,17 @@
-r"""What lengths do to an optimum: how much of the data a short outcome needs to win against a long one.
+r"""How lengths bias an optimum: how much of the data a short outcome needs to win against a long one.
 
-With stakes :math:`a = w\,p_{data}`, two outcomes of lengths S < L share the mass evenly, :math:`q = 1/2`, where their
-marginal gains there are equal. For the exponential transform below both lengths that is at the odds
+With stakes :math:`a = w\,p_{data}`, two outcomes of lengths S < L share the mass evenly, :math:`q = 1/2`, if their
+marginal gains there are equal. For the exponential transform with k below both lengths, that is at the odds
 
 .. math:: \frac{p_S}{p_L} = \frac{w_L}{w_S} \cdot \frac{S}{L} \cdot 2^{k(1/S - 1/L)}.
 
-- Per sequence (w = 1), maximum likelihood is biased to the short: log q/T divides by the length, so that q ∝ p/T. The
-  power of two works against it, and at k ≥ L there is no bias left: what is most probable wins.
-- Per token (w = T), maximum likelihood is unbiased, q = p. The power of two alone is left, so that every k > 0 favours
-  the long one, and at k ≥ L it wins with :math:`p_L > S/(S + L)`.
+- Per sequence (w = 1), maximum likelihood favours the short outcome: log q/T divides by the length, so that q ∝ p/T.
+  The power of two works against this, and for k ≥ L no bias is left: the most probable outcome wins.
+- Per token (w = T), maximum likelihood is unbiased, q = p. Only the power of two is left, so that every k > 0 favours
+  the long outcome, and for k ≥ L it wins if :math:`p_L > S/(S + L)`.
 
-From k = S on F is convex for the short outcome. Soon above, it has no mass or much of it, and 1/2 is jumped over.
+For k ≥ S, F is convex for the short outcome. At slightly larger k this outcome has either no mass or a lot, and its
+share jumps over 1/2.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ _TOLERANCE = 1e-10
 def break_even_share(
     transform: Transform, *, short: float, long: float, weighting: Weighting = "sequence_mean"
 ) -> float:
-    """Return the share of the data above which a short outcome gets more than half of the optimum, of two.
+    """Return the share of the data above which the short one of two outcomes gets more than half of the optimum.
 
-    It is 1/2 where lengths do not matter; below 1/2 the objective favours the short outcome, above it the long one.
-    The optimum's share of the short outcome never falls as its share of the data rises, so there is one answer; the
+    It is 1/2 if lengths do not matter; below 1/2 the objective favours the short outcome, above 1/2 the long one. The
+    short outcome's probability in the optimum never falls as its share of the data rises, so the answer is unique; the
     optimum may jump over 1/2 there.
 
     Args:
@@ -90,14 +91,14 @@ def winner_switches(
     highest_k: float | None = None,
     num_points: int = 200,
 ) -> list[Switch[int]]:
-    """Return where, as k of the exponential transform rises from 0, another outcome becomes the most probable one.
+    """Return the k of the exponential transform, rising from 0, at which another outcome becomes the most probable.
 
     Args:
         p_data: Probabilities, or counts, shape (n,).
         lengths: T in tokens, shape (n,).
         weighting: How the loss of a sequence counts.
-        highest_k: The end of the scan; just above the longest length, where nothing changes any more, when left out.
-        num_points: Points of the scan; a winner that comes and goes between two of them is not seen.
+        highest_k: End of the scan; when left out, just above the longest length, after which nothing changes.
+        num_points: Number of points in the scan; a winner that comes and goes between two of them is missed.
 
     Returns:
         Switches whose ``before`` and ``after`` are indices of outcomes.

@@ -1,11 +1,13 @@
-r"""What an objective wants: the distribution that minimises it, exactly, and the reason why nothing is better.
+r"""The optimum of an objective: the distribution that minimises it, exactly, with a certificate.
 
-The loss :math:`-\sum_i w_i\, p_{data}(i)\, f(\log q_i/T_i)` is a sum over outcomes that :math:`\sum_i q_i = 1` alone
-joins. How hard its minimum is depends on the shape of :math:`F_i(q) = f(\log q/T_i)` only:
+The loss :math:`-\sum_i w_i\, p_{data}(i)\, f(\log q_i/T_i)` is a sum over outcomes, which only the constraint
+:math:`\sum_i q_i = 1` couples. How hard it is to minimise depends only on the shape of
+:math:`F_i(q) = f(\log q/T_i)`:
 
-- maximum likelihood, and the exponential transform where k is below every length or not below any: closed forms;
+- maximum likelihood, and the exponential transform with k below every length or below none: closed forms;
 - the exponential transform with k between the lengths: one number for each candidate support, all compared;
-- F concave for all lengths: a price, found by Newton's method, and stationarity proves the optimum;
+- F concave for all lengths: a Lagrange multiplier (the price), found by Newton's method; stationarity proves the
+  optimum;
 - F convex for all lengths: all mass on the outcome with the largest stake;
 - anything else: branch and bound, with the gap that is left.
 """
@@ -36,8 +38,8 @@ class OptimalDistribution:
         log_probs: Log-probabilities of the outcomes, shape (n,), float64; −∞ outside the support.
         loss: The loss, in units of f.
         method: ``"closed form"``, ``"concave"``, ``"one-hot"``, ``"support search"`` or ``"branch and bound"``.
-        certificate: Why this is the global optimum, and what of it is proved.
-        kkt_residual: How far the conditions of first order are from met, see `kkt_residual`.
+        certificate: Why this is the global optimum, and how much of that is proved.
+        kkt_residual: How far the first-order conditions are from being met, see `kkt_residual`.
         gap: No distribution has a loss lower by more than this, in units of f.
     """
 
@@ -50,12 +52,12 @@ class OptimalDistribution:
 
     @property
     def probs(self) -> Tensor:
-        """Return the probabilities, shape (n,); one below 1e-308 reads 0 here and not in ``log_probs``."""
+        """Return the probabilities, shape (n,); one below 1e-308 is 0 here, but not in ``log_probs``."""
         return self.log_probs.exp()
 
     @property
     def support(self) -> Tensor:
-        """Return where the probability is above 0, shape (n,), bool."""
+        """Return True where the probability is above 0, shape (n,)."""
         return self.log_probs > -torch.inf
 
     @property
@@ -74,16 +76,16 @@ def optimal_distribution(
 ) -> OptimalDistribution:
     r"""Return the distribution q that minimises :math:`-\sum_i w_i\, p_{data}(i)\, f(\log q_i/T_i)`.
 
-    With equal lengths T and :math:`f = e^{k\cdot}` it is :math:`q \propto p^{1/(1 - k/T)}` for k < T, and all mass on
-    the most probable outcome for k ≥ T. Where several distributions are optimal, as among equally probable outcomes,
-    the one that favours outcomes of lower index is returned.
+    With equal lengths T and :math:`f = e^{k\cdot}` it is :math:`q \propto p^{1/(1 - k/T)}` for k < T, and all mass is
+    on the most probable outcome for k ≥ T. If several distributions are optimal, for example with equally probable
+    outcomes, the one that favours outcomes of lower index is returned.
 
     Args:
         p_data: Probabilities of the outcomes, or counts, shape (n,).
         transform: f: `exponential`, `power`, `identity`, or any increasing function of g = log q/T that torch can
             differentiate or that carries its own ``derivative(g)``; `function_of_probability` makes one from F(q).
         lengths: T in tokens, at least 1, shape (n,); 1 for every outcome when left out.
-        weighting: ``"sequence_mean"``: w = 1; ``"token_mean"``: w = T, as the trainer's reductions.
+        weighting: ``"sequence_mean"``: w = 1; ``"token_mean"``: w = T, like the trainer's reductions.
 
     Returns:
         The optimum with its loss and its certificate.
@@ -101,7 +103,7 @@ def optimal_distribution(
         'closed form: q ∝ (w p / T)^(1/(1 - k/T)), k below every length'
 
     Note:
-        A million outcomes take well under a second where a closed form or the support search applies, and seconds
+        A million outcomes take well under a second if a closed form or the support search applies, and a few seconds
         otherwise; see ``benchmarks/theory_solver.py``.
 
     References:
@@ -114,7 +116,7 @@ def optimal_distribution(
 def solve(problem: Problem) -> OptimalDistribution:
     """Return the optimum of a problem made by `make_problem`."""
     counted = (problem.p_data > 0).nonzero().flatten()
-    # An outcome that never occurs earns nothing: its probability is 0.
+    # An outcome that never occurs gains nothing: its probability is 0.
     possible = Problem(problem.p_data[counted], problem.lengths[counted], problem.weights[counted], problem.transform)
     found, method, certificate, gap = _solve_possible(possible)
     log_probs = torch.full_like(problem.p_data, -torch.inf)
@@ -132,12 +134,12 @@ def solve(problem: Problem) -> OptimalDistribution:
 
 
 def kkt_residual(problem: Problem, log_probs: Tensor) -> float:
-    r"""Return how far a distribution is from satisfying the conditions of first order, as a relative error.
+    r"""Return how far a distribution is from satisfying the first-order conditions, as a relative error.
 
     With marginal gains :math:`m_i` and the price :math:`\lambda = \sum_i q_i m_i`, it is the largest of
     :math:`|\log m_i/\lambda|` where q > 0, :math:`\max(0, m_i/\lambda - 1)` where q = 0, and :math:`|\sum_i q_i - 1|`.
-    Every optimum has residual 0, but so do local optima: it is a proof for concave problems only. The marginal gain
-    at q = 0 is read at e^−700.
+    Every optimum has residual 0, but so do local optima: it proves optimality for concave problems only. The marginal
+    gain at q = 0 is taken at e^−700.
 
     Args:
         problem: The problem.
@@ -162,7 +164,7 @@ def kkt_residual(problem: Problem, log_probs: Tensor) -> float:
 
 
 def first_order_gap(problem: Problem, log_probs: Tensor) -> float:
-    r"""Return :math:`\max_i m_i - \sum_i q_i m_i`, which bounds what is left to gain where every F is concave.
+    r"""Return :math:`\max_i m_i - \sum_i q_i m_i`, which bounds the remaining gain if every F is concave.
 
     A concave function is below its tangents, so no distribution r has a loss lower by more than
     :math:`\sum_i m_i (r_i - q_i)` (Frank and Wolfe 1956).
@@ -217,7 +219,7 @@ def _solve_possible(problem: Problem) -> tuple[Tensor, str, str, float | None]:
 
 
 def _exponent(transform: Transform) -> float | None:
-    """Return the k at which a transform has the optimum of e^{kg}, 0 for maximum likelihood, or none."""
+    """Return the k at which a transform has the optimum of e^{kg}, 0 for maximum likelihood, or None."""
     if isinstance(transform, Exponential | BoxCox):
         return value_at(transform.k, 1.0)
     return 0.0 if isinstance(transform, Identity) or transform == Power(1.0) else None

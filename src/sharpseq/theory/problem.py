@@ -1,4 +1,4 @@
-"""The question every optimum answers: data, lengths, weights and a transform, checked once and then trusted."""
+"""The problem that an optimum solves: data, lengths, weights and a transform, checked once and then trusted."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from sharpseq.declarations import Method, value_at
 from sharpseq.objectives.transforms import BoxCox, Exponential, Transform, derivative
 
 Weighting = Literal["sequence_mean", "token_mean"]
-"""How the loss of one sequence counts: once, or once for each of its tokens."""
+"""How much the loss of a sequence counts: once, or once for each of its tokens."""
 
 _EPSILON = torch.finfo(torch.float64).eps
 _SUM_TOLERANCE = 1e-6
-"""Single precision probabilities sum to 1 this well; what is farther off was not meant to sum to 1."""
+"""Probabilities in single precision sum to 1 within this; larger deviations are not rounding errors."""
 _DERIVATIVE_TOLERANCE = 1e-3
-"""Central differences of a smooth transform are far better than this, and a wrong formula is far worse."""
+"""Central differences of a smooth transform are far more accurate than this, and a wrong formula is far off."""
 
 _UNDERFLOW = 1e-290
-"""Differences of numbers near the smallest ones say nothing about a derivative."""
+"""Differences of numbers near underflow say nothing about a derivative."""
 
 
 class NormalizationWarning(UserWarning):
-    """Counts were given where probabilities are used; they were divided by their sum."""
+    """Counts were given instead of probabilities; they were divided by their sum."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class FunctionOfProbability:
-    """The transform g ↦ F(e^g), whose loss on sequences of length 1 is −F(q); made by `function_of_probability`."""
+    """The transform g ↦ F(e^g), whose loss on sequences of length 1 is −F(q); see `function_of_probability`."""
 
     function: Callable[[Tensor], Tensor]
 
@@ -65,7 +65,7 @@ class FunctionOfProbability:
         return self.function(torch.exp(g))
 
     def derivative(self, g: Tensor) -> Tensor:
-        """Return e^g · F'(e^g), without the loss of digits that a derivative through the logarithm can bring."""
+        """Return e^g · F'(e^g), without the digits that differentiating through the logarithm can lose."""
         q = torch.exp(g)
         return q * derivative(self.function, q)
 
@@ -94,16 +94,16 @@ def make_problem(
     lengths: Tensor | Sequence[float] | None = None,
     weighting: Weighting = "sequence_mean",
 ) -> Problem:
-    r"""Check what a user gives and return the problem.
+    r"""Check a user's arguments and return the problem.
 
     Args:
         p_data: Probabilities, or counts that are then normalised with a `NormalizationWarning`, shape (n,).
         transform: f, elementwise and increasing on g < 0; differentiable by torch or with its own ``derivative(g)``.
         lengths: T in tokens, at least 1, shape (n,); 1 for every outcome when left out.
-        weighting: ``"sequence_mean"`` counts every sequence once, ``"token_mean"`` T times, as trainers do.
+        weighting: ``"sequence_mean"`` counts every sequence once, ``"token_mean"`` T times, like the trainers.
 
     Raises:
-        ValueError: If an argument is not finite, negative, empty, without any mass, of another shape, or if the
+        ValueError: If an argument is not finite, is negative, is empty, has no mass or has another shape, or if the
             transform decreases or its derivative disagrees with finite differences.
         TypeError: If ``transform`` is not callable.
 
@@ -129,7 +129,7 @@ def make_problem(
 
 
 def loss(problem: Problem, probs: Tensor) -> float:
-    """Return the loss of a distribution, in units of f; infinite where f is −∞ at probability 0.
+    """Return the loss of a distribution, in units of f; infinite if f is −∞ at a probability of 0.
 
     Args:
         problem: The problem.
@@ -144,14 +144,14 @@ def loss(problem: Problem, probs: Tensor) -> float:
 
 
 def loss_of_log_probs(problem: Problem, log_probs: Tensor) -> float:
-    """Return the loss from log-probabilities, shape (n,): exact where the probabilities themselves underflow."""
+    """Return the loss from log-probabilities, shape (n,); exact even if the probabilities underflow."""
     counted = problem.p_data > 0
     g = log_probs[counted] / problem.lengths[counted]
     return -float((problem.stakes[counted] * values(problem.transform, g)).sum())
 
 
 def marginal_gains(problem: Problem, probs: Tensor) -> Tensor:
-    r"""Return :math:`w_i\, p_i\, f'(\log q_i/T_i) / (T_i q_i)`, shape (n,): what more mass on an outcome earns.
+    r"""Return :math:`w_i\, p_i\, f'(\log q_i/T_i) / (T_i q_i)`, shape (n,): the gain from more mass on an outcome.
 
     At an optimum these are equal wherever q > 0, and nowhere larger.
 
@@ -166,19 +166,19 @@ def marginal_gains(problem: Problem, probs: Tensor) -> Tensor:
 def log_marginal_gains(problem: Problem, log_probs: Tensor) -> Tensor:
     """Return the logarithms of the marginal gains at log-probabilities, shape (n,); −∞ where p_data is 0.
 
-    A probability of 0 stands for e^−700, the smallest that can be divided by.
+    A probability of 0 is taken as e^−700, the smallest that can be divided by.
     """
     x = torch.where(log_probs == -torch.inf, SMALLEST_LOG_PROB, log_probs)
     return (problem.stakes / problem.lengths).log() + log_derivative(problem.transform, x / problem.lengths) - x
 
 
 SMALLEST_LOG_PROB = -700.0
-"""Stands for the logarithm of 0: e^−700 is the smallest round probability that float64 can still divide by."""
+"""Used for the logarithm of 0: e^−700 is about the smallest probability that float64 can still divide by."""
 
 
 def log_derivative(transform: Transform, g: Tensor) -> Tensor:
     """Return log f'(g), shape of ``g``; −∞ where f' is 0."""
-    if isinstance(transform, Exponential | BoxCox):  # the derivative underflows where its logarithm is harmless
+    if isinstance(transform, Exponential | BoxCox):  # the derivative can underflow, its logarithm cannot
         k = value_at(transform.k, 1.0)
         offset = 0.0 if isinstance(transform, BoxCox) else float(torch.tensor(k, dtype=torch.float64).log())
         return k * g + offset
@@ -194,7 +194,7 @@ def values(transform: Transform, g: Tensor) -> Tensor:
 
 
 def value_at_zero(transform: Transform) -> float:
-    """Return the limit of f(g) as g → −∞, that is f at probability 0; −∞ if it has none.
+    """Return the limit of f(g) as g → −∞, that is, f at probability 0; −∞ if there is no finite limit.
 
     Example:
         >>> from sharpseq.objectives import Exponential, Power
@@ -204,13 +204,13 @@ def value_at_zero(transform: Transform) -> float:
     with torch.no_grad():
         found = transform(torch.tensor([-torch.inf, -1e15, -1e12], dtype=torch.float64))
     limit, far, near = (float(value) for value in found)
-    if not math.isnan(limit):  # the formula itself knows its limit
+    if not math.isnan(limit):  # the formula itself gives the limit
         return limit
     return far if abs(far - near) <= 1e-9 * (1 + abs(near)) else -torch.inf
 
 
 def check_transform(transform: Transform) -> None:
-    """Raise unless a transform is callable, increasing and differentiated correctly on g from −700 to −1e-4."""
+    """Raise unless a transform is callable and increasing, with a correct derivative, for g from −700 to −1e-4."""
     if not callable(transform):
         raise TypeError(f"`transform` must be callable; got {transform!r}")
     g = -torch.logspace(-4, 2.84, 200, dtype=torch.float64).flip(0)
@@ -227,7 +227,7 @@ def check_transform(transform: Transform) -> None:
     if not bool(f.isfinite().all()):
         where = float(g[~f.isfinite()][-1])
         raise ValueError(f"`transform` must be finite below 0; got {float(f[~f.isfinite()][-1])} at g = {where:.6g}")
-    # Beside f itself, numbers of order 1 are rounded on the way to it, as in log(q + 1).
+    # Not only f is rounded, but also intermediate numbers of order 1, as in log(q + 1).
     rounding = 8 * _EPSILON * (f.abs() + f.abs().max().clamp(max=1.0))
     falls = f[1:] < f[:-1] - rounding[1:]
     if bool(falls.any()) or not float(f[-1]) > float(f[0]):

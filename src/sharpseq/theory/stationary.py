@@ -1,11 +1,11 @@
-r"""From nearly optimal to optimal: Newton's method on the conditions of stationarity, from a good start.
+r"""From nearly optimal to optimal: Newton's method on the stationarity conditions, from a good start.
 
-The unknowns are :math:`x_i = \log q_i` on the support and the log-price u, the conditions
+The unknowns are :math:`x_i = \log q_i` on the support and the log-price u. The conditions are
 
 .. math:: c_i + \log f'(x_i/T_i) - x_i = u, \qquad \sum_i e^{x_i} = 1.
 
-Their Jacobian is a diagonal with a border, so a step costs as much as a sum over the outcomes. Where one outcome has
-nearly all mass, what it lacks of 1 is the sum of the others: subtracting from 1 would lose their digits.
+Their Jacobian is diagonal except for one row and column, so a step costs as much as a sum over the outcomes. If one
+outcome has nearly all mass, one minus its mass is computed as the sum of the others: subtracting would lose digits.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _LARGEST_STEP = 0.5
 _NEARLY_ONE = -1e-12
 _ROUNDING = 1e-15
 _PRECISE = 1e-9
-"""Steps this small that do not shrink any more are rounding."""
+"""Steps this small that no longer shrink are rounding errors."""
 _NOISE = 1e-5
 _PATIENCE = 40
-"""A user's f' may have lost digits: then steps this small that have not shrunk for so long are its noise."""
+"""A user's f' may be inexact: steps below `_NOISE` that have not shrunk for this many iterations are its noise."""
 _NEGLIGIBLE = -37.0
 """e^−37 is below the rounding of 1."""
 
 
 def refine(problem: Problem, log_probs: Tensor) -> Tensor | None:
-    """Return the stationary distribution near a start, or none if Newton's steps do not settle.
+    """Return the stationary distribution near a start, or None if Newton's method does not converge.
 
-    Outcomes that start at probability 0 stay there, and one that shrinks below rounding although more of it would not
-    pay is dropped, where f allows it.
+    Outcomes that start at probability 0 stay there. An outcome that shrinks below rounding, and whose marginal gain is
+    below the price, is dropped if f is finite at probability 0.
 
     Args:
         problem: A problem in which every outcome has p_data > 0.
@@ -64,7 +64,7 @@ def refine(problem: Problem, log_probs: Tensor) -> Tensor | None:
         patience = 0 if smallest_error < _PRECISE else _PATIENCE
         if error <= _ROUNDING or (smallest_error < _NOISE and num_worse > patience):
             break
-        # Near q = 1, where scales differ by many powers of ten, at most half or twice as far from it.
+        # Near q = 1, where scales differ by many powers of ten, the distance from 1 is at most halved or doubled.
         lowest, highest = here.clamp(min=-_LARGEST_STEP), (-here / 2).clamp(max=_LARGEST_STEP)
         here = here + torch.minimum(torch.maximum(change, lowest), highest)
         x[active] = here
@@ -80,11 +80,11 @@ def refine(problem: Problem, log_probs: Tensor) -> Tensor | None:
 
 
 def nearly_one_hot(problem: Problem, index: int) -> Tensor | None:
-    """Return about the stationary distribution closest to all mass on one outcome, shape (n,), or none.
+    """Return roughly the stationary distribution closest to all mass on one outcome, shape (n,), or None.
 
-    It can be closer than any table of probabilities resolves: under ``Power(0.05)`` all others together get 1e-40. What
-    the one lacks, δ, is found where its marginal gain crosses that of the most wanted of the others, if these share δ
-    as they would under maximum likelihood; `refine` does the rest.
+    It can be closer than any table of probabilities resolves: with ``Power(0.05)`` all others together get 1e-40. The
+    others are assumed to share the remaining mass δ as under maximum likelihood. Then δ is where the marginal gain of
+    the one outcome crosses that of the largest of the others; `refine` does the rest.
     """
     shares = (problem.stakes / problem.lengths).index_fill(0, torch.tensor(index), 0.0)
     shares = shares / shares.sum()
@@ -102,7 +102,7 @@ def nearly_one_hot(problem: Problem, index: int) -> Tensor | None:
 
 
 def _newton_step(problem: Problem, here: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the change of x on the support, and where the marginal gain is below the price although q is tiny."""
+    """Return the change of x on the support, and True where the marginal gain is below the price and q still falls."""
     lengths = problem.lengths[active]
     offset = (problem.stakes[active] / lengths).log()
 
@@ -123,7 +123,7 @@ def _newton_step(problem: Problem, here: Tensor, active: Tensor) -> tuple[Tensor
 
 
 def _summing_to_one(x: Tensor) -> Tensor:
-    """Return log-probabilities whose largest is what the others leave over, to full precision near 1."""
+    """Return log-probabilities whose largest is one minus the others, to full precision near 1."""
     top = int(x.argmax())
     others = x[:top].exp().sum() + x[top + 1 :].exp().sum()
     if float(others) > 0.5:

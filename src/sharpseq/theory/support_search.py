@@ -2,18 +2,18 @@ r"""The exponential transform when k lies between the shortest and the longest l
 
 With :math:`s_i = k/T_i`, long outcomes (:math:`s_i < 1`) have a concave gain :math:`a_i q^{s_i}` with infinite slope at
 0, short ones (:math:`s_i \ge 1`) a convex one. Every long outcome has mass at an optimum. Of the short ones at most one
-has: moving mass between two of them meets no negative curvature, so an end of the line is as good. What is left is a
-choice of that one, j, and of its mass t.
+has: moving mass between two of them is a convex problem, so all of it on one of them is at least as good. What is left
+is the choice of that outcome j and of its mass t.
 
-For a price :math:`\lambda = e^u` the long outcomes take :math:`M(u) = \sum_i e^{(c_i - u)/(1 - s_i)}` together and
-leave :math:`t = 1 - M(u)`, which is stationary where
+At a price :math:`\lambda = e^u` the long outcomes together take :math:`M(u) = \sum_i e^{(c_i - u)/(1 - s_i)}` and
+leave :math:`t = 1 - M(u)`, which is stationary if
 
 .. math:: \psi_j(u) = c_j + (s_j - 1) \log(1 - M(u)) - u = 0.
 
-M is convex and decreasing, so :math:`\log(1 - M)` and with it ψ are concave: there are at most two roots. Between t = 0
-and t = 1 the objective falls, rises and falls, so that the larger root is its only interior maximum. Newton's
-steps from :math:`u = c_j`, where :math:`\psi_j \le 0`, come down to it from the right, or run past the top of ψ where
-there is no root. So one number is found for each candidate j, and comparing them with t = 0 is a proof.
+M is convex and decreasing, so :math:`\log(1 - M)` and therefore ψ are concave: there are at most two roots. Between
+t = 0 and t = 1 the objective falls, rises and falls, so that the larger root is its only interior maximum. Newton's
+method from :math:`u = c_j`, where :math:`\psi_j \le 0`, approaches it from the right, or passes the maximum of ψ if
+there is no root. So one number is found for each candidate j, and comparing all of them with t = 0 is a proof.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _MOST_STEPS = 200
 
 @dataclass(frozen=True, eq=False)
 class SupportSearch:
-    """The best distribution and how many supports were compared for it.
+    """The best distribution, and how many supports were compared.
 
     Args:
         log_probs: Shape (n,); −∞ outside the support.
-        num_candidates: Supports that were compared, the one without any short outcome included.
-        num_short: Outcomes of length at most k.
+        num_candidates: Number of supports compared, including the one without any short outcome.
+        num_short: Number of outcomes of length at most k.
     """
 
     log_probs: Tensor
@@ -45,7 +45,7 @@ class SupportSearch:
 
 
 def search_supports(stakes: Tensor, lengths: Tensor, *, k: float) -> SupportSearch:
-    """Return the optimum of the exponential transform where some lengths exceed k and others do not.
+    """Return the optimum of the exponential transform if some lengths exceed k and others do not.
 
     Args:
         stakes: a = w·p_data, positive, shape (n,).
@@ -87,9 +87,9 @@ def search_supports(stakes: Tensor, lengths: Tensor, *, k: float) -> SupportSear
 
 
 def _undominated(short: Tensor, stakes: Tensor, lengths: Tensor) -> list[int]:
-    """Return the short outcomes of which no other has both a larger stake and a longer length.
+    """Return the short outcomes for which no other has both a larger stake and a longer length.
 
-    For t in (0, 1) the gain a·t^{k/T} grows with a and with T, whatever the rest does.
+    For t in (0, 1) the gain a·t^{k/T} grows with a and with T, whatever the other outcomes have.
     """
     by_stake = short[torch.argsort(stakes[short], descending=True, stable=True)]
     order = by_stake[torch.argsort(lengths[by_stake], descending=True, stable=True)]
@@ -103,7 +103,7 @@ def _undominated(short: Tensor, stakes: Tensor, lengths: Tensor) -> list[int]:
 
 
 def _largest_root(c_long: Tensor, s_long: Tensor, *, c_j: float, s_j: float, lowest_price: float) -> float | None:
-    """Return the largest root of ψ_j above the lowest price, where the long outcomes leave something over; or none."""
+    """Return the largest root of ψ_j above the lowest price, where the long outcomes leave mass over; or None."""
     price = c_j
     rates = 1 / (1 - s_long)
     for _ in range(_MOST_STEPS):

@@ -1,4 +1,4 @@
-"""At which k an optimum becomes another one: a scan for changes, then bisection of each."""
+"""At which k an optimum changes: a scan for changes, then bisection of each."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Description = TypeVar("Description", bound=Hashable)
 
 @dataclass(frozen=True)
 class Switch(Generic[Description]):
-    """A change between two neighbouring descriptions.
+    """A change from one description to another.
 
     Args:
-        k: Middle of the last interval, in which the change lies.
-        error: Half of the interval's width.
-        before: What holds just below.
-        after: What holds just above.
+        k: Middle of the last interval, which contains the change.
+        error: Half the width of that interval.
+        before: The description just below.
+        after: The description just above.
     """
 
     k: float
@@ -34,16 +34,16 @@ def find_switches(
     num_points: int = 24,
     tolerance: float = 1e-4,
 ) -> list[Switch[Description]]:
-    """Return the changes of a description between two k, in rising order.
+    """Return the changes of a description between two k, in increasing order.
 
-    A description that changes and changes back between two neighbours of the scan is not seen.
+    A description that changes and changes back between two neighbouring points of the scan is missed.
 
     Args:
-        describe: What is looked at, such as the most probable output of the optimum at k.
+        describe: Describes the optimum at k, for example by its most probable output.
         low: The first k.
         high: The last k.
-        num_points: Evenly spaced k of the scan, both ends included; at least 2.
-        tolerance: Largest error of each k.
+        num_points: Number of evenly spaced k in the scan, both ends included; at least 2.
+        tolerance: Largest allowed error of each k.
 
     Raises:
         ValueError: If ``low`` is not below ``high``, ``num_points`` is below 2 or ``tolerance`` is not above 0.
@@ -74,7 +74,7 @@ def _between(
     right: tuple[float, Description],
     tolerance: float,
 ) -> list[Switch[Description]]:
-    """Return the changes between two described k; a third description in the middle makes two changes of one."""
+    """Return the changes between two described k; a third description in the middle makes two of them."""
     if left[1] == right[1]:
         return []
     middle, error = (left[0] + right[0]) / 2, (right[0] - left[0]) / 2

@@ -1,7 +1,7 @@
-r"""The theorems of the paper as measurements: by how much two optima contradict what it says, 0 where they do not.
+r"""The theorems of the paper as measurements: by how much two optima contradict a theorem, 0 if they do not.
 
-Every function takes probabilities of outcomes in falling order of p_data, as the paper numbers them. :math:`p_g` is the
-optimum of a concave g, :math:`p_{fg}` that of f∘g with an increasing convex f.
+Every function takes probabilities of outcomes in decreasing order of p_data, as the paper numbers them. :math:`p_g` is
+the optimum of a concave g, and :math:`p_{fg}` that of f∘g with an increasing convex f.
 
 References:
     Shao et al. 2023, "Beyond MLE", section 3 and appendix A.
@@ -23,7 +23,7 @@ Violation = Callable[[Tensor, Tensor], float]
 
 
 def order_violation(probs: Tensor) -> float:
-    r"""Return the largest :math:`p(x_j) - p(x_i)` with i < j: theorem 1 says that there is none above 0.
+    r"""Return the largest :math:`p(x_j) - p(x_i)` with i < j: theorem 1 says that it is never positive.
 
     Example:
         >>> order_violation(torch.tensor([0.5, 0.2, 0.3]))
@@ -33,7 +33,7 @@ def order_violation(probs: Tensor) -> float:
 
 
 def one_hot_violation(probs: Tensor) -> float:
-    r"""Return :math:`1 - p(x_1)`: theorem 2 says that it is 0 where F is convex.
+    r"""Return :math:`1 - p(x_1)`: theorem 2 says that it is 0 if F is convex.
 
     Example:
         >>> one_hot_violation(torch.tensor([0.75, 0.25]))
@@ -68,7 +68,7 @@ def entropy_violation(p_g: Tensor, p_fg: Tensor) -> float:
 
 
 def partial_sum_violation(p_g: Tensor, p_fg: Tensor) -> float:
-    r"""Return by how much some :math:`\sum_{i \le n}` falls from p_g to p_fg: corollary 2 says that none does.
+    r"""Return by how much a partial sum :math:`\sum_{i \le n}` falls from p_g to p_fg: corollary 2 says that none does.
 
     Example:
         >>> partial_sum_violation(torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.4, 0.5, 0.1]))
@@ -78,7 +78,7 @@ def partial_sum_violation(p_g: Tensor, p_fg: Tensor) -> float:
 
 
 def growth_violation(p_g: Tensor, p_fg: Tensor) -> float:
-    r"""Return by how much a gain exceeds an earlier one: theorem 4 says that gains come in falling order.
+    r"""Return by how much a gain exceeds an earlier one: theorem 4 says that gains come in decreasing order.
 
     It is the largest :math:`d_j - d_i` with :math:`d = p_{fg} - p_g`, i < j < m, and m the first index with a loss.
 
@@ -97,10 +97,10 @@ class Counterexample:
     """Data whose two optima contradict a theorem.
 
     Args:
-        p_data: Probabilities of the data, falling, shape (n,).
+        p_data: Probabilities of the data, in decreasing order, shape (n,).
         p_g: Optimum of g, shape (n,).
         p_fg: Optimum of f∘g, shape (n,).
-        violation: By how much, as the measure says.
+        violation: By how much, according to the measure.
     """
 
     p_data: Tensor
@@ -118,16 +118,17 @@ def search_counterexample(
     num_trials: int = 200,
     seed: int = 0,
 ) -> Counterexample | None:
-    """Return the worst violation among random data sets, or none if no optima violate the theorem by more than 1e-6.
+    """Return the worst violation among random data sets, or None if none violates the theorem by more than 1e-6.
 
-    Data are uniform on the simplex, sorted, and the same for every transform with the same seed; all lengths are 1.
+    Data are drawn uniformly from the simplex and sorted; with the same seed they are the same for every transform. All
+    lengths are 1.
 
     Args:
         g: The transform of the first optimum.
         fg: The transform of the second.
         violation: The theorem, as one of the measures of this module.
-        num_outcomes: Outcomes of each data set.
-        num_trials: Data sets.
+        num_outcomes: Number of outcomes of each data set.
+        num_trials: Number of data sets.
         seed: Seed of the data.
 
     Example:
@@ -148,5 +149,5 @@ def search_counterexample(
 
 
 def _rounded(violation: float) -> float:
-    """Return a violation without what rounding may have added."""
+    """Return a violation without rounding errors."""
     return round(violation, 6)

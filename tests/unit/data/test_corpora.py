@@ -107,10 +107,10 @@ def test_jsonl(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ('{"source": "a"', r"c\.jsonl:2: not valid JSON"),
-        ("[1, 2]", r"c\.jsonl:2: a JSON list; each line must be one JSON object"),
+        ("[1, 2]", r"c\.jsonl:2: a list; each line must be one JSON object"),
         ('{"source": "a", "t": {"x": "b"}}', r"c\.jsonl:2: no field `target`; the fields there are: `source`, `t\.x`"),
-        ('{"source": 3, "target": "b"}', r"c\.jsonl:2: field `source` holds a int; it must hold text"),
-        ('{"source": "a", "target": null}', r"c\.jsonl:2: field `target` holds nothing"),
+        ('{"source": 3, "target": "b"}', r"c\.jsonl:2: field `source` holds a number; it must hold text"),
+        ('{"source": "a", "target": null}', r"c\.jsonl:2: field `target` holds null"),
         ("{}", r"c\.jsonl:2: no field `source`; the fields there are: none"),
     ],
 )

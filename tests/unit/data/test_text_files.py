@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import random
 from pathlib import Path
 
 import pytest
 
 from sharpseq.data import iter_lines, read_lines
-from sharpseq.data.text_files import LONGEST_LINE
+from sharpseq.data.text_files import LONGEST_LINE, iter_line_parts
 from sharpseq.errors import UserError
 
 
@@ -73,11 +74,62 @@ def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path) -> None:
         next(iter_lines(io.BufferedReader(Endless())))
     path = tmp_path / "long.gz"
     path.write_bytes(gzip.compress(b"fine\n" + b"a" * 11))
-    assert list(iter_lines(path, longest=11)) == list(iter_lines(path, longest=None)) == ["fine", "a" * 11]
+    assert list(iter_lines(path, longest=11)) == ["fine", "a" * 11]
     lines = iter_lines(path, longest=10)
     assert next(lines) == "fine"
     with pytest.raises(UserError, match=r"long\.gz:2: the line has more than 10 bytes"):
         next(lines)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_utf_16_is_named_and_the_advice_converts_it(tmp_path: Path, encoding: str, suffix: str) -> None:
+    path = tmp_path / f"wide.txt{suffix}"
+    # Without its byte order mark, UTF-32 is not told from UTF-16; UTF-16 is, by every other byte.
+    mark = b"\xff\xfe\0\0" if encoding == "utf-32-le" else b""
+    content = mark + "ein Hund\nzwei Hunde\n".encode(encoding)
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    with pytest.raises(
+        UserError, match=r"wide\.txt(\.gz)?:1: UTF-(16|32)(LE|BE)? text, not UTF-8; .*`iconv -f \S+ -t UTF-8`"
+    ) as caught:
+        read_lines(path)
+    named = str(caught.value).split("-f ")[1].split()[0]
+    assert content.decode(named).lstrip("\ufeff").startswith("ein Hund\n")
+
+
+@pytest.mark.parametrize("content", [b"\0", b"\0\0\0\n", b"a\0b\n", b"\0a\0\n", b"a\n\0\n"])
+def test_nul_characters_are_text(content: bytes) -> None:
+    assert "\n".join(iter_lines(io.BytesIO(content))) == content.decode().removesuffix("\n")
+
+
+def test_advice_for_other_encodings_names_where_to_convert_from() -> None:
+    with pytest.raises(UserError, match=r"`iconv -f ENCODING -t UTF-8`, where ENCODING .* such as WINDOWS-1252"):
+        list(iter_lines(io.BytesIO("Straße\n".encode("cp1252"))))
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3, 4, 5, 100])
+def test_long_lines_come_in_parts_with_whole_characters(longest: int) -> None:
+    content = "äöü\n\n😀é\r\nende".encode()
+    lines: dict[int, str] = {}
+    for number, text, is_whole in iter_line_parts(
+        io.BytesIO(b"\xef\xbb\xbf" * (longest > 3) + content), longest=longest
+    ):
+        lines[number] = lines.get(number, "") + text
+        assert len(text.encode()) <= longest + 4
+        assert is_whole or longest < 8
+    assert [line.rstrip("\r") for line in lines.values()] == ["äöü", "", "😀é", "ende"]
+    with pytest.raises(UserError, match=r"<stream>:2: not valid UTF-8 \(byte 0xff at byte 7 of the line\)"):
+        list(iter_line_parts(io.BytesIO("a\näöü".encode() + b"\xff\n"), longest=longest))
+    with pytest.raises(UserError, match=r"<stream>:1: not valid UTF-8 \(byte 0xc3 at byte 3 of the line\)"):
+        list(iter_line_parts(io.BytesIO(b"aa\xc3"), longest=longest))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_bytes_are_one_clear_line(seed: int) -> None:
+    content = random.Random(seed).randbytes(2**16)
+    with pytest.raises(UserError, match=r"<stream>:\d+: .*iconv") as caught:
+        list(iter_lines(io.BytesIO(content)))
+    assert "\n" not in str(caught.value)
 
 
 def test_stream_is_read_from_where_it_stands_and_stays_open() -> None:

@@ -130,7 +130,7 @@ def test_weighting_per_token_turns_to_the_longer_output() -> None:
     ("outcomes", "num_frames", "told"),
     [
         ([("a", "a")], 2, "`num_frames` must be enough for 'a a'; got 2"),
-        ([("a", BLANK)], 3, "`outcomes` must not hold '–', which stands for the blank"),
+        ([("a", BLANK)], 3, "`outcomes` must not contain '–', which means the blank"),
         ([tuple("abcdefghij")], 10, "11 tokens at `num_frames` 10 make too many paths to enumerate"),
     ],
 )

@@ -233,7 +233,7 @@ def test_the_same_seed_gives_the_same_optimum() -> None:
     ("outcomes", "p_data", "told"),
     [
         ([], [], "`outcomes` must have at least one outcome; got none"),
-        ([("a",), ()], [0.5, 0.5], "`outcomes` must have tokens; outcome 1 is empty"),
+        ([("a",), ()], [0.5, 0.5], "`outcomes` must not be empty; outcome 1 has no tokens"),
         ([("a",), ("a",)], [0.5, 0.5], "`outcomes` must be different; 'a' occurs twice"),
         ([("a",), ("a", "b")], [0.5, 0.5], "`outcomes` must have one length"),
         ([("a",), ("b",)], [1.0], "`p_data` must have one entry for each of the 2 outcomes; got 1"),
