@@ -420,7 +420,7 @@ def test_a_broken_model_inside_a_run(ctc_run: Path, mistake: Command, command: C
     weights = Path("run/stages/first/model/model.safetensors")
     whole = weights.read_bytes()
     weights.write_bytes(whole[:500])
-    assert "run/stages/first/model: the weights cannot be loaded" in mistake(*arguments, notes=2).stderr
+    assert "run/stages/first/model: the weights cannot be loaded" in mistake(*arguments, notes=3).stderr
     weights.write_bytes(whole)
     Path("run/evaluation/first.default.validation.scores.jsonl").unlink()
     command(*arguments)

@@ -343,6 +343,7 @@ class _Run:
             self.tokenizer.save_pretrained(folder)
         for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
+        (self.folder.stage(stage.name) / "num_processes").unlink(missing_ok=True)
         trainer.accelerator.wait_for_everyone()
 
     # Results
