@@ -4,7 +4,7 @@
     accelerate launch examples/finetune_language_model.py --model …    # several GPUs
 
 A line of the JSON files is ``{"messages": [{"role": …, "content": …}, …]}``, whose last message is the answer to learn,
-or ``{"prompt": …, "completion": …}``. The model is a folder or a name of the hub. Without a model, a tiny one is made
+or ``{"prompt": …, "completion": …}``. The model is a folder or a Hub id. Without a model, a tiny one is made
 up and taught to spell numbers: that takes seconds and shows that everything is installed.
 """
 

@@ -35,7 +35,7 @@ class ThreadChoice:
         """Say the choice on one line."""
         threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
         if not self.speeds:
-            return f"{threads}, as {_VARIABLE} or the machine says"
+            return threads
         measured = ", ".join(f"{count}: {speed:,.0f}" for count, speed in self.speeds.items())
         return f"{threads} (products a second by threads: {measured}; {_VARIABLE} overrides this)"
 
@@ -90,7 +90,7 @@ class ThreadWatch:
     def begin(self) -> None:
         """Choose for the work that begins now."""
         choice = choose_num_threads()
-        if self._choice is None or choice.num_threads != self._choice.num_threads:
+        if choice.speeds and (self._choice is None or choice.num_threads != self._choice.num_threads):
             self._say(f"computing with {choice}")
         self._choice, self._best, self._num_slow, self._num_reports = choice, 0.0, 0, 0
 

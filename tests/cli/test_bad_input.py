@@ -97,12 +97,12 @@ def test_sources_too_long_to_evaluate_are_told(ctc_run: Path, command: Command) 
     ("data", "told"),
     [
         ("three.txt,two.txt", "parallel files must have the same number of lines: three.txt has 3, two.txt has 2"),
-        ("three.txt,", "a file's name is missing beside a comma"),
+        ("three.txt,", "a file name is missing next to a comma"),
         (
             "three.txt,there.txt",
-            "there.txt: no such file; check the path, and write a comma in a file's name twice (,,)",
+            "there.txt: no such file; check the path, and write a comma in a file name twice (,,)",
         ),
-        ("1,2.tsv", "1: no such file; check the path, and write a comma in a file's name twice (,,)"),
+        ("1,2.tsv", "1: no such file; check the path, and write a comma in a file name twice (,,)"),
         ("1,,2.tsv", "1,2.tsv: no such file"),
         ("narrow.tsv", "narrow.tsv:2: 1 tab-separated column(s) where 2 are needed"),
         ("broken.jsonl", "broken.jsonl:2: not valid JSON"),
@@ -202,7 +202,7 @@ def test_a_recipe_that_is_not_there(mistake: Command) -> None:
         ("max_steps: 12", "max_steps: -3", "tiny.yaml:25: `max_steps` must be at least 1, or -1 for no limit; got -3"),
         ("max_steps: 12", "optim: adm", "tiny.yaml:25: `optim` must not be 'adm'; did you mean"),
         ("max_steps: 12", "report_to: tensorbord", "tiny.yaml:24: stage 'first': tensorbord is not supported"),
-        ("max_steps: 12", "output_dir: x", "tiny.yaml:25: `output_dir` belongs to the run; leave it out"),
+        ("max_steps: 12", "output_dir: x", "tiny.yaml:25: `output_dir` is set by the run; leave it out"),
         ("max_steps: 12", "save_strategy: epoch", "tiny.yaml:24: stage 'first': --load_best_model_at_end requires"),
         ("metric: exact_match", "metric: exact_macth", "did you mean `exact_match`?"),
         ("[exact_match, word", "[exact_match, wodr", "metric `wodr_error_rate` is unknown; did you mean `word_error_"),
@@ -314,7 +314,7 @@ def test_a_run_whose_recipe_a_power_cut_emptied(ctc_run: Path, mistake: Command)
     shutil.copytree(ctc_run, "run")
     Path("run/recipe.yaml").write_text("")
     told = mistake("train", ctc_run.parent / "tiny.yaml", "--run", "run").stderr
-    assert "run/recipe.yaml is empty, and does not say whose run this is; copy the recipe there" in told
+    assert "run/recipe.yaml is empty, so the recipe of this run is unknown; copy the recipe there" in told
 
 
 def test_a_run_folder_that_is_no_run(recipe: Path, mistake: Command) -> None:
@@ -420,7 +420,7 @@ def test_a_broken_model_inside_a_run(ctc_run: Path, mistake: Command, command: C
     weights = Path("run/stages/first/model/model.safetensors")
     whole = weights.read_bytes()
     weights.write_bytes(whole[:500])
-    assert "run/stages/first/model: the weights cannot be loaded" in mistake(*arguments, notes=2).stderr
+    assert "run/stages/first/model: the weights cannot be loaded" in mistake(*arguments, notes=3).stderr
     weights.write_bytes(whole)
     Path("run/evaluation/first.default.validation.scores.jsonl").unlink()
     command(*arguments)

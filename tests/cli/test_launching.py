@@ -1,5 +1,8 @@
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -11,11 +14,11 @@ from sharpseq.errors import UserError
 def started(monkeypatch):
     commands = []
 
-    def run(command, *, check):
+    def run(command):
         commands.append(command)
-        return subprocess.CompletedProcess(command, 3)
+        return 3
 
-    monkeypatch.setattr(launching.subprocess, "run", run)
+    monkeypatch.setattr(launching, "_run_until_it_ends", run)
     return commands
 
 
@@ -34,6 +37,45 @@ def test_a_file_of_ones_own_is_taken(monkeypatch, tmp_path):
     file.write_text("distributed_type: MULTI_GPU\n")
     launching.launch(str(file), ["train", "g2p"])
     assert str(file) in commands[0] and "--num_processes" not in commands[0]
+
+
+CHILD = """
+import signal, sys, time
+
+def end(number, frame):
+    open("ended", "w").close()
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, end)
+open("begun", "w").close()
+time.sleep(60)
+"""
+
+PARENT = f"""
+import sys
+from sharpseq.cli.launching import _run_until_it_ends
+sys.exit(_run_until_it_ends([sys.executable, "-c", {CHILD!r}]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_started_processes_too(number, tmp_path):
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < deadline and parent.poll() is None
+        time.sleep(0.01)
+    parent.send_signal(number)
+    assert parent.wait(timeout=60) == 128 + number
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_module_of_the_user_does_not_hide_one_of_the_library(tmp_path):
+    (tmp_path / "random.py").write_text("raise SystemExit('the wrong module')\n")
+    code = "import sys; from sharpseq.cli.launching import _run_until_it_ends as run; "
+    code += "sys.exit(run([sys.executable, '-c', 'import random; random.random()']))"
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # for this process; the started one gets it from us
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False).returncode == 0
 
 
 def test_splitting_a_model_without_gpus_is_refused(monkeypatch):

@@ -216,7 +216,7 @@ def model_for(name: str) -> Any:
 
 
 def sources() -> dict[str, Tensor]:
-    """Four sources; the second has nothing but its end mark."""
+    """Four sources; the second has nothing but EOS."""
     rows = [[7, 9, 5, EOS], [EOS], [11, 6, 13, 8, 19, EOS], [12, 5, EOS]]
     width = max(map(len, rows))
     return {

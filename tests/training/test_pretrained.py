@@ -166,7 +166,7 @@ def test_the_card_names_objective_base_and_library(adapted: RunResult, llama: Pa
     assert "library_name: peft" in card
     assert f"adapter (LoRA) of {llama}" in card
     assert "convex_composition (transform exponential (k 2.0), label_smoothing" in card
-    assert "base_model:" not in card.partition("\n---\n")[0], "a local path is no name of the hub"
+    assert "base_model:" not in card.partition("\n---\n")[0], "a local path is not a Hub id"
 
 
 # All weights, plain prompts, seq2seq
@@ -250,7 +250,7 @@ def test_killed_while_a_checkpoint_is_written_adapters_end_with_the_same_bits(
         patch.setattr("sharpseq.training.trainer.seal_checkpoint", seal_once)
         run(recipe, *overrides, folder=tmp_path / "broken")
     checkpoints = tmp_path / "broken" / "stages" / "first"
-    assert {path.name for path in checkpoints.iterdir()} == {"checkpoint-2", "checkpoint-4"}
+    assert {path.name for path in checkpoints.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
     broken, said = run(recipe, *overrides, folder=tmp_path / "broken")
     assert "stage first: resuming at step 2" in said
     for part in ("stages/first/model", "stages/second/model", "model"):

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tiny_recipe import write_recipe
@@ -109,6 +110,24 @@ def test_run_folder_of_another_recipe_is_refused_and_left_alone(tmp_path: Path) 
     (run / "recipe.yaml").write_text("a letter")
     with pytest.raises(UserError, match="another recipe"):
         run_recipe(load_recipe(recipe, overrides=shrunk), run)
+
+
+def test_epochs_go_on_with_as_many_processes_as_they_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["stages.0.training.max_steps=-1", "stages.0.training.num_train_epochs=1"]
+    recipe = load_recipe(write_recipe(tmp_path), overrides=settings)
+    with monkeypatch.context() as patch:
+        patch.setattr("sharpseq.runs.run._Run._save_stage", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe, tmp_path / "run", say=lambda line: None)
+    processes = tmp_path / "run" / "stages" / "first" / "num_processes"
+    assert processes.read_text() == "1"
+    processes.write_text("2")
+    with pytest.raises(
+        UserError, match=r"stage first was begun with 2 process\(es\) and now there are 1.*go on with 2"
+    ):
+        run_recipe(recipe, tmp_path / "run", say=lambda line: None)
 
 
 def test_a_description_does_not_make_another_recipe(tmp_path: Path) -> None:

@@ -66,6 +66,32 @@ def test_averaging_ends_a_stage_with_the_mean_of_its_last_checkpoints(
     assert averaged == [["checkpoint-4", "checkpoint-8", "checkpoint-12"]]
 
 
+def test_an_evaluation_of_other_data_is_made_again(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        write_recipe(tmp_path), overrides=["stages.0.training.max_steps=1", "stages.1.training.max_steps=1"]
+    )
+    run_recipe(recipe, tmp_path / "run", say=lambda line: None)
+    file = tmp_path / "run" / "evaluation" / "second.default.test.json"
+    (tmp_path / "validation.tsv").write_text("abc\tcba\n", encoding="utf-8")
+    said: list[str] = []
+    run_recipe(recipe, tmp_path / "run", say=said.append)
+    assert EvaluationResult.from_json(file.read_text(encoding="utf-8")).num_sentences == 1
+    assert any("second.default.test.json was made from other data, settings or weights" in line for line in said)
+    said.clear()
+    run_recipe(recipe, tmp_path / "run", say=said.append)
+    assert not any("made from other" in line for line in said)
+
+
+def test_a_metric_that_never_moves_is_reported(tmp_path: Path) -> None:
+    still = [f"stages.{stage}.training.{key}" for stage in (0, 1) for key in ("max_steps=4", "eval_steps=2")]
+    recipe = load_recipe(
+        write_recipe(tmp_path), overrides=[*still, "stages.0.training.learning_rate=1e-9", "validation.metric=bleu"]
+    )
+    said: list[str] = []
+    run_recipe(recipe, tmp_path / "run", say=said.append)
+    assert any("bleu was 0 at every validation" in line and "`chrf` is the better choice" in line for line in said)
+
+
 def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path), overrides=["stages.0.training.max_steps=1"])
     folder = RunFolder(tmp_path / "run")

@@ -1,4 +1,7 @@
+import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from sharpseq.data import SequenceCollator, TokenBudgetBatchSampler
 from sharpseq.declarations import Linear, Steps
 from sharpseq.models import MODELS
 from sharpseq.scoring import DiagonalGaussian, SequenceScores, score_model
+from sharpseq.training.batches import for_every_process
 from sharpseq.training.reduction import Window, reduce_losses
 
 WINDOWS = [(8, 1), (2, 4), (1, 8)]
@@ -221,6 +225,39 @@ def test_reduction_is_the_formula() -> None:
 def test_impossible_arguments_are_refused(settings: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, "ctc", **settings)
+
+
+def test_a_validation_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
+    subject = trainer(tmp_path, "ctc", eval_dataset=examples(4, autoregressive=False))
+    with torch.no_grad():
+        next(subject.model.parameters()).fill_(math.nan)
+    with pytest.raises(UserError, match=r"the validation loss is not finite after step 0: .* lower the learning rate"):
+        subject.evaluate()
+
+
+@pytest.mark.parametrize(
+    ("metric", "nll", "expected"),
+    [(0.4, 9.0, 2), (0.2, 0.1, 1), (0.3, 0.9, 2), (0.3, 1.0, 2), (0.3, 1.1, 1)],
+    ids=["better", "worse", "equal with lower NLL", "all equal: the later", "equal with higher NLL"],
+)
+def test_of_equal_metrics_the_lower_nll_and_then_the_later_checkpoint_is_best(
+    metric: float, nll: float, expected: int, tmp_path: Path
+) -> None:
+    subject = trainer(tmp_path, "ctc", metric_for_best_model="bleu", save_strategy="steps")
+    for step, figures in ((1, (0.3, 1.0)), (2, (metric, nll))):
+        subject.state.global_step = step
+        named = {"eval_bleu": figures[0], "eval_nll": figures[1]}
+        subject._determine_best_metric(named, trial=None)
+        subject.state.log_history.append({**named, "step": step})
+    assert subject.state.best_global_step == expected
+
+
+@pytest.mark.parametrize(("count", "processes", "expected"), [(1, 2, 2), (2, 3, 6), (3, 3, 3), (5, 2, 5), (0, 2, 0)])
+def test_every_process_gets_an_example_and_all_count_alike(count: int, processes: int, expected: int) -> None:
+    arguments = cast(SequenceTrainingArguments, SimpleNamespace(world_size=processes))
+    repeated = for_every_process(list(range(count)), arguments)
+    assert len(repeated) == expected
+    assert len({repeated.count(index) for index in range(count)}) <= 1
 
 
 def test_rows_of_hugging_face_train_and_validate_by_their_number(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A latent-variable model with fresh weights, its tokenizer, and a few words for it to read."""
+"""A latent-variable model with random weights, its tokenizer, and a few words for it to read."""
 
 from __future__ import annotations
 

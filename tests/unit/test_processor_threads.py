@@ -44,7 +44,7 @@ def test_the_user_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     choice = choose_num_threads()
     assert choice == ThreadChoice(1, {})
-    assert str(choice) == "1 thread, as OMP_NUM_THREADS or the machine says"
+    assert str(choice) == "1 thread"
 
 
 def test_a_real_measurement_is_a_positive_speed() -> None:
@@ -78,4 +78,4 @@ def test_without_a_choice_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> No
     watch.begin()
     for speed in (100.0, 1.0, 1.0, 1.0):
         watch.report(speed)
-    assert len(said) == 1
+    assert said == []

@@ -2,8 +2,8 @@
 
 A command is a function with typer annotations, named like the command, in a module of this folder. Adding one takes
 its module, one import and one row in ``COMMANDS`` here; a group of commands is a ``typer.Typer`` of its own. At their
-top, modules here import only the standard library, typer, rich and the small modules that know no room, such as
-``sharpseq.errors``; a command's function imports what it needs itself, so that ``--help`` stays fast.
+top, modules here import only the standard library, typer, rich and small modules that import no package of sharpseq,
+such as ``sharpseq.errors``. A command's function imports what it needs itself, so that ``--help`` stays fast.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _sharpseq(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Train, decode and evaluate autoregressive and one-pass models with maximum likelihood and convex objectives."""
@@ -69,6 +69,6 @@ app.add_typer(latent.app)
 
 
 def main() -> None:
-    """Run the command line and leave the process with its exit status."""
+    """Run the command line and end the process with its exit status."""
     prepare_streams()
     app(prog_name="sharpseq")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_folder(folder: Path | None) -> None:
-    """Check that a folder can be written, or made; None stands for one that is not wanted.
+    """Check that a folder can be written, or made; None means that none is wanted.
 
     Raises:
         UserError: If not.
@@ -63,7 +63,7 @@ def _print_rows(rows: Sequence[Row], *, title: str) -> None:
     for place, heading in enumerate(rows[0]):
         table.add_column(heading, justify="right" if place and heading != "text" else "left")
     for row in rows:
-        # As texts: square brackets in a sentence are no markup.
+        # As texts, so that square brackets in a sentence are not read as markup.
         table.add_row(*map(Text, row.values()))
     print_table(table)
 

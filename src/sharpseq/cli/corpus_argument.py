@@ -28,7 +28,7 @@ def load_corpus(text: str, *, unicode_normalization: UnicodeNormalization = "nfc
         unicode_normalization: ``"none"`` where a model's tokenizer decides later, see `normalize_for`.
 
     Raises:
-        UserError: If it names none, a file is missing or broken, or there is nothing in it.
+        UserError: If there is no such corpus, a file is missing or broken, or the corpus is empty.
     """
     corpus = _read(text, unicode_normalization)
     if not corpus:
@@ -50,10 +50,10 @@ def _read(text: str, form: UnicodeNormalization) -> list[Example]:
     names = _names(text)
     if len(names) > 1:
         if not all(names):
-            raise UserError(f"{text}: a file's name is missing beside a comma; give SOURCE,TARGET")
+            raise UserError(f"{text}: a file name is missing next to a comma; give SOURCE,TARGET")
         for name in names:
             if not os.path.exists(name):
-                raise UserError(f"{name}: no such file; check the path, and write a comma in a file's name twice (,,)")
+                raise UserError(f"{name}: no such file; check the path, and write a comma in a file name twice (,,)")
         source, target, *more = names
         references = [target, *more] if more else None
         return data.read_parallel_text(source, target, references=references, unicode_normalization=form)

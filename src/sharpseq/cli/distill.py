@@ -1,4 +1,4 @@
-"""``sharpseq distill``: a new corpus in a teacher's words."""
+"""``sharpseq distill``: a corpus whose targets a teacher wrote."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def distill(
     decoder: Decoder = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting; num_beams=5 unless given otherwise."),
+        typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting; num_beams=5 by default."),
     ] = None,
     prompt: PromptText = None,
     batch_tokens: BatchTokens = 4000,

@@ -13,7 +13,7 @@ from sharpseq.errors import UserError
 
 
 class Format(str, Enum):
-    """What is written."""
+    """The formats of an export."""
 
     ctranslate2 = "ctranslate2"
     hugging_face = "hugging_face"

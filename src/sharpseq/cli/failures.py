@@ -1,4 +1,4 @@
-"""How a command ends when it cannot go on: one line for what a user can fix, a traceback for a bug."""
+"""How a command ends when it cannot continue: one line for what a user can fix, a traceback for a bug."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FULL_DISK_PHRASES = ("No space left on device", "PytorchStreamWriter failed wri
 class OneLineFailures(TyperGroup):
     """A group of commands that reports a user's mistake in one line and lets a bug keep its traceback.
 
-    A user's mistake and a full disk end with status 2, an interrupt with 130, a closed pipe quietly with 1, all of
+    A user's mistake and a full disk end with status 2, an interrupt with 130, a closed pipe silently with 1, all of
     them without a traceback.
     """
 

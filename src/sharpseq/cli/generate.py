@@ -15,7 +15,7 @@ from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText,
 from sharpseq.errors import UserError
 
 _WINDOW = 1000
-"""Lines read ahead to make batches of similar length; fewer when no more have come yet."""
+"""Lines read ahead to make batches of similar length; fewer if no more have arrived yet."""
 
 
 def generate(
@@ -39,7 +39,7 @@ def generate(
     from sharpseq.data import iter_lines, one_line
 
     lines = iter_lines(_standard_input() if file == "-" else file)
-    # Unreadable input is reported before a model takes its time to load, and a wrong model even when there is no input.
+    # Unreadable input is reported before a model is loaded, and a wrong model even if there is no input.
     first = next(lines, None)
     generator = load_generator(
         model,
@@ -91,7 +91,7 @@ def _standard_input() -> BinaryIO:
 
 
 def _as_they_come(first: str, lines: Iterable[str]) -> Iterator[list[str]]:
-    """Yield all lines that have come so far, at most a window of them: large batches for files, no wait for people."""
+    """Yield all lines that have arrived so far, at most a window: large batches for files, no wait for typed lines."""
     arrived: queue.Queue[str | BaseException | None] = queue.Queue(maxsize=4 * _WINDOW)
     arrived.put(first)
 

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 _SHOWN_VERSIONS = ("sharpseq", "torch", "transformers", "accelerate", "sacrebleu")
-# Extras that gather others or serve development say nothing about what a user can run.
+# Extras that combine others or are for development do not show what a user can run.
 _GATHERED_EXTRAS = frozenset({"all", "dev"})
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What computations can run on."""
+    """The devices that computations can run on."""
 
     cpu_threads: int
     cpu_bf16: str
@@ -27,7 +27,7 @@ class Devices:
 
 @dataclass(frozen=True)
 class Extra:
-    """An optional extra: what it lacks, and the command that installs it."""
+    """An optional extra: its missing packages, and the command that installs it."""
 
     name: str
     missing: list[str]
@@ -86,7 +86,7 @@ def _cpu_bf16() -> str:
     """Name the instructions that make bf16 fast on this CPU; ``emulated`` means that bf16 runs, but slowly."""
     from torch import cpu
 
-    # The public query is as young as torch 2.11; without it there is nothing reliable to say.
+    # The public query exists only since torch 2.11; without it nothing reliable is known.
     query = getattr(cpu, "get_capabilities", None)
     if query is None:
         return "unknown"

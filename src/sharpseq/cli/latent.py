@@ -1,4 +1,4 @@
-"""``sharpseq latent``: what the latent of a latent-variable model does, in numbers and pictures."""
+"""``sharpseq latent``: analyses of the latent of a latent-variable model, in numbers and pictures."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from sharpseq.cli.standard_streams import print_json
 from sharpseq.errors import UserError
 
 app = typer.Typer(
-    name="latent", help="Look into the latent of a latent-variable model (latent_nat).", no_args_is_help=True
+    name="latent", help="Analyse the latent of a latent-variable model (latent_nat).", no_args_is_help=True
 )
 
 
 class RefinementName(str, Enum):
-    """Ways of refining, as the command line spells them."""
+    """The kinds of refinement on the command line."""
 
     delta = "delta"
     learned = "learned"
 
 
 Data: TypeAlias = Annotated[str, typer.Argument(help=DATA_HELP)]
-Limit: TypeAlias = Annotated[int | None, typer.Option(help="Read only that many of the first lines.", min=1)]
+Limit: TypeAlias = Annotated[int | None, typer.Option(help="How many lines to read, from the first.", min=1)]
 Output: TypeAlias = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FOLDER", help="Also write JSON, a page and pictures into this folder."),
@@ -79,7 +79,7 @@ def steps(
     data: Data,
     refinement: Annotated[
         list[RefinementName] | None,
-        typer.Option(help="Refinement to look at; give it again for more. All that the model has unless given."),
+        typer.Option(help="Refinement to analyse; give it again for more. By default, all that the model has."),
     ] = None,
     at: Annotated[str, typer.Option(metavar="NUMBERS", help="Numbers of steps, with commas.")] = "0,1,2,4,8",
     step_size: StepSize = 1.0,
@@ -177,7 +177,7 @@ def revisions(
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show translations before and after refinement, with the phrases marked that changed their places."""
+    """Show translations before and after refinement, with the phrases that moved marked."""
     generator, examples = load_inputs(model, data, limit=limit, output=output)
     from sharpseq.analyses.latent import revise, revision_text, revisions_files
 

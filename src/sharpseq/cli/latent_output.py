@@ -22,7 +22,7 @@ T = TypeVar("T")
 def load_inputs(
     model: str, data: str, *, limit: int | None, output: Path | None
 ) -> tuple[SequenceGenerator, list[Example]]:
-    """Load the model and the first lines of the data, after seeing that the output folder can be written.
+    """Load the model and the first lines of the data, after checking that the output folder can be written.
 
     Raises:
         UserError: If something is missing or broken.
@@ -44,7 +44,7 @@ def check_inputs(
     refinements: Sequence[str] = (),
     with_targets: bool = True,
 ) -> None:
-    """See that model and data fit the analysis before it begins.
+    """Check that model and data fit the analysis before it begins.
 
     Raises:
         UserError: If they do not.
@@ -58,7 +58,7 @@ def check_inputs(
 
 
 def as_user_errors(where: str, check: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Run a check of the library, and report what it finds as the user's mistake; ``where`` is what is wrong."""
+    """Run a check of the library, and report its error as the user's mistake; ``where`` names the wrong argument."""
     try:
         return check(*arguments, **options)
     except ValueError as error:
@@ -66,7 +66,7 @@ def as_user_errors(where: str, check: Callable[..., T], *arguments: Any, **optio
 
 
 def check_step_size(step_size: float) -> None:
-    """Check a step size, whose range the option itself cannot say.
+    """Check a step size, whose range typer cannot express.
 
     Raises:
         UserError: If it is not a number above 0.

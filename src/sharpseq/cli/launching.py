@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,27 +19,48 @@ def launch(configuration: str, arguments: Sequence[str], *, num_processes: int |
     """Run ``sharpseq`` with some arguments under ``accelerate launch``, and wait for it.
 
     Args:
-        configuration: Name of a shipped configuration, or a file of one's own.
+        configuration: Name of a shipped configuration, or a file of your own.
         arguments: What comes after ``sharpseq``.
-        num_processes: Number of processes; by default what the configuration says.
+        num_processes: Number of processes; by default the number in the configuration.
 
     Returns:
         The exit status.
 
     Raises:
-        UserError: If there is no such configuration, or it splits a model over GPUs that are not there.
+        UserError: If there is no such configuration, or it splits a model over GPUs and there are none.
     """
     file = _configuration_file(configuration)
     if "distributed_type: FSDP" in file.read_text(encoding="utf-8") and not _has_accelerator():
         raise UserError(
             f"--accelerate {configuration}: accelerate splits models over GPUs only, and there is none; on CPUs it "
-            "would quietly train whole copies, as `--accelerate ddp` does"
+            "would silently train whole copies, as `--accelerate ddp` does"
         )
     options = [] if num_processes is None else ["--num_processes", str(num_processes)]
     if file.parent == CONFIGURATIONS:
         options += ["--main_process_port", "0"]  # whichever port is free
     command = ["-m", "accelerate.commands.launch", "--config_file", str(file), *options]
-    return subprocess.run([sys.executable, *command, "-m", "sharpseq", *arguments], check=False).returncode
+    return _run_until_it_ends([sys.executable, *command, "-m", "sharpseq", *arguments])
+
+
+def _run_until_it_ends(command: Sequence[str]) -> int:
+    """Run a command, pass signals on to it, and return its exit status, 128 + n after signal n."""
+    # Modules of the same name in the folder of the user are not what the started processes want.
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    received: list[int] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        received.append(number)
+        process.send_signal(signal.SIGTERM)
+
+    names = ("SIGTERM", "SIGINT", "SIGHUP")
+    former = {number: signal.signal(number, pass_on) for name in names if (number := getattr(signal, name, None))}
+    try:
+        status = process.wait()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    return 128 + received[0] if received else status
 
 
 def _configuration_file(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""``sharpseq models``, ``objectives``, ``decoders``, ``metrics``, ``recipes``: what there is, a line each."""
+"""``sharpseq models``, ``objectives``, ``decoders``, ``metrics``, ``recipes``: one line for each entry."""
 
 from __future__ import annotations
 

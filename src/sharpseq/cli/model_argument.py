@@ -21,7 +21,7 @@ MODEL_HELP = "A run folder, a model folder, or a Hub id."
 
 Model: TypeAlias = Annotated[str, typer.Argument(help=MODEL_HELP)]
 Decoder: TypeAlias = Annotated[
-    str | None, typer.Option(help="One of `sharpseq decoders`; by default the one made for the model.")
+    str | None, typer.Option(help="One of `sharpseq decoders`; by default the model's own default.")
 ]
 Settings: TypeAlias = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting, such as num_beams=5.")
@@ -33,7 +33,7 @@ PromptText: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="TEXT",
-        help="Prompt of a causal language model, with {source} in it; by default the one saved with it.",
+        help="Prompt of a causal language model, with {source} in it; by default the one saved with the model.",
     ),
 ]
 BatchTokens: TypeAlias = Annotated[int, typer.Option(help="Token budget of a batch.", min=1)]
@@ -48,7 +48,7 @@ def load_generator(
     prompt: str | None = None,
     batch_tokens: int = 4000,
 ) -> SequenceGenerator:
-    """Load a model with a decoder and its settings, and see that they work together.
+    """Load a model with a decoder and its settings, and check that they work together.
 
     Raises:
         UserError: If the model cannot be loaded, or the decoder, a setting or the rescorer does not fit it.

@@ -14,7 +14,7 @@ def read_numbers(text: str, kind: type[N], *, option: str, **limits: float) -> l
     """Read the numbers of an option, with commas between them.
 
     Args:
-        text: What the option was given.
+        text: Value of the option.
         kind: ``int`` or ``float``.
         option: Name of the option, for the message.
         **limits: See `sharpseq.number_text.read_number`.

@@ -1,4 +1,4 @@
-"""Files that a command writes beside its output: known to be writable before long work, and whole or not there."""
+"""Files that a command writes besides its output: checked before long work, and either complete or absent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sharpseq.whole_files import check_ending, write_whole_file
 
 
 def check_writable(*paths: Path | None) -> None:
-    """Check that files can be written, without touching them; None stands for a file that is not wanted.
+    """Check that files can be written, without touching them; None means that no file is wanted.
 
     Raises:
         UserError: If a folder is missing or closed to the user, a path is a folder, or a name asks for a compression
@@ -38,7 +38,7 @@ def check_parent(path: Path) -> None:
 
 
 def write_output(path: Path, text: str) -> None:
-    """Write a file in one step; what was there stays until the new file is whole.
+    """Write a file in one step; the old content stays until the new file is complete.
 
     Raises:
         UserError: If it cannot be written.

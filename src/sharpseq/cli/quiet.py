@@ -1,10 +1,10 @@
-"""Keeping libraries from talking over the command line."""
+"""Keeping output of libraries off the command line."""
 
 from __future__ import annotations
 
 
 def quiet_libraries() -> None:
-    """Silence what transformers says at every load and save; warnings and errors still come through."""
+    """Silence the progress messages of transformers at every load and save; warnings and errors are still shown."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

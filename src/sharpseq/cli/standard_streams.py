@@ -10,9 +10,9 @@ import typer
 
 
 def prepare_streams() -> None:
-    """Make every text printable: signs that an encoding lacks become question marks, and closed streams take it all.
+    """Make every text printable: unknown characters become question marks, and closed streams discard text.
 
-    Standard error is left as it is: Python writes such signs as escapes there.
+    Standard error is left as it is: Python writes such characters as escapes there.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
@@ -29,5 +29,5 @@ def prepare_streams() -> None:
 
 
 def print_json(document: str | bytes) -> None:
-    """Print JSON for other programs: always as UTF-8, because replaced signs would be other data."""
+    """Print JSON for other programs: always as UTF-8, because replaced characters would change the data."""
     typer.echo(document.encode() if isinstance(document, str) else document, nl=False)

@@ -1,4 +1,4 @@
-"""``sharpseq theory``: what each objective wants of given outcomes, exactly, in numbers and pictures."""
+"""``sharpseq theory``: the exact optimum of each objective for given outcomes, in numbers and pictures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def theory(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")] = False,
 ) -> None:
-    """Compute the distribution that each objective wants, exactly, and whether training gets there."""
+    """Compute the exact optimum of each objective, and whether training reaches it."""
     sharpness = read_numbers(k, float, option="--k", above=0)
     exponents = read_numbers(power, float, option="--power", above=0, most=1) if power.strip() else []
     check_folder(output)

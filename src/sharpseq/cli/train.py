@@ -1,4 +1,4 @@
-"""``sharpseq train``: run a recipe, or go on with a run."""
+"""``sharpseq train``: run a recipe, or resume a run."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def train(
 
 
 def _leave_the_others() -> None:
-    """End the connections to other processes: threads that still talk when Python ends bring the process down."""
+    """Close the connections to other processes: threads that still communicate when Python ends crash the process."""
     import torch
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -27,17 +27,17 @@ def argmax_decode(
     r"""Write :math:`\arg\max_v p_t(v|x, T)` at every position in one pass, for the most probable lengths T.
 
     Of several lengths, the candidate with the highest :math:`\frac1T \sum_t \log p_t` wins, without a term for the
-    length, as in Ghazvininejad et al. 2019; or the one that ``rescorer`` scores highest, as in Gu et al. 2018.
+    length, as in Ghazvininejad et al. 2019; or the one with the highest score of ``rescorer``, as in Gu et al. 2018.
 
-    Padding, begin, end and mask are never written, but keep their share of the probability: the log-probabilities are
-    the model's own, from the full softmax.
+    Padding, BOS, EOS and mask tokens are never written, but keep their share of the probability: the log-probabilities
+    are the model's own, from the full softmax.
 
     Args:
         model: A Vanilla NAT or a CMLM.
         batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S).
         length_beam: How many lengths to try, at least 1; all of them go through the same pass, as a larger batch.
         rescorer: Chooses between the candidates, for example `autoregressive_rescorer(teacher)`.
-        generator: Accepted by every decoder; this one draws nothing.
+        generator: Accepted by every decoder; this one draws no random numbers.
 
     Returns:
         The outputs; ``log_prob`` is the sum of token log-probabilities in nats, conditional on the length. The trace

@@ -41,29 +41,30 @@ def autoregressive_decode(
     A causal language model continues the prompts of the batch; the outputs are its new tokens alone. The search is
     `generate` of transformers, with four differences that make it repeatable:
 
-    - Nothing comes from ``model.generation_config``, neither options nor forced tokens; only a special token id that
-      ``model.config`` lacks is looked up there.
-    - Lengths are limited for each source on its own, so that an output does not depend on its neighbours in the batch.
-      An output that reaches its limit is ended there by an end mark, which keeps its probability.
-    - Padding, begin, mask and decoder start are never written.
-    - What is forbidden to repeat is counted in outputs: an n-gram of a prompt may come once more.
+    - ``model.generation_config`` is ignored, including forced tokens; it is read only for a special token id that
+      ``model.config`` lacks.
+    - Each source has its own length limit, so that an output does not depend on its neighbours in the batch.
+      An output that reaches its limit is ended there by EOS, which keeps its probability.
+    - Padding, BOS, mask and decoder start tokens are never written.
+    - Repeated n-grams are counted only in the output: an n-gram of the prompt may occur once more.
 
     Args:
         model: A Hugging Face encoder-decoder or causal language model, with or without adapters of PEFT.
         batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S); prompts may be padded on either side.
         num_beams: Hypotheses kept at each step; 1 is greedy search.
-        length_penalty: Beam search ranks by log p / length^penalty, the end mark counted in the length; larger favours
-            longer outputs. Without effect for one beam.
-        min_new_tokens: Least number of tokens of an output, without the end mark.
+        length_penalty: Beam search ranks by log p / length^penalty, with EOS counted in the length; larger values
+            favour longer outputs. Without effect for one beam.
+        min_new_tokens: Least number of tokens of an output, without EOS.
         max_new_tokens: Largest number of tokens of an output, EOS not counted. By default 2·S + 10 for a source of S
             tokens (padding not counted), at least ``min_new_tokens``, and no more than the model has positions for. A
-            causal model's prompt, output and end mark share its positions: an output behind a long prompt ends there.
+            causal model's prompt, output and EOS share its positions: an output after a long prompt ends when they are
+            used up.
         no_repeat_ngram_size: No n-gram of this size occurs twice in an output; 0 is off, otherwise at least 2.
-        generator: Accepted by every decoder; this one draws nothing.
+        generator: Accepted by every decoder; this one draws no random numbers.
 
     Returns:
-        The outputs without end marks. ``log_prob`` is log p(y, eos|x) in nats under the full softmax, the end mark
-        included although ``num_tokens`` does not count it, from one teacher-forced pass over the finished outputs.
+        The outputs without EOS. ``log_prob`` is log p(y, eos|x) in nats under the full softmax, EOS included although
+        ``num_tokens`` does not count it, from one teacher-forced pass over the finished outputs.
         ``num_passes`` counts the steps of the search, not that scoring pass.
 
     Raises:
@@ -125,7 +126,7 @@ def _seq2seq_decode(
     with inference(model):
         hidden = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         generated = without_defaults(model).generate(
-            # `generate` expands what it is given in place, so it gets an object of its own.
+            # `generate` expands its argument in place, so it gets an object of its own.
             encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
             attention_mask=attention_mask,
             generation_config=config,
@@ -156,7 +157,7 @@ def _check_lengths(model: AutoregressiveModel, *, min_new_tokens: int, max_new_t
 def _length_limits(
     model: AutoregressiveModel, attention_mask: Tensor, *, min_new_tokens: int, max_new_tokens: int | None
 ) -> Tensor:
-    """Return the largest number of tokens of each output, without the end mark, shape (B,)."""
+    """Return the largest number of tokens of each output, without EOS, shape (B,)."""
     source_lengths = attention_mask.long().sum(1)
     if max_new_tokens is not None:
         return torch.full_like(source_lengths, max_new_tokens)

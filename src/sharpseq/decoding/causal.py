@@ -1,4 +1,4 @@
-"""Greedy and beam search of a causal language model behind its prompts."""
+"""Greedy and beam search of a causal language model that continues prompts."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def causal_decode(
     Args:
         model: A Hugging Face causal language model.
         batch: Prompts ``input_ids`` (B, S) and ``attention_mask`` (B, S), padded on either side.
-        min_new_tokens: Least number of new tokens, without the end mark.
-        max_new_tokens: Largest number of new tokens, without the end mark.
+        min_new_tokens: Least number of new tokens, without EOS.
+        max_new_tokens: Largest number of new tokens, without EOS.
         options: Further options of the search.
 
     Raises:
@@ -111,10 +111,10 @@ def _decode_group(
 def _read(model: AutoregressiveModel, prompts: Tensor, mask: Tensor) -> Cache | None:
     """Return the keys and values of prompts (B, S), so that the search and the scoring need not read them again.
 
-    None where there is nothing to read, and for models that cannot be told positions or remember more than keys and
-    values: these read every prompt for themselves, once for each beam.
+    Returns None if there is nothing to read, and for models that take no positions or cache more than keys and
+    values: these read every prompt again, once for each beam.
     """
-    # Without the output head, which would copy its weight for each row: nobody asks for logits here.
+    # Without the output head, which would copy its weight for each row: no logits are needed here.
     body = cast(nn.Module, getattr(model, "base_model", model))
     if prompts.shape[1] == 0 or not {"past_key_values", "position_ids"} <= signature(body.forward).parameters.keys():
         return None
@@ -165,7 +165,7 @@ def _log_prob(
     written: Tensor,
     num_written: Tensor,
 ) -> Tensor:
-    """Return log p(y, eos|x) in nats, shape (B,), of what was written, end mark included, (B, T)."""
+    """Return log p(y, eos|x) in nats, shape (B,), of the outputs, EOS included, (B, T)."""
     kept = length_mask(num_written, width=written.shape[1])
     row = torch.cat([prompts, written], dim=1)
     row_mask = torch.cat([mask, kept.long()], dim=1)
@@ -187,14 +187,14 @@ def _log_prob(
 def _new_token_limits(
     model: AutoregressiveModel, mask: Tensor, *, min_new_tokens: int, max_new_tokens: int | None
 ) -> Tensor:
-    """Return the largest number of new tokens of each output, without the end mark, shape (B,)."""
+    """Return the largest number of new tokens of each output, without EOS, shape (B,)."""
     lengths = mask.sum(1)
     limits = 2 * lengths + 10 if max_new_tokens is None else torch.full_like(lengths, max_new_tokens)
     limits = limits.clamp(min=min_new_tokens)
     positions = _positions(model)
     if positions is None:
         return limits
-    # The end mark takes a position too, in training and when the output is scored.
+    # EOS takes a position too, in training and when the output is scored.
     room = positions - 1 - lengths
     if int(room.min()) < min_new_tokens:
         raise ValueError(
@@ -212,8 +212,8 @@ def _positions(model: AutoregressiveModel) -> int | None:
 def _groups_within_positions(lengths: Tensor, limits: Tensor, *, positions: int | None) -> list[list[int]]:
     """Split a batch into rows that can be decoded together: one group unless prompts nearly fill the positions.
 
-    The search goes on until its last row ends, and counts positions of the finished ones on: a row with a long prompt
-    would run out of learned positions beside one with much to write.
+    The search runs until its last row ends, and the positions of finished rows keep counting: a row with a long
+    prompt would run out of learned positions if it shared a batch with a row that has a long output.
     """
     order = lengths.argsort(descending=True, stable=True).tolist()
     if positions is None or int(lengths.max() + limits.max()) < positions:

@@ -48,7 +48,7 @@ def collapse(alignments: Tensor, *, num_frames: Tensor, blank: int, pad: int) ->
     kept = (alignments != blank) & length_mask(num_frames, width=width)
     kept[:, 1:] &= alignments[:, 1:] != alignments[:, :-1]
     num_tokens = kept.sum(1)
-    # Every kept token moves to its rank; all others land in one column behind the end, which is cut off.
+    # Every kept token moves to its rank; all others land in one extra column at the end, which is cut off.
     destination = torch.where(kept, kept.cumsum(1) - 1, width)
     sequences = alignments.new_full((num_rows, width + 1), pad).scatter_(1, destination, alignments)
     longest = int(num_tokens.max()) if num_rows else 0
@@ -90,7 +90,7 @@ def output_log_prob(
     """
     columns = F.pad(sequences, (1, 0), value=blank)
     emissions = logits.gather(2, columns[:, None, :].expand(-1, logits.shape[1], -1)).to(normalizers.dtype)
-    # Column 0 is the blank. A token stands for the column of its first occurrence, so that repeats stay repeats.
+    # Column 0 is the blank. A token uses the column of its first occurrence, so that repeats stay repeats.
     targets = (sequences[:, :, None] == sequences[:, None, :]).int().argmax(2) + 1 if sequences.shape[1] else sequences
     nll = F.ctc_loss(
         (emissions - normalizers[:, :, None]).transpose(0, 1),

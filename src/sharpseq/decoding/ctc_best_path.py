@@ -16,13 +16,13 @@ from sharpseq.decoding.token_choice import most_probable_tokens, special_token_i
 def ctc_best_path_decode(model: CtcModel, batch: Batch, *, generator: torch.Generator | None = None) -> DecodeOutput:
     r"""Collapse the most probable alignment :math:`\arg\max_a \prod_f p_f(a_f)`: merge repeats, drop blanks.
 
-    Padding, begin, end and mask are never written, but keep their share of the probability: the log-probabilities are
-    the model's own, from the full softmax.
+    Padding, BOS, EOS and mask tokens are never written, but keep their share of the probability: the log-probabilities
+    are the model's own, from the full softmax.
 
     Args:
         model: A CTC model.
         batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S).
-        generator: Accepted by every decoder; this one draws nothing.
+        generator: Accepted by every decoder; this one draws no random numbers.
 
     Returns:
         The outputs, which may be empty; ``log_prob`` is log p(y|x) of the collapsed output in nats, summed over all its

@@ -17,7 +17,7 @@ from sharpseq.decoding.protocols import Batch, CtcModel
 from sharpseq.decoding.token_choice import log_normalizers, special_token_ids
 
 NOTHING = -1
-"""What fills a prefix behind its end."""
+"""Fills a prefix after its end."""
 
 
 def ctc_prefix_beam_search_decode(
@@ -31,15 +31,15 @@ def ctc_prefix_beam_search_decode(
     r"""Search :math:`\arg\max_y \sum_{a \in \beta^{-1}(y)} \prod_f p_f(a_f)` among the prefixes that fit into a beam.
 
     Best path maximises over alignments; this sums over those of each output, which is what training maximises. With a
-    beam that holds every prefix the search is exact. Padding, begin, end and mask are never written, but keep their
-    share of the probability.
+    beam that holds every prefix the search is exact. Padding, BOS, EOS and mask tokens are never written, but keep
+    their share of the probability.
 
     Args:
         model: A CTC model.
         batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S).
         beam_size: Prefixes kept after each frame, at least 1.
         top_k: Only the ``top_k`` most probable tokens of a frame can extend a prefix; at least 1.
-        generator: Accepted by every decoder; this one draws nothing.
+        generator: Accepted by every decoder; this one draws no random numbers.
 
     Returns:
         The outputs, which may be empty; ``log_prob`` is log p(y|x) in nats, summed over all alignments of y, those that
@@ -118,7 +118,7 @@ class _Beam:
     """K prefixes of every sentence, the best first; places with log-probability −inf are empty.
 
     Args:
-        prefixes: Token ids, `NOTHING` behind the end, shape (B, K, F).
+        prefixes: Token ids, `NOTHING` after the end, shape (B, K, F).
         lengths: Number of tokens, shape (B, K).
         ends_in_blank: Log-probability of the alignments that end in a blank, shape (B, K).
         ends_in_token: Log-probability of the alignments that end in the last token, shape (B, K).
@@ -179,13 +179,13 @@ class _Beam:
 
         Args:
             blank: Log-probability of the blank, shape (B, 1).
-            last: Log-probability of each prefix's last token, shape (B, K); anything for the empty prefix.
+            last: Log-probability of each prefix's last token, shape (B, K); arbitrary for the empty prefix.
             tokens: The best tokens, shape (B, N).
             token_log_probs: Their log-probabilities, shape (B, N).
         """
         beam_size, num_best = self.lengths.shape[1], tokens.shape[1]
         totals, last_tokens, parents = self.totals(), self.last_tokens(), self.parents()
-        # A token that repeats the last one is a new token only behind a blank.
+        # A token that repeats the last one is a new token only after a blank.
         repeats = tokens[:, None, :] == last_tokens[:, :, None]
         growing = torch.where(repeats, self.ends_in_blank[:, :, None], totals[:, :, None])
         growing = growing + token_log_probs[:, None, :]

@@ -1,4 +1,4 @@
-"""What a decoder declares of itself, in its own file."""
+"""What a decoder declares about itself, in its own file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Decoder:
     Args:
         decode: The function, called as ``decode(model, batch, **options)``; options are its `Setting` arguments.
         model: The protocol of the models that it decodes, checked at runtime.
-        declaration: Name, one line, reference.
+        declaration: Name, one-line description, reference.
     """
 
     decode: Callable[..., DecodeOutput]

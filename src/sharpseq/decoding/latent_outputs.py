@@ -20,8 +20,8 @@ def encode_candidates(model: LatentModel, batch: Batch, *, length_beam: int) -> 
     """Encode sources and predict lengths.
 
     Returns:
-        The encoded sources, each as often as it has lengths, and the lengths, shape (B·l,), those of a source next to
-        each other, the most probable first.
+        The encoded sources, each as often as it has lengths, and the lengths, shape (B·l,), those of one source next
+        to each other, the most probable first.
 
     Raises:
         ValueError: If ``length_beam`` is less than 1.

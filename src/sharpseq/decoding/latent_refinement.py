@@ -46,7 +46,7 @@ def latent_refinement_decode(
         keep_steps: Whether the trace holds ``outputs_per_step``, (ids (B, T), lengths (B,)) before the first step and
             after each, repetitions left in, and ``latents_per_step``, (B, T, D); these passes are not counted.
         rescorer: Chooses between candidates of several lengths; by default their own log-probability per token does.
-        generator: Accepted by every decoder; this one draws nothing.
+        generator: Accepted by every decoder; this one draws no random numbers.
 
     Returns:
         The outputs; ``log_prob`` is :math:`\log p(y|z, x)` in nats for the last z. The trace has ``num_repetitions``

@@ -76,7 +76,7 @@ def choose_candidates(
 
     Args:
         batch: The sources, B of them.
-        sequences: Candidates, those of a source next to each other, shape (B·n, T).
+        sequences: Candidates, those of one source next to each other, shape (B·n, T).
         log_prob: Sum of their token log-probabilities in nats, shape (B·n,).
         num_tokens: Their lengths in tokens, shape (B·n,).
         num_candidates: n.

@@ -13,10 +13,10 @@ from sharpseq.decoding.protocols import AutoregressiveModel
 
 
 class LengthLimiter(LogitsProcessor):
-    """Leaves only the end mark, with the score that it has, to a hypothesis that has reached its limit.
+    """Leaves a hypothesis that has reached its limit only EOS, with its own score.
 
     Args:
-        limits: Largest number of tokens of each hypothesis, without the end mark, shape (R,).
+        limits: Largest number of tokens of each hypothesis, without EOS, shape (R,).
         end_token_ids: Ids that end a hypothesis.
         num_given: Tokens in front of what is written: the decoder start, or a prompt with its padding.
     """
@@ -67,13 +67,13 @@ def search_config(
     length_penalty: float,
     **options: Any,
 ) -> GenerationConfig:
-    """Return the configuration of a search that never writes padding, begin, mask or decoder start.
+    """Return the configuration of a search that never writes padding, BOS, mask or decoder start tokens.
 
     Args:
         model: The model, whose special tokens count.
         end_token_ids: Ids that end an output.
-        max_new_tokens: Largest number of tokens of an output, without the end mark.
-        min_new_tokens: Least number of tokens of an output, without the end mark.
+        max_new_tokens: Largest number of tokens of an output, without EOS.
+        min_new_tokens: Least number of tokens of an output, without EOS.
         num_beams: Hypotheses kept at each step.
         length_penalty: Exponent of the length; without effect for one beam.
         options: Further options of ``GenerationConfig``.
@@ -85,7 +85,7 @@ def search_config(
     return GenerationConfig(
         **options,
         num_beams=num_beams,
-        # The library's own compromise: stop when the best open hypothesis, at its present length, is behind.
+        # The library's compromise: stop when the best open hypothesis scores lower, at its present length.
         early_stopping=False,
         do_sample=False,
         use_cache=True,

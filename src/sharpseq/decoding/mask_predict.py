@@ -30,10 +30,10 @@ def mask_predict_decode(
 
     Pass i of I (from 0) predicts the :math:`\lfloor T (I - i) / I \rfloor` least probable tokens again, seeing the
     others. A token keeps the probability of the pass that wrote it. All lengths are refined side by side; the candidate
-    with the highest mean of these log-probabilities wins, or the one that ``rescorer`` scores highest.
+    with the highest mean of these log-probabilities wins, or the one with the highest score of ``rescorer``.
 
-    Padding, begin, end and mask are never written, but keep their share of the probability: the log-probabilities are
-    the model's own, from the full softmax.
+    Padding, BOS, EOS and mask tokens are never written, but keep their share of the probability: the log-probabilities
+    are the model's own, from the full softmax.
 
     Args:
         model: A CMLM.
@@ -41,7 +41,7 @@ def mask_predict_decode(
         iterations: Number of passes I, at least 1. It stops earlier when no target has a token left to mask.
         length_beam: How many lengths to try, at least 1.
         rescorer: Chooses between the candidates, for example `autoregressive_rescorer(teacher)`.
-        generator: Accepted by every decoder; this one draws nothing.
+        generator: Accepted by every decoder; this one draws no random numbers.
 
     Returns:
         The outputs; ``log_prob`` is the sum of the kept token log-probabilities in nats, which is log p(y|x, T) for

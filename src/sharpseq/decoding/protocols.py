@@ -66,12 +66,12 @@ class OnePassConfiguration(Protocol):
 
     @property
     def pad_token_id(self) -> int:
-        """Id that fills sequences behind their end."""
+        """Id that fills sequences after their end."""
         ...
 
     @property
     def eos_token_id(self) -> int:
-        """Id of the end mark, which no one-pass output contains."""
+        """Id of EOS, which no one-pass output contains."""
         ...
 
     @property
@@ -119,7 +119,7 @@ class ParallelModel(Protocol):
 
 
 class RefinedLatent(Protocol):
-    """What a refinement network says of a latent."""
+    """What a refinement network returns for a latent."""
 
     @property
     def gradient(self) -> Tensor:

@@ -28,7 +28,7 @@ def first_of_repeats(tokens: Tensor, num_tokens: Tensor) -> Tensor:
 
 
 def pack_left(tokens: Tensor, kept: Tensor, *, pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """Move kept tokens to the left and pad behind them.
+    """Move kept tokens to the left and pad after them.
 
     Args:
         tokens: Token ids, shape (B, T).

@@ -19,7 +19,7 @@ def autoregressive_rescorer(model: AutoregressiveModel) -> Rescorer:
         model: A Hugging Face encoder-decoder model with the same vocabulary as the model that wrote the candidates.
 
     Returns:
-        A function of a batch, its candidates (B·n, T) with those of a source next to each other, and their lengths
+        A function of a batch, its candidates (B·n, T) with those of one source next to each other, and their lengths
         (B·n,); it returns length-normalised log-probabilities in nats per token, shape (B·n,).
 
     Raises:

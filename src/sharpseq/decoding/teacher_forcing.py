@@ -44,7 +44,7 @@ def _configured(model: AutoregressiveModel, name: str) -> Any:
 def teacher_forced_log_prob(
     model: AutoregressiveModel, encoded: Any, attention_mask: Tensor, *, sequences: Tensor, num_tokens: Tensor
 ) -> Tensor:
-    r"""Return :math:`\log p(y, \mathrm{eos}|x)`, the end mark included.
+    r"""Return :math:`\log p(y, \mathrm{eos}|x)`, EOS included.
 
     Args:
         model: The model.

@@ -30,7 +30,7 @@ class TokenChoice(NamedTuple):
 
 
 def special_token_ids(config: OnePassConfiguration, *, allowed: int | None = None) -> tuple[int, ...]:
-    """Return the ids that no one-pass output contains: padding, begin, end and mask; unknown words are allowed.
+    """Return the ids that no one-pass output contains: padding, BOS, EOS and mask; the unknown token is allowed.
 
     Args:
         config: A model's configuration; ``bos_token_id`` is read if there is one.

@@ -22,7 +22,7 @@ CONVERTED = "base"
 
 
 def is_adapter_folder(folder: Path) -> bool:
-    """Tell whether a folder holds an adapter that PEFT saved."""
+    """Return whether a folder holds an adapter that PEFT saved."""
     return (folder / ADAPTER_CONFIG).is_file()
 
 
@@ -34,7 +34,7 @@ def add_lora(
     lora_dropout: float = 0.0,
     target_modules: str | Sequence[str] = "all-linear",
 ) -> Any:
-    """Freeze a model and put trainable low-rank adapters into it, which change nothing until they are trained.
+    """Freeze a model and put trainable low-rank adapters into it, which have no effect until they are trained.
 
     Args:
         model: The pretrained model; it is changed in place.
@@ -68,8 +68,8 @@ def load_adapter(folder: Path, *, trainable: bool = False, dtype: torch.dtype | 
 
     Args:
         folder: What ``save_pretrained`` of a `peft.PeftModel` wrote.
-        trainable: Whether training goes on.
-        dtype: Type of the pretrained weights; None for that in which they were saved.
+        trainable: Whether the adapter will be trained further.
+        dtype: Data type of the pretrained weights; None for the one in which they were saved.
 
     Returns:
         A `peft.PeftModel`.
@@ -100,7 +100,7 @@ def _base_of(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is broken or does not say `base_model_name_or_path`; copy the folder again") from error
     if Path(base).is_absolute() and not Path(base).is_dir():
-        # A run folder that was moved takes along what it converted from a GGUF file.
+        # A run folder that was moved contains the model that it converted from a GGUF file.
         moved = [parent / Path(base).name for parent in folder.absolute().parents[:4]]
         for candidate in moved if Path(base).name == CONVERTED else []:
             if (candidate / "config.json").is_file():
@@ -135,7 +135,7 @@ def merged(model: Any) -> PreTrainedModel:
 
 @contextmanager
 def _without_deprecations() -> Iterator[None]:
-    # PEFT asks a model for what transformers has given another name; the user can do nothing about it.
+    # PEFT uses a name that transformers has changed; the user cannot do anything about it.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         yield

@@ -25,7 +25,7 @@ class CmlmConfig(OnePassConfig):
 
 
 def random_mask(scored: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Choose how many tokens of each target to mask, uniformly from 1 to its length, then which, uniformly.
+    """Draw how many tokens of each target to mask, uniformly from 1 to its length, then which ones, uniformly.
 
     Args:
         scored: True for real target positions, shape (B, T).
@@ -52,7 +52,7 @@ class Cmlm(LengthPredictingModel):
     """Encoder, length predictor and a parallel decoder that fills in masked target tokens.
 
     Only masked positions are scored, as in the original; ``num_tokens`` counts them. Outside training every position
-    is masked, so that the score is the one of writing the whole sentence in one pass.
+    is masked, so that the score is that of the whole sentence written in one pass.
 
     References:
         Ghazvininejad et al. 2019, "Mask-predict".
@@ -90,7 +90,7 @@ class Cmlm(LengthPredictingModel):
         Args:
             input_ids: Source ids, shape (B, S).
             attention_mask: 1 for real tokens, shape (B, S).
-            labels: Target ids without end mark, shape (B, T), −100 after the end.
+            labels: Target ids without EOS, shape (B, T), −100 after the end.
             request: What else to compute.
 
         Returns:

@@ -17,7 +17,7 @@ class CtcConfig(OnePassConfig):
     """Configuration of `Ctc`; see `OnePassConfig`.
 
     Args:
-        upsampling_factor: Frames for each source token; a target can be at most that many times longer than the source.
+        upsampling_factor: Frames for each source token; a target can be at most that many times as long as the source.
         blank_token_id: Id of the blank; by default the padding, which no target contains.
     """
 
@@ -35,8 +35,8 @@ class Ctc(OnePassModel):
     """Encoder at source length, then each state split into frames, and decoder layers over the frames.
 
     Upsampling comes late: many encoder layers run at source length and few decoder layers at the upsampled length,
-    which is what makes a one-pass model cheap. The frames are a learned split of the encoder's states where
-    Saharia et al. copy embeddings, because the encoder has already read the source when they are made.
+    which makes a one-pass model cheap. The frames are a learned split of the encoder's states. Saharia et al. copy
+    embeddings instead; here the encoder has already read the source when frames are made.
 
     References:
         Libovický and Helcl 2018 (state splitting); Saharia et al. 2020.
@@ -67,7 +67,7 @@ class Ctc(OnePassModel):
         Args:
             input_ids: Source ids, shape (B, S).
             attention_mask: 1 for real tokens, shape (B, S).
-            labels: Target ids without end mark, shape (B, T), −100 after the end.
+            labels: Target ids without EOS, shape (B, T), −100 after the end.
             request: What else to compute.
 
         Returns:

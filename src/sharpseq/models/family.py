@@ -1,4 +1,4 @@
-"""What a family of models declares of itself, in its own file."""
+"""What a family of models declares about itself, in its own file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class ModelFamily:
     """A row of the table of model families.
 
     Args:
-        config: Makes a configuration; its `Setting` parameters are what recipes may say.
-        model: Makes a model with fresh weights from a configuration.
-        default_decoder: Name of the decoder that is made for it.
-        declaration: Name, one line, reference.
+        config: Makes a configuration; its `Setting` parameters are the keys that recipes accept.
+        model: Makes a model with random weights from a configuration.
+        default_decoder: Name of the decoder used by default.
+        declaration: Name, one-line description, reference.
         predicts_eos: Whether targets end with EOS, because the model writes until it predicts it.
     """
 

@@ -38,7 +38,7 @@ REFINER_SETTINGS = (
     "dropout",
     "trained_for",
 )
-"""What a configuration says of its refinement network."""
+"""The configuration of the refinement network, if there is one."""
 
 
 class LatentNatConfig(OnePassConfig):
@@ -69,7 +69,7 @@ class GaussianHead(nn.Linear):
         super().__init__(width, 2 * latent_size)
 
     def gaussian(self, states: Tensor) -> DiagonalGaussian:
-        """Return the distributions, at least float32: what bf16 rounds, a narrow density multiplies."""
+        """Return the distributions, at least float32: a narrow density would amplify the rounding errors of bf16."""
         output = self(states)
         mean, log_std = (output.float() if output.dtype != torch.float64 else output).chunk(2, dim=-1)
         return DiagonalGaussian(mean, log_std)
@@ -80,7 +80,8 @@ class LatentNat(LengthPredictingModel):
 
     Prior and posterior are normal distributions with a mean and a variance for every number of the latent, which has D
     of them at each of T target positions. Prior, posterior and decoder are stacks of Transformer decoder layers over
-    the target positions; they read a uniform copy of the source, the target, and the latent.
+    the target positions. The prior reads a uniform copy of the source, the posterior the target, and the decoder the
+    latent.
 
     References:
         Shu et al. 2020; Lee, Shu and Cho 2020, sections 2.2 and 4.2.
@@ -108,12 +109,12 @@ class LatentNat(LengthPredictingModel):
         self.post_init()
 
     def prior(self, encoded: EncoderOutput, lengths: Tensor) -> DiagonalGaussian:
-        """Return p(z|x), shape (B, T, D), T the longest of ``lengths`` (B,); behind a row's end it is arbitrary."""
+        """Return p(z|x), shape (B, T, D), T the longest of ``lengths`` (B,); after a row's end it is arbitrary."""
         copied = uniform_copy(self.embed(encoded.input_ids), encoded.attention_mask.sum(1), lengths.clamp(min=1))
         return self.prior_head.gaussian(self._run(self.prior_layers, copied, lengths, encoded))
 
     def posterior(self, encoded: EncoderOutput, target_ids: Tensor, lengths: Tensor) -> DiagonalGaussian:
-        """Return q(z|x, y), shape (B, T, D), for targets (B, T) of ``lengths`` (B,), whatever pads them."""
+        """Return q(z|x, y), shape (B, T, D), for targets (B, T) of ``lengths`` (B,) with any padding."""
         states = self._run(self.posterior_layers, self.embed(target_ids), lengths, encoded)
         return self.posterior_head.gaussian(states)
 
@@ -135,7 +136,7 @@ class LatentNat(LengthPredictingModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, GaussianHead):
-            # Close to standard normal at first: with wide deviations the first KL is hundreds of nats a token.
+            # Close to standard normal at first: otherwise the first KL may be hundreds of nats per token.
             init.normal_(module.weight, mean=0.0, std=0.02)
 
     def forward(
@@ -148,7 +149,7 @@ class LatentNat(LengthPredictingModel):
         Args:
             input_ids: Source ids, shape (B, S).
             attention_mask: 1 for real tokens, shape (B, S).
-            labels: Target ids without end mark, shape (B, T), −100 after the end.
+            labels: Target ids without EOS, shape (B, T), −100 after the end.
             request: What else to compute.
 
         Returns:
@@ -171,7 +172,7 @@ class LatentNat(LengthPredictingModel):
     # The refinement network
 
     def fingerprint(self) -> str:
-        """Return a digest of the translation model's weights, those of a refinement network left out."""
+        """Return a digest of the translation model's weights, without those of a refinement network."""
         digest = hashlib.sha256()
         for name, weights in sorted(self.state_dict().items()):
             if not name.startswith("refiner."):
@@ -183,7 +184,7 @@ class LatentNat(LengthPredictingModel):
         """Make a refinement network part of this model, saved and loaded with it.
 
         Raises:
-            ValueError: If its sizes are others, or it was trained for another model.
+            ValueError: If its sizes do not fit, or it was trained for another model.
         """
         self._check_sizes(refiner.config)
         self._check_fingerprint(refiner.config)
@@ -191,10 +192,10 @@ class LatentNat(LengthPredictingModel):
         self.config.refiner = {name: getattr(refiner.config, name) for name in REFINER_SETTINGS}
 
     def check_refiner(self) -> None:
-        """See that the refinement network was trained for these weights, as far as they show it.
+        """Check that the refinement network was trained for these weights, as far as possible.
 
-        Weights that were rounded since have another fingerprint, so only a model in float32, which is what models are
-        trained in, is looked at.
+        Weights that were rounded later have another fingerprint, so only models in float32, the type of training, are
+        checked.
 
         Raises:
             ValueError: If the network was trained for another model.

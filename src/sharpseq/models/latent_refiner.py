@@ -1,4 +1,4 @@
-"""A network that tells how to move a latent so that its translation becomes more probable."""
+"""A network that estimates how to move a latent so that its translation becomes more probable."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class LatentRefinerConfig(PreTrainedConfig):
     """Sizes of a refinement network, and the model it belongs to.
 
     Args:
-        parameterization: "score" writes the gradient directly; "energy" writes a scalar, whose gradient it is.
+        parameterization: "score" writes the gradient directly; "energy" writes a scalar whose gradient is taken.
         latent_size: Numbers of the latent at each target position, as in the translation model.
         d_model: Width of the hidden states, as in the translation model, whose encoder states it reads.
         num_layers: Decoder layers.
-        num_attention_heads: Heads of every attention; divides ``d_model``.
+        num_attention_heads: Heads of every attention; must divide ``d_model``.
         ffn_dim: Inner width of the feed-forward layers.
         dropout: Dropout of sub-layer outputs, in [0, 1).
         trained_for: Fingerprint of the translation model's weights; empty before training.
@@ -63,10 +63,10 @@ class LatentRefinerConfig(PreTrainedConfig):
 
 @dataclass
 class RefinerOutput(ModelOutput):
-    r"""What a refinement network says of a latent.
+    r"""What a refinement network returns for a latent.
 
     Args:
-        gradient: Estimate of :math:`\nabla_z E(z; x)`, shape (B, T, D), 0 behind the end of a sequence; a refinement
+        gradient: Estimate of :math:`\nabla_z E(z; x)`, shape (B, T, D), 0 after the end of a sequence; a refinement
             step goes against it.
         energy: :math:`E(z; x)`, shape (B,); None for a score network.
     """
@@ -78,8 +78,8 @@ class RefinerOutput(ModelOutput):
 class LatentRefiner(PreTrainedModel):
     r"""Transformer decoder layers over the latent, with attention to the encoded source.
 
-    As an *energy* the mean of the last states gives a scalar E, and the gradient is that of E by backpropagation
-    through this network alone. As a *score* a linear layer on the last states is :math:`-\nabla_z E` itself.
+    For an *energy*, the mean of the last states gives a scalar E, whose gradient is computed by backpropagation
+    through this network alone. For a *score*, a linear layer on the last states gives :math:`-\nabla_z E` itself.
 
     References:
         Lee, Shu and Cho 2020, sections 3.2 and 4.2.
@@ -97,7 +97,7 @@ class LatentRefiner(PreTrainedModel):
         self.layers = ParallelDecoder(config.num_layers, *sizes, dropout=config.dropout)
         self.head = nn.Linear(config.d_model, 1 if is_energy else config.latent_size, bias=not is_energy)
         if is_energy:
-            # What only adds a constant to the energy has no gradient, and data parallelism waits for one.
+            # A bias that only adds a constant to the energy has no gradient, and data parallelism would wait for one.
             self.layers.norm.bias.requires_grad_(False)
         self.post_init()
 
@@ -129,12 +129,14 @@ class LatentRefiner(PreTrainedModel):
             gradients are switched off.
         """
         if latent.shape[-1] != self.config.latent_size:
-            raise ValueError(f"`latent` must have {self.config.latent_size} numbers a position; got {latent.shape[-1]}")
+            size = self.config.latent_size
+            raise ValueError(f"`latent` must have {size} numbers at each position; got {latent.shape[-1]}")
         mask = length_mask(lengths, width=latent.shape[1])
         if self.parameterization == "score":
             score = _precise(self.head(self._states(latent, mask, encoded.hidden, encoded.attention_mask)))
             return RefinerOutput(gradient=-score.masked_fill(~mask[:, :, None], 0.0))
-        # Decoders run without gradients and generators in inference mode, whose tensors no graph may hold: copies can.
+        # Decoders run without gradients, and generators in inference mode, whose tensors cannot be part of a graph;
+        # copies can.
         trains = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             leaf = latent.detach().clone().requires_grad_()

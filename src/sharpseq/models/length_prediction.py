@@ -44,7 +44,7 @@ class LengthPredictor(nn.Module):
     def lengths(self, encoded: EncoderOutput, *, max_length: int) -> tuple[Tensor, Tensor]:
         """Return the length that each class stands for and its log-probability, both (B, 101).
 
-        Classes that stand for no length in [1, ``max_length``] have log-probability −inf, unless that leaves none.
+        Classes whose length is outside [1, ``max_length``] have log-probability −inf, unless no other class is left.
         """
         classes = torch.arange(-MAX_DIFFERENCE, MAX_DIFFERENCE + 1, device=encoded.hidden.device)
         lengths = encoded.attention_mask.sum(1, keepdim=True) + classes
@@ -55,7 +55,7 @@ class LengthPredictor(nn.Module):
 
 
 class LengthPredictingModel(OnePassModel):
-    """What families share that must know the target's length before they write it."""
+    """What families share that predict the target's length before they write the target."""
 
     def __init__(self, config: OnePassConfig) -> None:
         super().__init__(config)

@@ -34,21 +34,22 @@ def autoregressive_config(
         vocab_size: Entries of the vocabulary that source and target share.
         d_model: Width of the hidden states.
         encoder_layers: Encoder layers.
-        decoder_layers: Decoder layers; one is enough for a fast model behind a deep encoder.
+        decoder_layers: Decoder layers; one is enough for a fast model after a deep encoder.
         num_attention_heads: Heads of every attention.
         ffn_dim: Inner width of the feed-forward layers.
         dropout: Dropout of sub-layer outputs and embeddings, as in our other families.
         max_source_positions: Longest source in tokens.
         max_target_positions: Longest target in tokens.
-        eos_token_id: Id of the end mark, which also starts the decoder.
+        eos_token_id: Id of EOS, the end-of-sequence token, which also starts the decoder.
         pad_token_id: Id of the padding. Only 1 converts to CTranslate2: its position table assumes it.
-        bos_token_id: Id of the begin mark, unused by the model and never written by its decoder.
-        mask_token_id: Id of the mask, likewise.
+        bos_token_id: Id of BOS, the beginning-of-sequence token, which the model does not use and its decoder never
+            writes.
+        mask_token_id: Id of the mask token, also unused and never written.
 
     Returns:
         A plain transformers configuration.
     """
-    # Not a field of this configuration, but decoders read it to know what never to write.
+    # Not a field of this configuration, but decoders read it, so as never to write the token.
     unused: dict[str, Any] = {"mask_token_id": mask_token_id}
     return M2M100Config(
         vocab_size=vocab_size,
@@ -78,7 +79,7 @@ def autoregressive_config(
 
 
 def autoregressive_model(config: M2M100Config) -> M2M100ForConditionalGeneration:
-    """Build the model with fresh weights."""
+    """Build the model with random weights."""
     return M2M100ForConditionalGeneration(config)
 
 

@@ -25,13 +25,13 @@ class OnePassConfig(PreTrainedConfig):
         d_model: Width of the hidden states.
         encoder_layers: Layers at the source length; make these many and the decoder's few for a fast model.
         decoder_layers: Layers at the target length.
-        num_attention_heads: Heads of every attention; divides ``d_model``.
+        num_attention_heads: Heads of every attention; must divide ``d_model``.
         ffn_dim: Inner width of the feed-forward layers.
         dropout: Dropout of sub-layer outputs and embeddings, in [0, 1).
         max_source_positions: Longest source in tokens.
         max_target_positions: Longest target in tokens.
         pad_token_id: Id of the padding.
-        eos_token_id: Id of the end mark, which ends every source and no target.
+        eos_token_id: Id of EOS, the end-of-sequence token, which ends every source and no target.
         mask_token_id: Id of the mask, where the model has one.
     """
 
@@ -146,9 +146,9 @@ class OnePassModel(PreTrainedModel):
         """Write targets, with scores and the number of passes.
 
         Args:
-            input_ids: Source ids that end with the end mark, shape (B, S).
-            attention_mask: 1 for real tokens, shape (B, S); by default everything that is not padding.
-            decoder: Name of a row of `sharpseq.decoding.DECODERS`; by default the one made for this model.
+            input_ids: Source ids that end with EOS, shape (B, S).
+            attention_mask: 1 for real tokens, shape (B, S); by default, all tokens that are not padding.
+            decoder: Name of a row of `sharpseq.decoding.DECODERS`; by default, the model's own default.
             options: Options of that decoder, such as ``length_beam`` or ``iterations``.
 
         Returns:

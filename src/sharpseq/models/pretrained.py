@@ -26,19 +26,19 @@ def load_config(name_or_path: str, *, gguf_file: str | None = None) -> PreTraine
     """Load the configuration of a model that sharpseq can train or decode.
 
     Args:
-        name_or_path: A model folder or a name of the hub.
+        name_or_path: A model folder or a Hub id.
         gguf_file: Name of a GGUF file in the folder, which then holds the configuration.
 
     Raises:
-        UserError: If there is none, it is broken, or the model is of a kind that writes no text.
+        UserError: If there is none, it is broken, or the model cannot generate text.
     """
     where = f"{name_or_path}/{gguf_file}" if gguf_file else name_or_path
     gguf = {"gguf_file": gguf_file} if gguf_file else {}
     try:
-        # Without the explicit False, transformers would ask on standard input, where the source lines come from.
+        # Without the explicit False, transformers would ask a question on standard input, which holds the source lines.
         config: PreTrainedConfig = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **gguf)
     except Exception as error:
-        # A broken folder fails with whatever the parser of the day raises.
+        # The exception for a broken folder depends on the parser and its version.
         raise UserError(
             f"{where}: no model can be loaded from there ({first_sentence(error)}); check the name, or copy it again"
         ) from error
@@ -51,16 +51,16 @@ def load_config(name_or_path: str, *, gguf_file: str | None = None) -> PreTraine
 
 
 def is_seq2seq(config: PreTrainedConfig) -> bool:
-    """Tell whether a configuration is of an encoder-decoder model of Hugging Face."""
+    """Return whether a configuration is of an encoder-decoder model of Hugging Face."""
     # Our families are registered there too, so that Auto classes load them.
     return not config.model_type.startswith("sharpseq-") and type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 
 def is_causal(config: PreTrainedConfig) -> bool:
-    """Tell whether a configuration is of a causal language model of Hugging Face: prompt and output in one row."""
+    """Return whether a configuration is of a causal language model of Hugging Face: prompt and output in one row."""
     if is_seq2seq(config) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return False
-    # BERT and its kind can be turned into causal models, and are not unless they say so.
+    # BERT and similar models can be used as causal models, but only if their configuration says so.
     model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     named = getattr(model_class, "__name__", None) in (config.architectures or [])
     return named or getattr(config, "is_decoder", None) is not False
@@ -70,9 +70,9 @@ def load_weights(name_or_path: str, config: PreTrainedConfig, *, dtype: torch.dt
     """Load a model in evaluation mode.
 
     Args:
-        name_or_path: A model folder or a name of the hub.
+        name_or_path: A model folder or a Hub id.
         config: Its configuration, from `load_config`.
-        dtype: Type of the weights; as they were saved when not given.
+        dtype: Data type of the weights; by default, the one in which they were saved.
 
     Raises:
         UserError: If the weights are missing, broken or of another model than the configuration, or a refinement
@@ -135,7 +135,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
         raise UserError(f"{file}: the GGUF file cannot be read ({first_sentence(error)}); download it again") from error
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > len(embeddings.weight):
-        # Where a file names no unknown token, transformers adds that of GPT-2 behind its last entry.
+        # Where a file names no unknown token, transformers adds the one of GPT-2 after its last entry.
         model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -149,7 +149,7 @@ def load_gguf_config(file: Path) -> PreTrainedConfig:
             ``gguf`` is missing.
     """
     if not file.is_file():
-        raise UserError(f"{file}: no such file; give a GGUF file, a model folder or a name of the hub")
+        raise UserError(f"{file}: no such file; give a GGUF file, a model folder or a Hub id")
     try:
         import gguf  # noqa: F401
     except ImportError:
@@ -158,9 +158,10 @@ def load_gguf_config(file: Path) -> PreTrainedConfig:
 
 
 def fit_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, end_token_id: int) -> None:
-    """Make a model's configuration name the padding and the end that its tokenizer uses.
+    """Set a model's padding and EOS ids to those that its tokenizer uses.
 
-    A causal model's own configuration often has no padding, or several ends, while prompts say which one ends a turn.
+    A causal model's own configuration often has no padding id, or several EOS ids, while the prompt determines which
+    one ends a turn.
 
     Args:
         model: A causal language model; its configuration is changed.
@@ -174,7 +175,7 @@ def fit_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 
 
 def num_positions(config: PreTrainedConfig) -> int | None:
-    """Return how many tokens a model reads at most in a row, or its encoder where it has one; None for no limit."""
+    """Return the most tokens that a model, or its encoder if it has one, can read in a row; None for no limit."""
     for name in ("max_source_positions", "max_position_embeddings", "n_positions"):
         positions = getattr(config, name, None)
         if positions is not None and positions > 0:
@@ -183,6 +184,6 @@ def num_positions(config: PreTrainedConfig) -> int | None:
 
 
 def first_sentence(error: Exception) -> str:
-    """Return the first sentence of an error of transformers, which tend to be a paragraph."""
+    """Return the first sentence of an error from transformers; these are often a paragraph long."""
     text = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
     return text[:200] or type(error).__name__

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 def sinusoidal_positions(length: int, width: int, *, like: Tensor) -> Tensor:
     """Return sinusoidal position embeddings, shape (length, width), in the dtype and on the device of ``like``.
 
-    Computed at every call: at these sizes that is cheaper than keeping a buffer right across loading and devices.
+    Computed at every call: at these sizes that is cheaper than keeping a buffer correct across loading and devices.
 
     Example:
         >>> sinusoidal_positions(1, 4, like=torch.zeros(1))

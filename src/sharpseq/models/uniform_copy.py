@@ -17,7 +17,7 @@ def uniform_copy(states: Tensor, source_lengths: Tensor, target_lengths: Tensor)
         target_lengths: Target lengths, at least 1, shape (B,).
 
     Returns:
-        Copied states, shape (B, T, D) with T the longest target; what lies behind a target's end is arbitrary.
+        Copied states, shape (B, T, D) with T the longest target; values after a target's end are arbitrary.
 
     Example:
         >>> uniform_copy(torch.tensor([[[1.0], [2.0]]]), torch.tensor([2]), torch.tensor([4]))[0, :, 0]

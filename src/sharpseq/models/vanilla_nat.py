@@ -32,7 +32,7 @@ class VanillaNat(LengthPredictingModel):
     def decode_parallel(
         self, encoded: EncoderOutput, lengths: Tensor, *, decoder_input_ids: Tensor | None = None
     ) -> Tensor:
-        """Return logits (B, T, V) for target lengths (B,) in one pass; ``decoder_input_ids`` plays no part here."""
+        """Return logits (B, T, V) for target lengths (B,) in one pass; ``decoder_input_ids`` is ignored."""
         return self.project(self._decoder_states(encoded, lengths))
 
     def _decoder_states(self, encoded: EncoderOutput, lengths: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class VanillaNat(LengthPredictingModel):
         Args:
             input_ids: Source ids, shape (B, S).
             attention_mask: 1 for real tokens, shape (B, S).
-            labels: Target ids without end mark, shape (B, T), −100 after the end.
+            labels: Target ids without EOS, shape (B, T), −100 after the end.
             request: What else to compute.
 
         Returns:

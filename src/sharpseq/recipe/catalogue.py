@@ -24,12 +24,12 @@ class RecipeEntry:
 
 
 def recipes_folder() -> Path:
-    """Return where the shipped recipes lie: inside an installed package, or at the top of a checkout."""
+    """Return the folder of the shipped recipes: inside an installed package, or at the top of a checkout."""
     return _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
 
 
 def shipped_recipes() -> Iterator[RecipeEntry]:
-    """Yield the shipped recipes, sorted by name; names leave out the ending, folders stay: ``multi30k/ctc``."""
+    """Yield the shipped recipes, sorted by name; names have no suffix but keep folders: ``multi30k/ctc``."""
     for path in sorted(recipes_folder().rglob("*.yaml")):
         description = str((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("description", ""))
         yield RecipeEntry(path.relative_to(recipes_folder()).with_suffix("").as_posix(), path, description)

@@ -1,4 +1,4 @@
-"""What a recipe may say about a corpus."""
+"""The sections of a recipe that describe a corpus."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Jsonl(Section):
 
 
 class Alpaca(Section):
-    """Instructions as the Alpaca data have them: ``instruction``, ``input`` and ``output`` in JSON."""
+    """Instructions in the format of Alpaca: ``instruction``, ``input`` and ``output`` in JSON."""
 
     type: Literal["alpaca"]
     path: str
@@ -57,7 +57,7 @@ class Messages(Section):
 
 
 class HuggingFaceDataset(Section):
-    """A data set of the Hugging Face hub, or a folder that one was saved to."""
+    """A data set from the Hugging Face Hub, or a folder that one was saved to."""
 
     type: Literal["hugging_face"]
     name: str

@@ -65,12 +65,12 @@ def parse_recipe(text: str, *, where: str, overrides: Sequence[str] = ()) -> Rec
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """Return a recipe as YAML with every default spelt out; loading it gives the same recipe."""
+    """Return a recipe as YAML with every default written out; loading it gives the same recipe."""
     return write_yaml(recipe.model_dump(mode="json"))
 
 
 def _describe(error: ValidationError, content: Any, *, places: Places) -> str:
-    """Describe the first mistake; a misspelt key before the missing one that it causes."""
+    """Describe the first mistake; a misspelt key comes before the missing key that it causes."""
     mistakes = error.errors(include_url=False)
     mistake: Any = next((each for each in mistakes if each["type"] == "extra_forbidden"), mistakes[0])
     kind, context = mistake["type"], mistake.get("ctx", {})
@@ -104,7 +104,7 @@ def _tag_key(context: dict[str, Any]) -> str:
 
 
 def _path_in_file(location: tuple[str | int, ...], content: Any, *, names_missing_key: bool) -> KeyPath:
-    """Drop what pydantic puts into its locations and the file does not have: tags of unions, and the mark of keys."""
+    """Drop the parts of pydantic's locations that the file does not have: tags of unions, and the mark of keys."""
     path: list[str | int] = []
     current = content
     for position, part in enumerate(location):
@@ -121,7 +121,7 @@ def _path_in_file(location: tuple[str | int, ...], content: Any, *, names_missin
 
 
 def _section_at(path: KeyPath, content: Any) -> type[BaseModel] | None:
-    """Return the section of the schema that a path of the file lies in, choosing tagged unions by their tags."""
+    """Return the section of the schema that a path of the file belongs to, resolving tagged unions by their tags."""
     annotation: Any = Recipe
     current = content
     for part in path:

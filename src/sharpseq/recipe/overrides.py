@@ -9,13 +9,13 @@ from sharpseq.recipe.yaml_text import KeyPath, Places, read_value
 
 
 def apply_override(content: dict[str, Any], override: str, *, places: Places) -> None:
-    """Change one value of a recipe's content, and note that the override is where it now stands.
+    """Change one value of a recipe's content, and record the override as its place.
 
     Entries of a list are named by their position from 0, or by their ``name`` where they have one; keys that are
     missing are added.
 
     Raises:
-        UserError: If it is not written as KEY=VALUE, or leads through something that has no such entry.
+        UserError: If it is not written as KEY=VALUE, or its path leads to an entry that does not exist.
     """
     said = f"--set {override}"
     key, separator, text = override.partition("=")

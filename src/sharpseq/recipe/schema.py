@@ -1,4 +1,4 @@
-"""What a recipe may say: one YAML file that describes a run from data to report."""
+"""The schema of a recipe: one YAML file that describes a run from data to report."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ class Limits(Section):
 
 
 class Data(Section):
-    """Corpora. Relative paths start at ``folder``; without one, or with ``./`` before them, where the command is run.
+    """Corpora. Relative paths start at ``folder``; without it, or with ``./`` before them, at the current folder.
 
-    With ``stream: true`` the training corpus is read as training goes on and never held whole: shuffled within buffers
-    of 20,000 examples, the tokenizer trained on the first 200,000, and stages counted in ``max_steps``, not in epochs.
+    With ``stream: true`` the training corpus is read during training and never held in memory as a whole: it is
+    shuffled within buffers of 20,000 examples, the tokenizer is trained on the first 200,000, and stages are counted in
+    ``max_steps``, not in epochs.
     """
 
     folder: str | None = None
@@ -49,7 +50,7 @@ class Data(Section):
 
 
 class Tokenizer(Section):
-    """A tokenizer trained on the training corpus, or an existing one by name or folder."""
+    """A tokenizer trained on the training corpus, or an existing one by Hub id or folder."""
 
     kind: Literal["bpe", "unigram", "characters", "pretrained"] = "bpe"
     vocab_size: int | None = Field(None, ge=8)
@@ -74,11 +75,11 @@ class Tokenizer(Section):
 # Models
 
 LATENT = "latent_nat"
-"""The family that refinement networks go with."""
+"""The family that can have a refinement network."""
 
 
 class Family(Section):
-    """A model with fresh weights: its family, and the sizes that the family declares; `sharpseq.runs` checks them."""
+    """A model with random weights: its family, and the sizes that the family declares; `sharpseq.runs` checks them."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -100,7 +101,7 @@ class Lora(Section):
 
 
 class PromptTemplate(Section):
-    """What a causal language model reads around a source, ``{source}`` in the template."""
+    """The text around a source in the input of a causal language model, ``{source}`` in the template."""
 
     kind: Literal["plain", "chat"]
     template: str = "{source}"
@@ -117,7 +118,7 @@ class PromptTemplate(Section):
 
 
 class Pretrained(Section):
-    """A language model of Hugging Face, causal or seq2seq, whose training goes on from its pretrained weights."""
+    """A Hugging Face language model, causal or seq2seq, trained further from its pretrained weights."""
 
     type: Literal["hugging_face"] = "hugging_face"
     pretrained: str = Field(min_length=1)
@@ -127,7 +128,7 @@ class Pretrained(Section):
 
 
 MODEL_SECTIONS = ("family", "hugging_face")
-"""How errors of pydantic name the two kinds of models."""
+"""The tags of the two kinds of models in pydantic's errors."""
 
 
 def _section_of_model(model: object) -> str:
@@ -195,7 +196,8 @@ class Recipe(Section):
         if self.tokenizer is None and not isinstance(self.model, Pretrained):
             raise ValueError("`tokenizer` is missing; add it")
         if isinstance(self.model, Pretrained) and self.tokenizer is not None and self.tokenizer.kind != "pretrained":
-            message = f"a pretrained model knows no new tokenizer; leave `tokenizer` out, got {self.tokenizer.kind!r}"
+            kind = self.tokenizer.kind
+            message = f"a pretrained model cannot use a new tokenizer; leave `tokenizer` out, got {kind!r}"
             raise SettingError(message, "tokenizer", "kind")
         return self
 
@@ -223,8 +225,8 @@ class Recipe(Section):
                 raise SettingError(message, "stages", position, "name")
             if stage.start_from is not None and stage.start_from not in [*always, *seen]:
                 known = [*always, *seen]
-                mend = nearest(stage.start_from, known) if known else "this is the first one"
-                raise SettingError(f"`start_from` must name an earlier stage; {mend}", "stages", position, "start_from")
+                fix = nearest(stage.start_from, known) if known else "this is the first one"
+                raise SettingError(f"`start_from` must name an earlier stage; {fix}", "stages", position, "start_from")
             seen.append(stage.name)
         if self.final is not None and self.final not in seen:
             raise SettingError(f"`final` must name a stage; {nearest(self.final, seen)}", "final")
@@ -265,7 +267,7 @@ class Recipe(Section):
         return self
 
     def place_of(self, *path: str | int) -> str:
-        """Return where a key stands, for errors that show only later: ``g2p.yaml:31``, ``--set …``, or the name."""
+        """Return the place of a key, for errors that are found later: ``g2p.yaml:31``, ``--set …``, or the name."""
         return self._places.of(path) or f"recipe {self.name}"
 
     @property
@@ -274,7 +276,7 @@ class Recipe(Section):
         return self.final or self.stages[-1].name
 
     def decodings_of(self, stage: Stage) -> dict[str, dict[str, Any]]:
-        """Return how the model of a stage is decoded in the end, by name: its ``decodings``, or all there are."""
+        """Return how the model of a stage is decoded in the end, by name: its ``decodings``, or all of them."""
         names = self.evaluation.decodings if stage.decodings is None else stage.decodings
         return {name: self.evaluation.decodings[name] for name in names} if stage.evaluate else {}
 

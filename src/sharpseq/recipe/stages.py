@@ -1,4 +1,4 @@
-"""What a recipe says of one training: its objective, what is trained, and how the result is decoded."""
+"""One stage of training in a recipe: its objective, what is trained, and how the result is decoded."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import Field, field_validator
 from sharpseq.recipe.sections import MethodChoice, Section, check_name
 
 PRETRAINED = "pretrained"
-"""What ``start_from`` calls the pretrained weights themselves."""
+"""The value of ``start_from`` that means the pretrained weights."""
 
 
 class Refiner(Section):
-    """A fresh refinement network; sizes that are left out are those of the model's decoder."""
+    """A new refinement network; sizes that are left out are those of the model's decoder."""
 
     parameterization: Literal["score", "energy"]
     num_layers: int | None = Field(None, ge=1)
@@ -23,7 +23,7 @@ class Refiner(Section):
 
 
 class Stage(Section):
-    """One training: an objective, from the weights of an earlier stage or from fresh ones.
+    """One training: an objective, starting from the weights of an earlier stage or from random ones.
 
     With a ``refiner``, that network alone is trained, for the model of an earlier stage.
     ``training`` takes any argument of `transformers.TrainingArguments` and of `SequenceTrainingArguments`.

@@ -25,7 +25,7 @@ class _Dumper(yaml.SafeDumper):
     """The safe dumper, which quotes a text that the loader would take for a number."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Spell out what occurs twice: a reader of a run's recipe should not have to look elsewhere."""
+        """Write out repeated values instead of anchors, so that a run's recipe can be read from top to bottom."""
         return True
 
 
@@ -35,7 +35,7 @@ for _class in (_Loader, _Dumper):
 
 @dataclass(frozen=True)
 class Places:
-    """Where the keys of a recipe stand: a line of its file, or the override that set them.
+    """The places of a recipe's keys: a line of its file, or the override that set them.
 
     Two of them are always equal, so that recipes with the same content are.
 
@@ -48,7 +48,7 @@ class Places:
     lines: dict[tuple[str, ...], int | str] = field(default_factory=dict, compare=False)
 
     def of(self, path: KeyPath) -> str:
-        """Return where a key stands, or the nearest key around it that stands anywhere."""
+        """Return the place of a key, or of the nearest enclosing key that has one."""
         keys = tuple(map(str, path))
         line = next((self.lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in self.lines), None)
         if line is None:
@@ -57,7 +57,7 @@ class Places:
 
 
 def read_yaml(text: str, *, where: str) -> tuple[Any, Places]:
-    """Return the content of a YAML text and where each key stands.
+    """Return the content of a YAML text and the place of each key.
 
     Anchors and merge keys are resolved, and nothing is shared between the places that refer to the same anchor.
 
@@ -114,7 +114,7 @@ def _line_numbers(root: yaml.Node | None, *, where: str) -> dict[tuple[str, ...]
                 visit(value, (*path, str(position)), above)
         elif isinstance(node, yaml.MappingNode):
             _refuse_repeated_keys(node, where=where)
-            # What is merged in comes first, because the mapping's own keys win.
+            # Merged keys come first, because the mapping's own keys override them.
             for key, value in sorted(node.value, key=lambda pair: pair[0].tag != _MERGE):
                 if key.tag == _MERGE:
                     for merged in reversed(value.value if isinstance(value, yaml.SequenceNode) else [value]):
@@ -135,7 +135,7 @@ def _refuse_repeated_keys(node: yaml.MappingNode, *, where: str) -> None:
             continue
         line = key.start_mark.line + 1
         if key.value in first:
-            raise UserError(f"{where}:{line}: `{key.value}` stands here and at line {first[key.value]}; keep one")
+            raise UserError(f"{where}:{line}: `{key.value}` occurs here and at line {first[key.value]}; keep one")
         first[key.value] = line
 
 

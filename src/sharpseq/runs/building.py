@@ -1,4 +1,4 @@
-"""From the sections of a recipe to the things they describe."""
+"""From the sections of a recipe to the objects that they describe."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig
 from sharpseq.recipe import Recipe, Stage, schema, stages
 from sharpseq.runs.corpus_reading import stream_corpus
 from sharpseq.runs.model_shape import ModelShape, family_name
-from sharpseq.training.argument_values import checked_value, try_arguments
+from sharpseq.training.argument_values import BELONGS_ELSEWHERE, checked_value, try_arguments
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.endless_stream import streaming_arguments
 from sharpseq.training.feasibility import CtcFilter
 
 
 def build_filter(recipe: Recipe, shape: ModelShape, *, batch_tokens: int | None = None) -> LengthFilter:
-    """Build the filter of training examples: limits of the recipe, of the model, and of a batch where one is given."""
+    """Build the filter of training examples: limits of the recipe, of the model, and of a batch if there is one."""
     limits, model = recipe.data.limits, recipe.model
 
     def least(*bounds: int | None) -> int | None:
@@ -49,8 +49,8 @@ def build_stream(
 ) -> StreamingBatches:
     """Build the stream of training batches of a recipe with ``data.stream``.
 
-    Examples too long for a batch of their own are left out and reported like those over the limits: one of them, found
-    after hours, should not end a run.
+    Examples too long for a batch of their own are left out and reported like those over the limits: such an example,
+    found after hours, should not end a run.
     """
     batch_tokens = int(arguments.per_device_train_batch_tokens or 0)
     return StreamingBatches(
@@ -90,7 +90,7 @@ def _cased(source: str, spec: schema.Tokenizer) -> str:
 
 
 def build_model(spec: schema.Family, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Build a model with fresh weights that fits a tokenizer.
+    """Build a model with random weights that fits a tokenizer.
 
     Raises:
         UserError: If the tokenizer lacks a token that the family needs.
@@ -114,10 +114,10 @@ def build_model(spec: schema.Family, tokenizer: PreTrainedTokenizerBase) -> PreT
 
 
 def build_refiner(spec: stages.Refiner, model: schema.Family) -> LatentRefiner:
-    """Build a refinement network with fresh weights for a model.
+    """Build a refinement network with random weights for a model.
 
     Raises:
-        ValueError: If the sizes do not go together.
+        ValueError: If the sizes do not fit together.
     """
     sizes = model.sizes
     config = LatentRefinerConfig(
@@ -145,12 +145,16 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         place = recipe.place_of(*path, name)
         if name not in known:
             raise UserError(f"{place}: unknown key `{name}` among training arguments; {nearest(name, known)}")
-        if name in ("output_dir", "resume_from_checkpoint", "load_best_model_at_end"):
-            raise UserError(f"{place}: `{name}` belongs to the run; leave it out")
+        if name in BELONGS_ELSEWHERE:
+            raise UserError(f"{place}: `{name}` {BELONGS_ELSEWHERE[name]}; leave it out")
         try:
             chosen[name] = checked_value(name, value)
         except ValueError as error:
             raise UserError(f"{place}: {error}") from error
+    trains_family = isinstance(recipe.model, schema.Family) and not MODELS[recipe.model.type].predicts_eos
+    if trains_family and chosen.get("gradient_checkpointing"):
+        place = recipe.place_of(*path, "gradient_checkpointing")
+        raise UserError(f"{place}: {recipe.model.type} models do not support `gradient_checkpointing`; leave it out")
     if stage.refiner is not None and chosen.get("divide_by_mean_weight"):
         place = recipe.place_of(*path, "divide_by_mean_weight")
         raise UserError(f"{place}: `divide_by_mean_weight` does not go with `gradient_matching`, which has no weights")
@@ -191,11 +195,11 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
 
 
 def _selection(recipe: Recipe, stage: Stage) -> tuple[str, bool]:
-    """Return the validation figure that selects the best checkpoint, and whether more of it is better."""
+    """Return the validation figure that selects the best checkpoint, and whether higher is better."""
     metric = recipe.validation.metric
     if metric is not None:
         return f"eval_{metric}", METRICS[metric].higher_is_better is not False
     if stage.refiner is not None:
         return "eval_loss", False
-    # The reconstruction alone would choose the model that puts most into the latent, whatever that costs.
+    # The reconstruction alone would choose the model with the most information in the latent, at any KL.
     return ("eval_elbo", True) if recipe.model.type == schema.LATENT else ("eval_nll", False)

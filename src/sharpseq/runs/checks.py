@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a recipe before there are data, let alone an hour of training."""
+"""Checks of a recipe that need neither data nor training."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from sharpseq.training import GradientMatching
 
 
 def check_model(recipe: Recipe) -> ModelShape:
-    """Check the sizes of a recipe's model and try its decodings on a stand-in of no size.
+    """Check the sizes of a recipe's model and try its decodings on a tiny stand-in.
 
     Returns:
-        What data and decoding must know of the model.
+        What data and decoding must know about the model.
 
     Raises:
         UserError: If the model cannot be built or loaded as the recipe says, or a decoding or one of its options
@@ -87,7 +87,7 @@ def _check_objectives(recipe: Recipe, shape: ModelShape) -> None:
 
 
 def _check_decodings(recipe: Recipe, shape: ModelShape) -> None:
-    """Try each decoding on a stand-in that has all it may need; then, on what those stages have that have less."""
+    """Try each decoding on a stand-in with all optional parts; then on the models of stages that lack some of them."""
     evaluation = recipe.evaluation
     plain = shape.stand_in()
     has_latent = isinstance(plain, LatentModel)
@@ -114,7 +114,7 @@ def _check_decodings(recipe: Recipe, shape: ModelShape) -> None:
 
 
 def _check_rescorer(recipe: Recipe, shape: ModelShape, rescorer: str) -> None:
-    """Check that there is something to load and something to choose; the vocabulary shows when there is a tokenizer."""
+    """Check that the rescorer exists and has candidates; its vocabulary is checked later, with the tokenizer."""
     place = recipe.place_of("evaluation", "rescorer")
     decoders = {_decoder(shape, decoding) for decoding in recipe.evaluation.decodings.values()}
     if not any(DECODERS[decoder].takes_rescorer for decoder in decoders):
@@ -143,7 +143,7 @@ def _try_decoding(
 
 
 def _indifferent(batch: Batch, sequences: Tensor, num_tokens: Tensor) -> Tensor:
-    """Score all candidates alike, in place of a rescorer."""
+    """Give all candidates the same score, in place of a rescorer."""
     return torch.zeros(len(num_tokens))
 
 

@@ -21,7 +21,7 @@ def build_corpus(
     In all paths, a leading ``~`` and variables such as ``$HOME`` are expanded as a shell does.
 
     Raises:
-        UserError: If a file is missing or broken, a package that reads it is, or a setting is impossible.
+        UserError: If a file is missing or broken, a package that reads it is missing, or a setting is invalid.
     """
     return list(stream_corpus(corpus, folder=folder, over_network=False, unicode_normalization=unicode_normalization))
 
@@ -36,9 +36,9 @@ def stream_corpus(
     """Read a corpus as `build_corpus` does, without holding it in memory.
 
     Args:
-        corpus: The corpus; the pronouncing dictionary is read whole all the same.
+        corpus: The corpus; the pronouncing dictionary is still read whole.
         folder: Where relative paths start.
-        over_network: Fetch a data set of the Hub row by row; otherwise download all of it first.
+        over_network: Fetch a data set from the Hub row by row; otherwise download all of it first.
         unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Yields:

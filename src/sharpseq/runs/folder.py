@@ -1,4 +1,4 @@
-"""The folder of a run: what is done, what is whole, and whose it is."""
+"""The folder of a run: what is finished, and which recipe and process it belongs to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if sys.platform != "win32":
 
 
 class RunFolder:
-    """Paths of a run, and the rule that a folder appears under its name only when it is whole."""
+    """Paths of a run, and the rule that a folder appears under its name only when it is complete."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,7 +48,7 @@ class RunFolder:
         return self.path / "evaluation" / f"{stage}.{decoding}.{data}.json"
 
     def claim(self, recipe: Recipe) -> bool:
-        """Make the folder this recipe's, and return whether it was already; recipes may differ in their descriptions.
+        """Claim the folder for this recipe; return whether it was claimed before. Descriptions of recipes may differ.
 
         Raises:
             UserError: If it belongs to another recipe or holds something else.
@@ -59,7 +59,7 @@ class RunFolder:
             here, _ = read_yaml(text, where=str(self.recipe_file))
             if there is None:
                 raise UserError(
-                    f"{self.recipe_file} is empty, and does not say whose run this is; copy the recipe there if you "
+                    f"{self.recipe_file} is empty, so the recipe of this run is unknown; copy the recipe there if you "
                     "are sure, or choose another folder with --run"
                 )
             there = _with_defaults(there)
@@ -67,7 +67,7 @@ class RunFolder:
                 there["description"] = here["description"]
             if there == here:
                 return True
-            # A recipe alone was never worked on: its mistake was found when its data were read.
+            # A folder with nothing but a recipe holds no work: a mistake was found when the data were read.
             if self._files() - {self.recipe_file.name}:
                 raise UserError(
                     f"{self.path} is the run of another recipe ({_first_difference(there, here)}); choose another "
@@ -86,9 +86,10 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes out of the folder, which exists by now, for as long as this one works in it.
+        """Lock the folder, which must exist, against other processes while this one works in it.
 
-        The system lets go of it when the process ends, however it ends. Where it cannot lock, nothing is kept out.
+        The system releases the lock when the process ends, in any way. On a file system without locks, other processes
+        are not kept out.
 
         Raises:
             UserError: If another process works in it.
@@ -116,7 +117,7 @@ class RunFolder:
 
     def _files(self) -> set[str]:
         files = [path for path in self.path.rglob("*") if not path.is_dir()]
-        # A recipe that a kill left half-written is nothing.
+        # A recipe that a kill left half-written does not count.
         return {str(path.relative_to(self.path)) for path in files if not is_unfinished(path)}
 
     def _read_recipe(self) -> str:
@@ -129,7 +130,7 @@ class RunFolder:
 
 
 def _with_defaults(recipe: Any) -> Any:
-    """Return a recipe's content with the keys that recipes have had since it was written, at their defaults."""
+    """Return a recipe's content, with keys that were introduced after it was written at their defaults."""
     try:
         return with_methods(Recipe.model_validate(recipe)).model_dump(mode="json")
     except (ValidationError, UserError):

@@ -47,7 +47,7 @@ def _metadata(model: schema.Model) -> str:
         return f"library_name: sharpseq\ntags: [sharpseq, {model.type}]"
     library = "peft" if model.lora else "transformers"
     lines = [f"library_name: {library}", f"tags: [sharpseq{', lora' if model.lora else ''}]"]
-    # The hub takes names of its own models only.
+    # The Hub accepts only Hub ids here.
     if not Path(model.pretrained).exists() and not model.pretrained.endswith(".gguf"):
         lines.append(f"base_model: {model.pretrained}")
     return "\n".join(lines)
@@ -70,7 +70,7 @@ def _start(recipe: Recipe, stage: Stage) -> str:
     start = recipe.start_of(stage)
     if start is not None:
         return f"`{start}`"
-    return "the pretrained weights" if isinstance(recipe.model, schema.Pretrained) else "fresh weights"
+    return "the pretrained weights" if isinstance(recipe.model, schema.Pretrained) else "random weights"
 
 
 def _trained(stage: Stage) -> str:

@@ -1,4 +1,4 @@
-"""What data and decoding must know of a recipe's model before there are weights."""
+"""What data and decoding must know about a recipe's model before it has weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ModelShape:
     """How a model takes sources and targets, and how long they may be, in tokens; None is no limit.
 
     Args:
-        family: Row of `sharpseq.models.MODELS`; language models of Hugging Face are autoregressive.
+        family: Row of `sharpseq.models.MODELS`; Hugging Face language models are autoregressive.
         max_source_length: Longest source.
         max_target_length: Longest target.
         in_one_row: Whether source and target make one row, as for causal language models.
@@ -42,7 +42,7 @@ class ModelShape:
         return MODELS[self.family].predicts_eos
 
     def stand_in(self, *, with_refiner: bool = False) -> PreTrainedModel:
-        """Build a model of next to no size, with random weights, that takes the same decoders and lengths.
+        """Build a tiny model with random weights that takes the same decoders and lengths.
 
         Args:
             with_refiner: Whether a latent-variable model has a refinement network.
@@ -66,17 +66,17 @@ def family_name(model: schema.Model) -> str:
 
 
 def shape_of_family(model: schema.Family) -> ModelShape:
-    """Return the shape of a model that is trained from fresh weights."""
+    """Return the shape of a model that is trained from random weights."""
     sizes = model.sizes
     return ModelShape(model.type, sizes["max_source_positions"], sizes["max_target_positions"], sizes=sizes)
 
 
 def shape_of_pretrained(config: PreTrainedConfig) -> ModelShape:
-    """Return the shape of a language model of Hugging Face."""
+    """Return the shape of a Hugging Face language model."""
     positions = num_positions(config)
     if is_causal(config):
         return ModelShape("autoregressive", None, None, in_one_row=True, max_row_length=positions)
-    # Decoders without a table of positions, such as T5's, write as much as one asks for.
+    # Decoders without a table of positions, such as T5's, have no length limit.
     target = getattr(config, "max_position_embeddings", None)
     sizes = {"max_source_positions": positions, "max_target_positions": target} if target else {}
     return ModelShape("autoregressive", positions, target, sizes=sizes)

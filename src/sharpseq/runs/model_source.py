@@ -1,4 +1,4 @@
-"""Where the models and the tokenizer of a run come from: fresh weights of a family, or a pretrained model."""
+"""Where the models and the tokenizer of a run come from: random weights of a family, or a pretrained model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sharpseq.runs.pretrained_start import (
 class ModelSource(Protocol):
     """What the stages of a run start from.
 
-    Models to train are of transformers, or a `peft.PeftModel` around one.
+    Models to train are transformers models, or a `peft.PeftModel` around one.
     """
 
     first_weights: str
@@ -48,7 +48,7 @@ class ModelSource(Protocol):
 class FamilySource:
     """Fresh weights of one of our families, and a tokenizer of their own."""
 
-    first_weights = "fresh weights"
+    first_weights = "random weights"
 
     def __init__(self, model: schema.Family, tokenizer: schema.Tokenizer) -> None:
         self._model = model
@@ -59,7 +59,7 @@ class FamilySource:
         return build_tokenizer(self._tokenizer, examples())
 
     def first(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-        """Return a model with fresh weights."""
+        """Return a model with random weights."""
         return build_model(self._model, tokenizer)
 
     def further(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -77,7 +77,7 @@ class PretrainedSource:
     Args:
         recipe: The recipe.
         model: Its model.
-        base: Folder for what a GGUF file is converted into, by whoever asks first.
+        base: Folder for the converted model of a GGUF file, which is written when it is first needed.
     """
 
     first_weights = "pretrained weights"
@@ -96,7 +96,7 @@ class PretrainedSource:
         return build_pretrained_tokenizer(self._recipe, self._model, self._name_or_path)
 
     def first(self, tokenizer: PreTrainedTokenizerBase) -> Any:
-        """Return the pretrained model, with fresh adapters where the recipe asks for them."""
+        """Return the pretrained model, with new adapters if the recipe asks for them."""
         return build_pretrained_model(self._recipe, self._model, self._name_or_path, tokenizer)
 
     def further(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -115,7 +115,7 @@ def source_of(recipe: Recipe, *, base: Path) -> ModelSource:
 
     Args:
         recipe: The recipe.
-        base: Folder of the run for what a GGUF file is converted into.
+        base: Folder of the run for the converted model of a GGUF file.
     """
     if isinstance(recipe.model, schema.Pretrained):
         return PretrainedSource(recipe, recipe.model, base=base)

@@ -1,4 +1,4 @@
-"""Recipes that start from a pretrained model: where it lies, whether it fits, and its adapters."""
+"""Recipes that start from a pretrained model: where it is, whether it fits, and its adapters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pretrained_config(recipe: Recipe, model: schema.Pretrained) -> PreTrainedCon
     """Load the configuration of a recipe's pretrained model, before there is a run.
 
     Raises:
-        UserError: If there is no model that sharpseq can train, or the recipe's prompt does not go with it.
+        UserError: If there is no model that sharpseq can train, or the recipe's prompt does not fit it.
     """
     place = recipe.place_of("model", "pretrained")
     try:
@@ -44,8 +44,8 @@ def pretrained_config(recipe: Recipe, model: schema.Pretrained) -> PreTrainedCon
         else:
             config = load_config(_plain_folder(model.pretrained))
     except UserError as error:
-        mend = "; `--set model.pretrained=…` says where yours lies" if _is_missing(model) else ""
-        raise UserError(f"{place}: {error}{mend}") from error
+        fix = "; give the path of yours with `--set model.pretrained=…`" if _is_missing(model) else ""
+        raise UserError(f"{place}: {error}{fix}") from error
     if config.model_type.startswith("sharpseq-"):
         raise UserError(
             f"{place}: `pretrained` is for models of Hugging Face, and this is a {config.model_type}; train it with "
@@ -67,7 +67,7 @@ def pretrained_config(recipe: Recipe, model: schema.Pretrained) -> PreTrainedCon
 def check_fit(recipe: Recipe, model: schema.Pretrained, config: PreTrainedConfig) -> None:
     """Check that a recipe's adapters, tokenizer and prompt fit a pretrained model, on a copy of it without weights.
 
-    The tokenizer of a GGUF file is left for later: reading it takes as long as converting all of the file.
+    The tokenizer of a GGUF file is checked later: reading it takes as long as converting the whole file.
 
     Raises:
         UserError: If not, or PEFT is missing.
@@ -89,7 +89,7 @@ def check_fit(recipe: Recipe, model: schema.Pretrained, config: PreTrainedConfig
 
 
 def locate_pretrained(model: schema.Pretrained, base: Path) -> str:
-    """Return where the pretrained weights lie as a plain model folder, or their name on the hub.
+    """Return the plain model folder of the pretrained weights, or their Hub id.
 
     Args:
         model: The recipe's model.
@@ -107,7 +107,7 @@ def build_pretrained_tokenizer(recipe: Recipe, model: schema.Pretrained, name_or
     """Load the tokenizer of a pretrained model, or the other one that the recipe names, with the recipe's prompt.
 
     Raises:
-        UserError: If there is none, or the prompt does not go with it.
+        UserError: If there is none, or the prompt does not fit it.
     """
     chosen = recipe.tokenizer.name if recipe.tokenizer else None
     tokenizer = data.load_tokenizer(chosen or name_or_path, pad_with_end=model.prompt is not None)
@@ -116,7 +116,7 @@ def build_pretrained_tokenizer(recipe: Recipe, model: schema.Pretrained, name_or
             data.attach_prompt(tokenizer, Prompt(**model.prompt.model_dump()))
         except ValueError as error:
             raise UserError(f"{recipe.place_of('model', 'prompt')}: {error}") from error
-        # The trainer of transformers, and whoever loads the model elsewhere, go by the tokenizer's own end.
+        # The trainer of transformers, and other programs that load the model, use the tokenizer's own EOS.
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(data.end_token_id(tokenizer))
     return tokenizer
 
@@ -124,10 +124,10 @@ def build_pretrained_tokenizer(recipe: Recipe, model: schema.Pretrained, name_or
 def build_pretrained_model(
     recipe: Recipe, model: schema.Pretrained, name_or_path: str, tokenizer: PreTrainedTokenizerBase
 ) -> Any:
-    """Load the pretrained weights, and put fresh adapters in where the recipe asks for them.
+    """Load the pretrained weights, and add new adapters if the recipe asks for them.
 
     Returns:
-        A model of transformers, or a `peft.PeftModel`.
+        A transformers model, or a `peft.PeftModel`.
 
     Raises:
         UserError: If the weights cannot be loaded, or the tokenizer or the adapters do not fit them.
@@ -141,7 +141,7 @@ def continue_pretrained(model: schema.Pretrained, folder: Path, tokenizer: PreTr
     """Load the model of an earlier stage to train it further.
 
     Returns:
-        A model of transformers, or a `peft.PeftModel`.
+        A transformers model, or a `peft.PeftModel`.
     """
     if is_adapter_folder(folder):
         adapted = load_adapter(folder, trainable=True, dtype=_dtype(model))
@@ -151,7 +151,7 @@ def continue_pretrained(model: schema.Pretrained, folder: Path, tokenizer: PreTr
 
 
 def fit_to_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that a model knows all tokens of its tokenizer, and make a causal one use its padding and its end.
+    """Check that a model knows all tokens of its tokenizer, and make a causal one use its padding and EOS.
 
     Raises:
         UserError: If the tokenizer has a token that the model does not know.
@@ -183,7 +183,7 @@ def _plain_folder(name_or_path: str) -> str:
         raise UserError(
             f"{folder} is an adapter; merge it first with `sharpseq export {folder} FOLDER --to hugging_face`"
         )
-    # Adapters remember where their model lies, and may be used from another folder than this one.
+    # Adapters record the path of their model, and may be used from another current folder.
     return str(Path(folder).absolute()) if Path(folder).is_dir() else folder
 
 

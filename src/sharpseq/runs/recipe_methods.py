@@ -87,7 +87,7 @@ def build_objective(objective: Any) -> Any:
 
 def _user_error(recipe: Recipe, error: SettingError) -> UserError:
     dotted, message = ".".join(map(str, error.path)), str(error)
-    # A message that names its key gets the whole way to it.
+    # In a message that names the key, the key is replaced by its full path.
     named = f"`{error.path[-1]}`"
     said = message.replace(named, f"`{dotted}`", 1) if named in message else f"{message} (in `{dotted}`)"
     return UserError(f"{recipe.place_of(*error.path)}: {said}")

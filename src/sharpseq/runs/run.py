@@ -65,15 +65,15 @@ class RunResult:
 
 
 def run_recipe(recipe: Recipe, folder: str | Path | None = None, *, say: Say = print) -> RunResult | None:
-    """Train, evaluate and report as a recipe says; run again, it resumes where it stopped.
+    """Train, evaluate and report as a recipe says; when called again, resume where it stopped.
 
-    Under ``accelerate launch`` every process trains, and the first one alone evaluates and reports. On CPUs too it is
-    ``--multi_gpu --num_processes 2`` that starts two processes: with ``--cpu``, accelerate starts one.
+    Under ``accelerate launch`` every process trains, and only the first one evaluates and reports. To start two
+    processes on CPUs, also use ``--multi_gpu --num_processes 2``: with ``--cpu``, accelerate starts only one.
 
     Args:
         recipe: The recipe, from `load_recipe`.
         folder: The run folder; by default ``runs/`` and the recipe's name.
-        say: Told what happens, a line at a time.
+        say: Called with each progress message, one line at a time.
 
     Returns:
         Where everything is, and the results; None in the other processes of a distributed run.
@@ -119,7 +119,7 @@ class _Run:
             self.speak(line)
 
     def claim(self) -> None:
-        """Make the folder this run's."""
+        """Claim the folder for this run."""
         with self.processes.main_process_first():
             if self.folder.claim(self.recipe):
                 is_trained = self.folder.model.exists()
@@ -159,7 +159,7 @@ class _Run:
         return RunResult(self.folder.path, self.folder.model, self.folder.report, results, comparisons, example)
 
     def check_before_work(self) -> None:
-        """Find what can be known to be wrong before an hour of training, and before anything is written."""
+        """Find mistakes in the recipe before training, and before anything is written."""
         check_metrics(self.recipe)
         self.shape = check_model(self.recipe)
         for stage in self.recipe.stages:
@@ -189,7 +189,7 @@ class _Run:
         return self.test_corpora["validation"]
 
     def _make_tokenizer(self) -> None:
-        """Train the tokenizer in the first process; all must come by, so no property may do it on the way."""
+        """Train the tokenizer in the first process. Every process must call this, so it cannot be a lazy property."""
         with self.processes.main_process_first():
             if self.folder.tokenizer.exists():
                 return
@@ -246,6 +246,7 @@ class _Run:
             self.say(f"stage {stage.name}: resuming at step {checkpoint.name.split('-')[-1]}")
         else:
             self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or self.source.first_weights}")
+        self._check_processes(stage, arguments, resumes=checkpoint is not None)
         self._check_budgets(stage, arguments)
         set_seed(self.recipe.seed)
         trainer = build_trainer(
@@ -268,7 +269,31 @@ class _Run:
                     callback.close()
         if trainer.filter_report.num_examples:
             self.say(f"training data: {trainer.filter_report}")
+        self._report_selection(stage, trainer)
         self._save_stage(stage, trainer)
+
+    def _report_selection(self, stage: Stage, trainer: SequenceTrainer) -> None:
+        """Say so where the metric that should choose a checkpoint never moved."""
+        metric = self.recipe.validation.metric
+        values = [row[f"eval_{metric}"] for row in trainer.state.log_history if f"eval_{metric}" in row]
+        if len(values) > 1 and len(set(values)) == 1:
+            hint = "; for a language written without spaces, `chrf` is the better choice" if metric == "bleu" else ""
+            self.say(
+                f"stage {stage.name}: {metric} was {values[0]:g} at every validation, so the lowest validation NLL "
+                f"chose the checkpoint{hint}"
+            )
+
+    def _check_processes(self, stage: Stage, arguments: SequenceTrainingArguments, *, resumes: bool) -> None:
+        """Check that a stage goes on with as many processes as it began with, where epochs are counted."""
+        file, now = self.folder.stage(stage.name) / "num_processes", self.processes.num_processes
+        before = int(file.read_text(encoding="utf-8")) if resumes and file.exists() else now
+        if before != now and arguments.max_steps <= 0:
+            raise UserError(
+                f"stage {stage.name} was begun with {before} process(es) and now there are {now}, which make another "
+                f"number of updates an epoch; go on with {before}, or delete {self.folder.stage(stage.name)}"
+            )
+        if self.processes.is_main_process and not (resumes and file.exists()):
+            write_whole_file(file, str(now))
 
     def _training_data(self, arguments: SequenceTrainingArguments) -> list[EncodedExample] | StreamingBatches:
         if self.recipe.data.stream:
@@ -300,7 +325,7 @@ class _Run:
         return self.source.further(self.folder.stage_model(start), self.tokenizer)
 
     def _save_stage(self, stage: Stage, trainer: SequenceTrainer) -> None:
-        # The checkpoints go away below: nobody may still be reading the best of them.
+        # The checkpoints are deleted below, so no process may still be reading the best one.
         trainer.accelerator.wait_for_everyone()
         is_split = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_split else None
@@ -318,6 +343,7 @@ class _Run:
             self.tokenizer.save_pretrained(folder)
         for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
+        (self.folder.stage(stage.name) / "num_processes").unlink(missing_ok=True)
         trainer.accelerator.wait_for_everyone()
 
     # Results

@@ -1,7 +1,8 @@
-"""What the models of a run are worth: every stage decoded in every way, each way once."""
+"""Evaluation of the models of a run: every stage with every decoding, each of them once."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from sharpseq.whole_files import write_whole_file
 
 @dataclass(frozen=True, kw_only=True)
 class RunEvaluator:
-    """Evaluates the models of a run; what is done already is read from its folder.
+    """Evaluates the models of a run; finished evaluations are read from its folder.
 
     Args:
         recipe: The recipe.
@@ -34,7 +35,7 @@ class RunEvaluator:
         tokenizer: The run's tokenizer.
         corpora: Validation and test data, by name.
         rescorer: Chooses the output in every decoding that has more than one candidate.
-        say: Called with what happens, a line at a time.
+        say: Called with each progress message, one line at a time.
     """
 
     recipe: Recipe
@@ -71,7 +72,7 @@ class RunEvaluator:
         return {metric: result.metrics[metric].score}
 
     def evaluate(self) -> dict[str, list[EvaluationResult]]:
-        """Evaluate every stage that asks for it, decoded in all its ways, on validation and test data."""
+        """Evaluate every stage that asks for it, with all its decodings, on validation and test data."""
         results: dict[str, list[EvaluationResult]] = {data: [] for data in self.corpora}
         for stage in self.recipe.stages:
             for decoding in self.recipe.decodings_of(stage):
@@ -81,7 +82,8 @@ class RunEvaluator:
 
     def _evaluate_once(self, stage: str, decoding: str, data: str) -> EvaluationResult:
         file = self.folder.evaluation(stage, decoding, data)
-        stored = self._stored(file)
+        made_from = self._made_from(stage, decoding, data)
+        stored = self._stored(file, made_from)
         if stored is not None:
             return stored
         options = dict(self.recipe.evaluation.decodings[decoding])
@@ -120,8 +122,21 @@ class RunEvaluator:
         scores = [{"log_prob": output.log_prob, "num_tokens": output.num_tokens} for output in outputs]
         file.parent.mkdir(exist_ok=True)
         write_whole_file(scores_file(file), "".join(json.dumps(score) + "\n" for score in scores))
+        write_whole_file(made_from_file(file), made_from)
         write_whole_file(file, result.to_json())
         return result
+
+    def _made_from(self, stage: str, decoding: str, data: str) -> str:
+        """Return a digest of everything that an evaluation follows from: data, decoding, metrics and weights."""
+        evaluation = self.recipe.evaluation
+        settings = [evaluation.decodings[decoding], evaluation.metrics, evaluation.bf16, evaluation.rescorer]
+        corpus = [[example.source, example.history, list(example.references)] for example in self.corpora[data]]
+        digest = hashlib.sha256(json.dumps([settings, corpus], sort_keys=True, default=str).encode())
+        for weights in sorted(self.folder.stage_model(stage).glob("*.safetensors")):
+            with weights.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
 
     def compare(self, data: str, results: Sequence[EvaluationResult]) -> list[Comparison]:
         """Compare every system on a data set with the first one."""
@@ -132,9 +147,13 @@ class RunEvaluator:
         metrics = self.recipe.evaluation.metrics
         return compare_systems(systems, references, metrics=metrics, data=data, on_progress=self._on_progress)
 
-    def _stored(self, file: Path) -> EvaluationResult | None:
-        """Return the result of an earlier evaluation; None if there is none, or its files are broken."""
+    def _stored(self, file: Path, made_from: str) -> EvaluationResult | None:
+        """Return the result of an earlier evaluation; None if there is none, it has other inputs, or it is broken."""
         if not (file.exists() and scores_file(file).exists()):
+            return None
+        before = made_from_file(file)
+        if not before.exists() or before.read_text(encoding="utf-8", errors="replace") != made_from:
+            self.say(f"{file} was made from other data, settings or weights than those of now; evaluating again")
             return None
         try:
             result = EvaluationResult.from_json(file.read_text(encoding="utf-8", errors="replace"), source=str(file))
@@ -151,6 +170,11 @@ class RunEvaluator:
     def _on_progress(self, metric: MetricSpec, done: int) -> None:
         if not done:
             self.say(metric.slow_notice)
+
+
+def made_from_file(file: Path) -> Path:
+    """Return the file beside an evaluation that has the digest of its inputs."""
+    return file.with_suffix(".made_from")
 
 
 def scores_file(file: Path) -> Path:

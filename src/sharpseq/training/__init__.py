@@ -1,4 +1,4 @@
-"""Training: trainers, losses and their parts; the only room that imports a Trainer."""
+"""Training: trainers, losses and their parts; only this package and `integrations` import a Trainer."""
 
 from __future__ import annotations
 
@@ -30,4 +30,4 @@ __all__ = [
 ]
 
 LOSSES: Mapping[str, type[Method]] = method_table(*OBJECTIVES.values(), GradientMatching)
-"""What a stage may name as its ``objective``: objectives of scores, and losses of another kind."""
+"""The names that a stage's ``objective`` may have: objectives of scores, and losses of another kind."""

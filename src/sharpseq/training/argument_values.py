@@ -1,4 +1,4 @@
-"""What training arguments may be: transformers checks few of them before it uses them, an hour later."""
+"""Checks of training arguments: transformers checks few of them before it uses them, perhaps an hour later."""
 
 from __future__ import annotations
 
@@ -50,12 +50,40 @@ _RANGES: dict[str, _Range] = {
 }
 
 
+BELONGS_ELSEWHERE: dict[str, str] = {
+    **dict.fromkeys(("output_dir", "resume_from_checkpoint", "load_best_model_at_end"), "is set by the run"),
+    **dict.fromkeys(("metric_for_best_model", "greater_is_better"), "follows from `validation.metric`; set that"),
+    **dict.fromkeys(
+        ("push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo", "hub_always_push"),
+        "is not what a run does: `sharpseq export RUN FOLDER --to hugging_face` makes a folder to upload",
+    ),
+    **dict.fromkeys(
+        ("length_column_name", "auto_find_batch_size", "train_sampling_strategy"),
+        "has nothing to do: batches have similar lengths within `per_device_train_batch_tokens`",
+    ),
+    **dict.fromkeys(
+        (
+            "batch_eval_metrics",
+            "eval_do_concat_batches",
+            "eval_accumulation_steps",
+            "include_for_metrics",
+            "label_names",
+            "prediction_loss_only",
+        ),
+        "has nothing to do: validation keeps no predictions",
+    ),
+    **dict.fromkeys(("do_train", "do_eval", "do_predict", "remove_unused_columns"), "is decided by the recipe"),
+    **dict.fromkeys(("deepspeed", "fsdp", "fsdp_config"), "belongs to `sharpseq train --accelerate FILE`"),
+}
+"""Training arguments that a recipe may not give, and why."""
+
+
 def checked_value(name: str, value: Any) -> Any:
     """Return the value of a training argument in the argument's type.
 
     Args:
         name: Name of a field of `SequenceTrainingArguments`.
-        value: What a recipe says.
+        value: The value in the recipe.
 
     Raises:
         ValueError: If the value is of another type or out of range.
@@ -95,7 +123,7 @@ def checked_value(name: str, value: Any) -> Any:
 
 
 def try_arguments(arguments: SequenceTrainingArguments) -> None:
-    """Build what follows from the arguments alone, so that what cannot be built is told before data are read.
+    """Build what depends only on the arguments, so that mistakes are reported before data are read.
 
     Raises:
         ValueError: If the optimiser, the schedule or a reporter cannot be built, or the device lacks a precision.

@@ -50,7 +50,7 @@ class SequenceTrainingArguments(TrainingArguments):
     )
     free_bits: Any = field(
         default=0.0,
-        metadata={"help": "KL in nats that each dimension of the latent has for free at each position; or a schedule."},
+        metadata={"help": "KL in nats that each dimension has for free at each position, a number or a schedule."},
     )
     kl_budget: Any = field(
         default=0.0, metadata={"help": "KL in nats that each position has for free, a number or a schedule."}
@@ -72,15 +72,15 @@ class SequenceTrainingArguments(TrainingArguments):
                 raise ValueError(f"`{name}` must be at least 1; got {budget}")
         if self.length_weight < 0:
             raise ValueError(f"`length_weight` must be at least 0; got {self.length_weight}")
-        KlPenalty.of(self)  # raises where a value is out of range
+        KlPenalty.of(self)  # raises an error if a value is out of range
         # transformers refuses bf16 on a machine without accelerator unless it is told to use the CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         # Every parameter of these models is used in every batch; looking for unused ones costs time and warns.
         if self.ddp_find_unused_parameters is None:
             self.ddp_find_unused_parameters = False
         super().__post_init__()
-        # Columns are ours to choose, a non-finite loss must stop the run instead of being smoothed away, and batches
-        # are already the same number for every process.
+        # The collator chooses the columns, a non-finite loss must stop the run instead of being replaced in the logs,
+        # and every process already has the same number of batches.
         self.remove_unused_columns = False
         self.logging_nan_inf_filter = False
         accelerator_config: Any = self.accelerator_config

@@ -15,8 +15,8 @@ def training_batches(
 ) -> TokenBudgetBatchSampler:
     """Return shuffled batches within the token budget, or of ``per_device_train_batch_size`` examples without one.
 
-    accelerate would make up batches of examples by repeating some, or leave a process without its last batch and the
-    others waiting for it.
+    accelerate would fill up batches by repeating examples, or leave one process without its last batch while the
+    others wait for it.
 
     Args:
         examples: The training examples; without a token budget, anything with a length.
@@ -36,7 +36,7 @@ def training_batches(
 def evaluation_batches(
     examples: Sequence[Any], arguments: SequenceTrainingArguments, *, in_one_row: bool = False
 ) -> TokenBudgetBatchSampler:
-    """Return batches for validation, the longest first where there is a token budget; see `training_batches`."""
+    """Return batches for validation, the longest first if there is a token budget; see `training_batches`."""
     return _batches(
         examples,
         budget=arguments.per_device_eval_batch_tokens,
@@ -50,8 +50,19 @@ def evaluation_batches(
 def _batches(
     examples: Sequence[Any], *, budget: int | None, batch_size: int, in_one_row: bool, **order: Any
 ) -> TokenBudgetBatchSampler:
+    if len(examples) < order["num_replicas_multiple"]:
+        raise ValueError("`examples` must be at least as many as processes: repeat them with `for_every_process`")
     if budget is None:
         # An example counts as one, whatever its length.
         ones = [1] * len(examples)
         return TokenBudgetBatchSampler(ones, ones, max_tokens=batch_size, **order)
     return TokenBudgetBatchSampler(*side_lengths(examples, in_one_row=in_one_row), max_tokens=budget, **order)
+
+
+def for_every_process(examples: Sequence[Any], arguments: SequenceTrainingArguments) -> Sequence[Any]:
+    """Return examples, each as often as the others, so that there is at least one for every process.
+
+    Means do not change by that.
+    """
+    missing = len(examples) < arguments.world_size
+    return [*examples] * arguments.world_size if missing and len(examples) else examples

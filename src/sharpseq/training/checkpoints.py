@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and their average."""
+"""Checkpoints that are either complete or ignored, and their average."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ MANIFEST = "checkpoint.json"
 
 
 def seal_checkpoint(folder: Path) -> None:
-    """Write the manifest that makes a checkpoint count: its files, their sizes and checksums, last and in one move."""
+    """Write, last and in one step, the manifest of a complete checkpoint: its files, their sizes and checksums."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
     manifest = {
         "files": {str(path.relative_to(folder)): path.stat().st_size for path in files},
         "crc32": {str(path.relative_to(folder)): _checksum(path) for path in files},
     }
-    # The manifest must not reach the disk before the files that it vouches for.
+    # The manifest must not reach the disk before the files that it lists.
     force_to_disk(folder)
     write_whole_file(folder / MANIFEST, json.dumps(manifest, indent=1))
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether a checkpoint was sealed and still has the content of all its files."""
+    """Return whether a checkpoint was sealed and still has the content of all its files."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        # Sizes first, which are cheap.
+        # Sizes first, because they are cheap to check.
         return all((folder / name).stat().st_size == size for name, size in manifest["files"].items()) and all(
             _checksum(folder / name) == checksum for name, checksum in manifest.get("crc32", {}).items()
         )

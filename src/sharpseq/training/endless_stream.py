@@ -1,8 +1,8 @@
-"""Training on a corpus that is read as training goes on and never held whole.
+"""Training on a corpus that is read during training and never held in memory as a whole.
 
-A stream has no length and so no epochs that transformers could count: a run asks for a number of updates instead, and
-the corpus is read from its beginning again as often as that takes. Resuming reads what was read before once more, and
-gives the same batches as a run that was never interrupted.
+A stream has no known length, so transformers cannot count epochs: a run sets a number of updates instead, and the
+corpus is read again from the beginning as often as needed. A resumed run reads the earlier examples once more, and
+gives the same batches as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TOKENIZER_EXAMPLES = 200_000
 """Examples from the start of a stream that a tokenizer is trained on."""
 
 _NUM_EVALUATIONS = 10
-"""How often a streamed stage evaluates and saves, unless it says so itself."""
+"""How often a streamed stage evaluates and saves by default."""
 
 
 class EndlessStream(IterableDataset[list[EncodedExample]]):
@@ -38,7 +38,7 @@ class EndlessStream(IterableDataset[list[EncodedExample]]):
 
     @property
     def filter_report(self) -> FilterReport:
-        """What the filter dropped in the first pass, or so far; kept up in this process, not in workers."""
+        """What the filter has dropped in the first pass, or so far; recorded in this process, not in workers."""
         return self._first_report or self.batches.filter_report
 
     def __iter__(self) -> Iterator[list[EncodedExample]]:
@@ -57,10 +57,10 @@ def streaming_arguments(chosen: Mapping[str, Any], *, place_of: Callable[[str], 
 
     Args:
         chosen: What the recipe says.
-        place_of: Where a key stands, or would stand.
+        place_of: Returns where a key is, or would be, in the recipe.
 
     Raises:
-        UserError: If there is no number of updates or no token budget, or something is to happen once an epoch.
+        UserError: If there is no number of updates or no token budget, or something is set to happen once per epoch.
     """
     reasons = {
         "max_steps": "it has no length to count epochs by",

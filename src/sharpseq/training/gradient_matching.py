@@ -1,4 +1,4 @@
-"""The loss of a refinement network: its gradient against where delta inference takes a latent."""
+"""The loss of a refinement network: its gradient compared with the movement of a latent under delta inference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LatentNoise:
     """What is drawn for a batch.
 
     Args:
-        normal: Standard normal noise, shape (B, T, D), 0 behind the end of a sequence.
+        normal: Standard normal noise, shape (B, T, D), 0 after the end of a sequence.
         uniform: One number in [0, 1) for each sequence, shape (B,).
     """
 
@@ -31,13 +31,13 @@ class LatentNoise:
 
 @dataclass(frozen=True)
 class MatchingTarget:
-    r"""A latent, and the way that delta inference takes it.
+    r"""A latent, and how delta inference moves it.
 
     Args:
         encoded: The encoded sources.
         lengths: Target lengths in tokens, shape (B,); an empty target counts as 0.
         latent: z, shape (B, T, D).
-        displacement: :math:`\tilde z - z`, shape (B, T, D), 0 behind the end of a sequence.
+        displacement: :math:`\tilde z - z`, shape (B, T, D), 0 after the end of a sequence.
     """
 
     encoded: EncoderOutput
@@ -78,10 +78,10 @@ def latent_noise(example_ids: Sequence[int], lengths: Sequence[int], *, latent_s
     """Draw the noise of each example from a seed of its own, so that it does not depend on the batch around it.
 
     Args:
-        example_ids: What the examples are called, B of them.
+        example_ids: Numbers of the examples, B of them.
         lengths: Their target lengths in tokens.
         latent_size: D.
-        seed: Of all examples; two examples, or two seeds, draw different noise.
+        seed: Seed shared by all examples; two examples, or two seeds, draw different noise.
 
     Returns:
         The noise in float32, T the longest length but at least 1.
@@ -121,7 +121,7 @@ def matching_target(
             moved before anything else.
         delta_steps: k, at least 1.
         update_probability: Probability of :math:`z \leftarrow z - \nabla E(z)`, each sequence for itself, in [0, 1].
-        refiner: Whose gradient that is; it may be left out where the probability is 0.
+        refiner: The network with this gradient; it may be left out if the probability is 0.
 
     References:
         Lee, Shu and Cho 2020, section 4.3.
@@ -144,7 +144,7 @@ def matching_target(
 
 
 def match_gradient(gradient: Tensor, target: MatchingTarget) -> GradientMatch:
-    r"""Compare a gradient (B, T, D) with where delta inference went.
+    r"""Compare a gradient (B, T, D) with the movement of delta inference.
 
     The loss is smallest at :math:`\nabla E = -(\tilde z - z)`, where a step of size 1 leads to :math:`\tilde z`.
 

@@ -1,4 +1,4 @@
-"""Training of a refinement network, beside a translation model that does not change."""
+"""Training of a refinement network for a translation model that does not change."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class GradientMatching(Method):
 class GradientMatchingLoss:
     r"""The loss of `GradientMatching`, divided by the length of each sequence.
 
-    Noise and updates of an example depend on its index, the seed and the number of the update alone, so that neither
-    accumulation nor processes nor an interruption change what is drawn; without dropout they change nothing. Validation
-    draws the same noise every time and takes no step beforehand. Batches must have ``example_ids``, as those of the
-    default collator have.
+    The noise of an example, and whether it takes a step beforehand, depend only on its index, the seed and the number
+    of the update. So accumulation, the number of processes and interruptions do not change what is drawn; without
+    dropout they change nothing at all. Validation draws the same noise every time and takes no step beforehand.
+    Batches must have ``example_ids``, as those of the default collator do.
 
     Logged in training and as ``eval_…``: ``gradient_square``, ``dot_product`` and ``displacement_square``, per target
     position, of :math:`\nabla E` and :math:`\tilde z - z`; and ``cosine``, that between :math:`-\nabla E` and
@@ -77,7 +77,7 @@ class GradientMatchingLoss:
         return count_tokens(batch["labels"], shifted=False)
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any], step: Step) -> LossOutput:
-        """Compare the network's gradient with where delta inference goes."""
+        """Compare the network's gradient with the movement of delta inference."""
         noise = latent_noise(
             batch["example_ids"].tolist(),
             batch["labels"].ne(IGNORED).sum(1).tolist(),
@@ -113,7 +113,7 @@ class GradientMatchingLoss:
 
 
 def join_refiner(refiner: LatentRefiner, translation_model: LatentNat) -> None:
-    """Make the network the model's, and everything else of the model frozen and in evaluation mode.
+    """Attach the network to the model, and freeze the rest of the model in evaluation mode.
 
     Raises:
         ValueError: If the network does not fit the model.

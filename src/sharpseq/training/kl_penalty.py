@@ -1,4 +1,4 @@
-"""What a latent variable costs: the weight of its KL divergence, free bits, and a budget."""
+"""The penalty of a latent variable: the weight of its KL divergence, free bits, and a budget."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class KlPenalty(Method):
 
     Args:
         weight: w, at least 0.
-        free_bits: λ, in nats: what every dimension at every position may have at no gain from having less.
-        budget: b in nats: what every position may have.
+        free_bits: λ, in nats: the KL of a dimension at a position costs no less if it is below this value.
+        budget: b, in nats: the KL of a position costs no less if it is below this value.
 
     Example:
         >>> from sharpseq.declarations import Linear, WarmUp
@@ -68,7 +68,7 @@ class KlPenalty(Method):
 
         Args:
             latent_kl: KL of every position and dimension in nats, shape (B, T, D).
-            num_tokens: Lengths in tokens, shape (B,); what lies after them costs nothing.
+            num_tokens: Lengths in tokens, shape (B,); positions after them cost nothing.
         """
         real = length_mask(num_tokens, width=latent_kl.shape[1])
         weight, free_bits, budget = (constant(value) for value in (self.weight, self.free_bits, self.budget))
@@ -96,7 +96,7 @@ def argument_number(name: str, value: Any) -> Number:
 
 
 def plain_argument(value: Any) -> Any:
-    """Return a training argument as JSON can hold it: schedules as mappings, functions of one's own by name."""
+    """Return a training argument as JSON can hold it: schedules as mappings, the user's own functions by name."""
     if not callable(value):
         return value
     return plain_settings(value, tag="schedule") if hasattr(value, "declaration") else repr(value)

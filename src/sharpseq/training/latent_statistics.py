@@ -1,4 +1,4 @@
-"""What is logged of a latent variable in training: the bound, its two parts, and which dimensions are in use."""
+"""What is logged about a latent variable in training: the bound, its two parts, and which dimensions are active."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from sharpseq.scoring import SequenceScores
 from sharpseq.training.loss import Statistic
 
 ACTIVE_NATS = 0.01
-"""A dimension is active if its KL divergence is more than this, in nats a token; after Burda et al. 2016."""
+"""A dimension is active if its KL divergence is more than this, in nats per token; after Burda et al. 2016."""
 
 
 def latent_statistics(scores: SequenceScores) -> dict[str, Statistic]:
-    """Return what scores say of a latent, in nats per token; nothing for a model without one.
+    """Return the statistics of a latent in some scores, in nats per token; empty for a model without one.
 
     Returns:
         ``reconstruction``, −log p(y|z, x); ``kl``; ``elbo``, −(reconstruction + kl); and ``kl_dim_0`` and so on.

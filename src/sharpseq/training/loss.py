@@ -1,4 +1,4 @@
-"""The seam between trainers and losses: a loss gives numbers per sequence, a trainer reduces, logs and resumes them."""
+"""The interface between trainers and losses: a loss gives numbers per sequence, a trainer reduces and logs them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Step:
-    """Where training stands when a loss is computed.
+    """The state of training when a loss is computed.
 
     Args:
         progress: Share of the stage's updates already made, in [0, 1]; 1 in validation, so that validations of one
-            stage can be compared whatever its schedules do.
+            stage can be compared despite its schedules.
         update: Number of updates already made.
         seed: Seed of the training.
         is_training: False in validation.
@@ -46,8 +46,8 @@ class Term:
 
     Args:
         values: Of each sequence, shape (B,).
-        weight: What it is multiplied by.
-        reduction: ``sequence_mean`` or ``token_mean``; None for that of the training arguments. In validation, terms
+        weight: Factor of the values.
+        reduction: ``sequence_mean`` or ``token_mean``; None for the one of the training arguments. In validation, terms
             without a reduction of their own are part of the loss.
     """
 
@@ -58,7 +58,7 @@ class Term:
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What a loss says of a micro-batch.
+    """What a loss returns for a micro-batch.
 
     Args:
         losses: Loss of each sequence, shape (B,), not reduced.
@@ -66,7 +66,7 @@ class LossOutput:
         terms: Further terms by name.
         weights: Weight of each sequence relative to maximum likelihood, f'(g), detached, shape (B,); None for a loss
             that has none.
-        statistics: Figures to log, by name. In training they stand beside the loss, in validation behind ``eval_``.
+        statistics: Figures to log, by name; in validation with the prefix ``eval_``.
         is_possible: Which sequences the model can produce at all, shape (B,) bool; validation counts the others as
             ``infeasible`` and leaves them out. None for all.
     """
@@ -82,9 +82,9 @@ class LossOutput:
 class Loss(Protocol):
     """What a trainer trains on.
 
-    `ScoreLoss` makes one of any objective of scores. A teacher, a reference or a network of its own belong to the loss;
-    reduction over the accumulation window and all processes, logging, checks for numbers that are not finite, and
-    resuming belong to the trainer.
+    `ScoreLoss` makes one of any objective of scores. The loss owns whatever else it needs, such as a teacher or
+    another network. The trainer is responsible for reduction over the accumulation window and all processes, logging,
+    checks for non-finite numbers, and resuming.
     """
 
     @property
@@ -101,11 +101,11 @@ class Loss(Protocol):
 
         Args:
             model: The model to train, wrapped for data parallelism or not.
-            batch: What the collator made, on the model's device.
-            step: Where training stands.
+            batch: A batch from the collator, on the model's device.
+            step: The state of training.
         """
         ...
 
     def figures(self, means: Mapping[str, float]) -> dict[str, float]:
-        """Return what is logged, given the means of the statistics: those, and what follows from them."""
+        """Return what is logged, given the means of the statistics: these, and figures computed from them."""
         ...

@@ -1,4 +1,4 @@
-"""The loss of an update, which every trainer shares, whichever library it comes from."""
+"""The loss of an update, shared by the trainers of all libraries."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LossTrainer(Trainer):
             raise ValueError("`divide_by_mean_weight` must be false: the loss gives its sequences no weights")
         self.model_accepts_loss_kwargs = False
         if not hasattr(Trainer, "loss_is_scaled_for_ga"):
-            # transformers before 5.19 must see a loss function to believe that the loss is not to be divided again.
+            # transformers before 5.19 divides the loss again unless it is given a loss function.
             self.compute_loss_func = self.compute_loss
         self.add_callback(StepClock(self.statistics))
 
@@ -104,7 +104,7 @@ class LossTrainer(Trainer):
     # The loss
 
     def loss_output(self, model: nn.Module, batch: Mapping[str, Any], step: Step) -> LossOutput:
-        """Return what the loss says of a batch, in the precision of the training."""
+        """Return the loss's output for a batch, in the precision of training."""
         with self.accelerator.autocast():
             return self.loss(model, batch, step)
 
@@ -160,7 +160,7 @@ class LossTrainer(Trainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the statistics of the steps since the last log beside the loss."""
+        """Log the loss together with the statistics of the steps since the last log."""
         if "loss" in logs:
             found = self.loss.figures(self.means.pop(self._sum_over_processes))
             logs = {**logs, **self.statistics.pop(self._gather), **found}

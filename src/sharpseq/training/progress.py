@@ -1,4 +1,4 @@
-"""What a person sees while a model trains, and what is kept of it."""
+"""The progress bar of a training, and the file of its logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sharpseq.whole_files import write_whole_file
 
 
 class ProgressBar(ProgressCallback):
-    """One progress bar a stage, with loss, tokens per second and time left, instead of a line for every log."""
+    """One progress bar per stage, with loss, tokens per second and time left, instead of a line for every log."""
 
     training_bar: Any
     prediction_bar: Any
@@ -29,7 +29,7 @@ class ProgressBar(ProgressCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the bar where a resumed run stands."""
+        """Open the bar at the position of a resumed run."""
         super().on_train_begin(args, state, control, **kwargs)
         if self.training_bar is not None:
             self.training_bar.set_description(self.description)
@@ -37,7 +37,7 @@ class ProgressBar(ProgressCallback):
             self.training_bar.refresh()
 
     def close(self) -> None:
-        """End the bar's line when training ends early, so that what is said next starts a line of its own."""
+        """End the bar's line when training ends early, so that the next message starts on a new line."""
         for bar in (self.prediction_bar, self.training_bar):
             if bar is not None:
                 bar.close()
@@ -51,7 +51,7 @@ class ProgressBar(ProgressCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Show the newest numbers behind the bar."""
+        """Show the newest numbers next to the bar."""
         if self.training_bar is None or not logs:
             return
         shown = {"loss": "loss", "tokens_per_second": "tok/s", "weight_mean": "f'", "kl": "kl"}
@@ -65,7 +65,7 @@ class ProgressBar(ProgressCallback):
 
 
 class MetricsFile(TrainerCallback):
-    """Appends every log as a line of JSON, and forgets what lies behind the checkpoint that a run resumes from."""
+    """Appends every log as a line of JSON, and drops rows newer than the checkpoint that a run resumes from."""
 
     def __init__(self, path: Path, *, stage: str) -> None:
         self.path = path
@@ -99,7 +99,7 @@ class MetricsFile(TrainerCallback):
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file; a last line cut short by a kill is left out."""
+    """Return the rows of a metrics file; an incomplete last line, after a kill, is left out."""
     rows = []
     for line in path.read_text(encoding="utf-8").split("\n"):
         try:
@@ -110,7 +110,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class StepStatistics:
-    """Gathers what happens between two logs: tokens per second, mean and spread of the weights f'(g)."""
+    """Collects statistics between two logs: tokens per second, mean and spread of the weights f'(g)."""
 
     def __init__(self) -> None:
         self._weights: list[Tensor] = []
@@ -119,7 +119,7 @@ class StepStatistics:
         self._step_began = 0.0
 
     def step_begins(self) -> None:
-        """Start the clock of an update; evaluation and saving lie outside it."""
+        """Start the clock of an update; evaluation and saving are not timed."""
         self._step_began = time.perf_counter()
 
     def step_ends(self) -> None:
@@ -132,7 +132,7 @@ class StepStatistics:
         self._num_tokens += num_tokens
 
     def pop(self, gather: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Return the statistics since the last call and start afresh; empty where nothing was recorded.
+        """Return the statistics since the last call and reset them; empty if nothing was recorded.
 
         Args:
             gather: Stacks the rows (1, N) of all processes into (P, N).
@@ -140,7 +140,7 @@ class StepStatistics:
         if not self._weights:
             return {}
         weights = torch.cat(self._weights).double()
-        # An update may have nothing to learn, in one process or in all.
+        # An update may have no scored tokens, in one process or in all.
         low, high = (weights.min(), weights.max()) if len(weights) else (weights.new_tensor(x) for x in (inf, -inf))
         others = [len(weights), self._num_tokens, self._seconds]
         row = torch.cat([torch.stack([weights.sum(), low, high]), weights.new_tensor(others)])
@@ -156,7 +156,7 @@ class StepStatistics:
 
 
 class StepClock(TrainerCallback):
-    """Tells the statistics when an update begins and ends."""
+    """Notifies the statistics when an update begins and ends."""
 
     def __init__(self, statistics: StepStatistics) -> None:
         self.statistics = statistics

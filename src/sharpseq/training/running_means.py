@@ -1,4 +1,4 @@
-"""Figures that add up over micro-batches and processes, so that they do not depend on how the data were cut."""
+"""Figures that add up over micro-batches and processes, so that they do not depend on how the data were split."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunningMeans:
             self._totals[name] = self._totals[name] + row if name in self._totals else row
 
     def pop(self, sum_over_processes: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Return the means since the last call over all processes, and start afresh; empty where nothing was added."""
+        """Return the means since the last call over all processes, and reset them; empty if nothing was added."""
         if not self._totals:
             return {}
         names = list(self._totals)
@@ -51,7 +51,7 @@ def validation_statistics(output: LossOutput, *, shares: Tensor) -> dict[str, St
     """Return the statistics of a batch in validation: its own, ``loss`` under the reduction, and ``infeasible``.
 
     Args:
-        output: What the loss says of the batch.
+        output: The loss's output for the batch.
         shares: How much each sequence counts under the reduction, shape (B,).
     """
     possible = output.is_possible
@@ -62,7 +62,7 @@ def validation_statistics(output: LossOutput, *, shares: Tensor) -> dict[str, St
         if term.reduction is None:
             total = total + term.weight * term.values
     found = {"loss": Statistic(shares * total.double(), shares), **output.statistics}
-    # −∞ times 0 is not 0, so what is left out is put to 0 and not multiplied.
+    # −∞ times 0 is not 0, so values that are left out are set to 0, not multiplied by 0.
     left = {
         name: Statistic(
             each.values.masked_fill(~possible, 0),

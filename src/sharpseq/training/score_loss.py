@@ -22,7 +22,7 @@ class Rows(Protocol):
     """How a batch holds its sequences."""
 
     def sequence_ids(self, batch: Mapping[str, Any]) -> Tensor | None:
-        """Return the number of the sequence that each label belongs to, shape (B, T); None where a row is one."""
+        """Return the number of each label's sequence, shape (B, T); None if each row is one sequence."""
         ...
 
     def forward_arguments(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ class Rows(Protocol):
 
 
 class PaddedRows:
-    """A sequence in each row, padded."""
+    """One padded sequence in each row."""
 
     def sequence_ids(self, batch: Mapping[str, Any]) -> Tensor | None:
         """Return None: a row is a sequence."""
@@ -48,7 +48,7 @@ class ScoreLoss:
 
     Args:
         objective: Turns `SequenceScores` into a loss of each sequence; its parameters may be schedules.
-        kl: What a latent variable costs, for models that have one.
+        kl: Penalty of a latent variable, for models that have one.
         length_weight: Weight of the length prediction, for models that have one, in nats; at least 0.
         measures_entropy: Whether the entropy of the predictions is computed and logged.
         rows: How batches hold their sequences.

@@ -1,4 +1,4 @@
-"""The trainer: joins any model with any objective."""
+"""The trainer: trains any model with any objective."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from sharpseq.data import (
     StreamingBatches,
     TokenBudgetBatchSampler,
 )
+from sharpseq.errors import UserError
 from sharpseq.models.pretrained import is_causal
 from sharpseq.objectives import Objective
 from sharpseq.training.arguments import SequenceTrainingArguments
-from sharpseq.training.batches import evaluation_batches, training_batches
+from sharpseq.training.batches import evaluation_batches, for_every_process, training_batches
 from sharpseq.training.checkpoints import seal_checkpoint
 from sharpseq.training.endless_stream import EndlessStream
 from sharpseq.training.kl_penalty import KlPenalty
@@ -54,7 +55,7 @@ class SequenceTrainer(LossTrainer):
         args: Training arguments; `SequenceTrainingArguments` adds token-budget batches and the reduction.
         objective: Turns `SequenceScores` into a loss of each sequence; maximum likelihood is an objective too.
         loss: A loss that is no function of scores alone; in place of ``objective``.
-        evaluated_model: What evaluators are given, where that is not ``model`` but what it is a part of.
+        evaluated_model: The model that evaluators get, if it is not ``model`` but one that contains it.
         train_dataset: A sequence of `sharpseq.data.EncodedExample`; or `sharpseq.data.StreamingBatches`, which is read
             pass after pass until ``max_steps``; or anything that ``data_collator`` understands, such as a Hugging Face
             data set.
@@ -62,7 +63,7 @@ class SequenceTrainer(LossTrainer):
         data_collator: Makes batches with ``labels``; by default one that fits ``model``.
         evaluators: Called with the model at each evaluation; what they return is logged with the prefix ``eval_``
             and can select the best checkpoint.
-        description: What the progress bar says.
+        description: Text of the progress bar.
         kwargs: Passed to `transformers.Trainer`.
 
     Raises:
@@ -122,13 +123,13 @@ class SequenceTrainer(LossTrainer):
 
     @property
     def whole_model(self) -> PreTrainedModel:
-        """What evaluators are given: the model, or that which it is a part of."""
+        """The model that evaluators get: the trained one, or one that contains it."""
         return self._evaluated_model or self.model
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train; see `transformers.Trainer.train`. A checkpoint of the last update resumes to nothing more to do.
+        """Train; see `transformers.Trainer.train`. Resuming from the checkpoint of the last update does nothing.
 
-        transformers would make one update too many then.
+        transformers would then make one update too many.
         """
         if resume_from_checkpoint and not isinstance(resume_from_checkpoint, bool):
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
@@ -142,7 +143,7 @@ class SequenceTrainer(LossTrainer):
         return output
 
     def _num_updates(self, state: TrainerState) -> float:
-        """Return how many updates the arguments ask for; infinite where only the data can tell."""
+        """Return how many updates the arguments ask for; infinite if it depends on the data."""
         if self.args.max_steps > 0:
             return self.args.max_steps
         same_epochs = state.num_train_epochs == math.ceil(self.args.num_train_epochs)
@@ -163,12 +164,13 @@ class SequenceTrainer(LossTrainer):
         if not is_list or (self.args.per_device_train_batch_tokens is None and self.args.world_size == 1):
             loader: DataLoader[Any] = super().get_train_dataloader()
             return loader
-        self._train_batches = training_batches(self.train_dataset, self.args, in_one_row=self._in_one_row)
-        return self._loader(self.train_dataset, self._train_batches)
+        dataset = for_every_process(self.train_dataset, self.args)
+        self._train_batches = training_batches(dataset, self.args, in_one_row=self._in_one_row)
+        return self._loader(dataset, self._train_batches)
 
     def _stream_loader(self, batches: StreamingBatches) -> DataLoader[Any]:
-        # Not prepared by accelerate, which would let one process read and cut its batches up for the others: a stream
-        # gives every process its own whole batches.
+        # Not prepared by accelerate, which would let one process read batches and split them among the others: a
+        # stream gives every process its own whole batches.
         self._stream = EndlessStream(batches.shard(rank=self.args.process_index, world_size=self.args.world_size))
         return DataLoader(
             self._stream,
@@ -225,6 +227,11 @@ class SequenceTrainer(LossTrainer):
         if dataset is not None:
             metrics.update(self._evaluate_loss(dataset))
         metrics.update(self._evaluate_model())
+        if not math.isfinite(metrics.get("nll", 0.0)):
+            raise UserError(
+                f"the validation loss is not finite after step {self.state.global_step}: the training has diverged; "
+                "lower the learning rate. The last checkpoint is from before that"
+            )
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(named)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
@@ -234,33 +241,49 @@ class SequenceTrainer(LossTrainer):
         found: dict[str, float] = {}
         for evaluator in self.evaluators:
             found.update(evaluator(self.whole_model))
-        # Every process decodes for itself, as the others could only wait; but machines may round differently, and all
-        # must agree on which checkpoint is the best.
+        # Every process decodes everything, because the others could only wait. But machines may round differently,
+        # and all must agree on which checkpoint is the best.
         if self.args.world_size > 1:
             [found] = broadcast_object_list([found])
         return found
 
     def _evaluate_loss(self, dataset: Sequence[Any]) -> dict[str, float]:
         means, step = RunningMeans(), self._step(is_training=False)
+        num_examples = len(dataset)
+        dataset = for_every_process(dataset, self.args)
         for batch in self._loader(dataset, evaluation_batches(dataset, self.args, in_one_row=self._in_one_row)):
             inputs = self._prepare_inputs(batch)
             output = self.loss_output(self.model_wrapped, inputs, step)
             means.add(validation_statistics(output, shares=self._shares(output.num_tokens)))
         found = self.loss.figures(means.pop(self._sum_over_processes))
-        if not found.get("infeasible"):
-            found.pop("infeasible", None)
-        return found
+        infeasible = found.pop("infeasible", 0.0)
+        return {**found, "infeasible": infeasible * num_examples / len(dataset)} if infeasible else found
 
     # Checkpoints
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Say whether these metrics are the best so far; of equal ones, those with the lower NLL, then the later."""
+        if super()._determine_best_metric(metrics=metrics, trial=trial):
+            return True
+        name = str(self.args.metric_for_best_model)
+        value = metrics.get(name if name.startswith("eval_") else f"eval_{name}")
+        if value is None or value != self.state.best_metric:
+            return False
+        best = [row for row in self.state.log_history if row["step"] == self.state.best_global_step]
+        best_nll = next((row["eval_nll"] for row in reversed(best) if "eval_nll" in row), math.inf)
+        if metrics.get("eval_nll", math.inf) > best_nll:
+            return False
+        self.state.best_global_step = self.state.global_step
+        return True
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        # Older checkpoints go only after the new one is sealed, so that a kill at any moment leaves a whole one.
+        # Older checkpoints are deleted only after the new one is sealed: a kill at any moment leaves a complete one.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         folder = Path(self._get_output_dir(trial=trial))
         try:
             if self.args.should_save:
                 shutil.rmtree(folder / f"checkpoint-{self.state.global_step}", ignore_errors=True)
-            # The other processes put their random states into the folder, which must not be swept away with the old.
+            # The other processes write their random states into the folder; it must not be deleted with the old ones.
             self.accelerator.wait_for_everyone()
             super()._save_checkpoint(model, trial)
         finally:
@@ -276,7 +299,7 @@ class SequenceTrainer(LossTrainer):
 
 
 class _Bookkeeping(TrainerCallback):
-    """Tells the trainer's own parts when training and epochs begin."""
+    """Notifies the trainer's own parts when training and epochs begin."""
 
     def __init__(self, trainer: SequenceTrainer) -> None:
         self.trainer = trainer
@@ -296,7 +319,7 @@ class _Bookkeeping(TrainerCallback):
 def collator_for(model: PreTrainedModel) -> SequenceCollator | CausalCollator:
     """Return a collator with a model's padding: prompt and target in one row, or decoder inputs where it has them."""
     if is_causal(model.config):
-        # Many causal models name no padding. What fills a row is neither attended to nor scored.
+        # Many causal models name no padding. Padding is neither attended to nor scored.
         return CausalCollator(model.config.pad_token_id or 0)
     is_autoregressive = model.config.is_encoder_decoder and not hasattr(model, "scores_labels")
     start = model.config.decoder_start_token_id if is_autoregressive else None
@@ -304,5 +327,5 @@ def collator_for(model: PreTrainedModel) -> SequenceCollator | CausalCollator:
 
 
 def score_loss(objective: Objective, arguments: SequenceTrainingArguments) -> ScoreLoss:
-    """Return an objective as a loss, with what the training arguments say of its regularizers."""
+    """Return an objective as a loss, with the regularizers that the training arguments set."""
     return ScoreLoss(objective, kl=KlPenalty.of(arguments), length_weight=arguments.length_weight)

@@ -173,7 +173,7 @@ def m2m100() -> Callable[..., M2M100ForConditionalGeneration]:
 
 @pytest.fixture
 def batch() -> dict[str, Tensor]:
-    """Four sources of 4, 1, 6 and 3 tokens, the end mark included."""
+    """Four sources of 4, 1, 6 and 3 tokens, EOS included."""
     rows = [[7, 9, 5, EOS], [EOS], [11, 6, 13, 8, 19, EOS], [12, 5, EOS]]
     return {
         "input_ids": torch.tensor([row + [PAD] * (6 - len(row)) for row in rows]),

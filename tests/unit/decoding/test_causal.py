@@ -1,4 +1,4 @@
-"""Causal language models behind prompts: every number against a loop without cache, batch or padding."""
+"""Causal language models that continue prompts: every number against a loop without cache, batch or padding."""
 
 from __future__ import annotations
 

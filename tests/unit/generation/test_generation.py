@@ -82,7 +82,7 @@ def test_empty_lines_cost_no_pass(tokenizer: PreTrainedTokenizerBase) -> None:
 def test_a_line_is_read_whole_or_not_at_all(tokenizer: PreTrainedTokenizerBase) -> None:
     generator = SequenceGenerator(build("ctc", tokenizer), tokenizer)
     assert max_source_length(generator.model) == 12
-    fits, too_long = generator.generate(["a" * 11, "a" * 12])  # the end mark is a token too
+    fits, too_long = generator.generate(["a" * 11, "a" * 12])  # EOS is a token too
     assert fits.error is None
     assert (too_long.text, too_long.error) == ("", "13 tokens, the model reads at most 12")
 

@@ -43,7 +43,7 @@ def test_length_predictor_trains_on_the_difference_and_offers_only_possible_leng
     offered = log_probs.isfinite()
     assert lengths[offered].min() == 1
     assert lengths[offered].max() == 9
-    # Source lengths are 4 and 2 with the end mark; targets of 6 and 1 are classes +2 and −1.
+    # Source lengths are 4 and 2 with EOS; targets of 6 and 1 are classes +2 and −1.
     loss = model.length_predictor.loss(encoded, torch.tensor([6, 1]))
     expected = model.length_predictor(encoded)
     torch.testing.assert_close(loss, -torch.stack([expected[0, MAX_DIFFERENCE + 2], expected[1, MAX_DIFFERENCE - 1]]))

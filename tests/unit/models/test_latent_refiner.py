@@ -170,7 +170,7 @@ def test_under_bfloat16_autocast_and_in_bfloat16_weights_the_gradient_is_float32
 
 
 def test_another_latent_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="`latent` must have 3 numbers a position; got 2"):
+    with pytest.raises(ValueError, match="`latent` must have 3 numbers at each position; got 2"):
         tiny_refiner("score")(latent()[:, :, :2], LENGTHS, encoded())
 
 

@@ -70,7 +70,11 @@ def test_stages_start_from_pretrained_weights_or_from_the_stage_before() -> None
         ("start_from: pretrained", "start_from: pretraind", "r.yaml:18: `start_from` must name an earlier stage; did"),
         ("name: example", "name: example\nfinal: pretrained", "r.yaml:2: `final` must name a stage; "),
         ("name: second", "name: second\n    average_checkpoints: 2", "r.yaml:16: `average_checkpoints` does not go"),
-        ("model:", "tokenizer: {kind: bpe, vocab_size: 99}\nmodel:", "r.yaml:5: a pretrained model knows no new token"),
+        (
+            "model:",
+            "tokenizer: {kind: bpe, vocab_size: 99}\nmodel:",
+            "r.yaml:5: a pretrained model cannot use a new token",
+        ),
         ("limit: 100", "limit: 0", "r.yaml:3: `data.train.limit`: input should be greater than or equal to 1; got 0"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sharpseq import UserError, load_recipe
 from sharpseq.recipe import Recipe
 from sharpseq.runs.building import build_arguments
+from sharpseq.training.argument_values import BELONGS_ELSEWHERE
 from sharpseq.training.arguments import SequenceTrainingArguments
 
 
@@ -30,8 +32,15 @@ def build(**training: Any) -> SequenceTrainingArguments:
     [
         ({"lerning_rate": 1}, "unknown key `lerning_rate` among training arguments; did you mean `learning_rate`?"),
         ({"zzz": 1}, "unknown key `zzz` among training arguments; valid: "),
-        ({"output_dir": "x"}, "`output_dir` belongs to the run; leave it out"),
-        ({"load_best_model_at_end": True}, "`load_best_model_at_end` belongs to the run; leave it out"),
+        ({"output_dir": "x"}, "`output_dir` is set by the run; leave it out"),
+        ({"load_best_model_at_end": True}, "`load_best_model_at_end` is set by the run; leave it out"),
+        (
+            {"metric_for_best_model": "bleu"},
+            "`metric_for_best_model` follows from `validation.metric`; set that;",
+        ),
+        ({"push_to_hub": True}, "`push_to_hub` is not what a run does: `sharpseq export RUN FOLDER"),
+        ({"auto_find_batch_size": True}, "`auto_find_batch_size` has nothing to do: batches have similar lengths"),
+        ({"gradient_checkpointing": True}, "ctc models do not support `gradient_checkpointing`; leave it out"),
         ({"learning_rate": "fast"}, "`learning_rate`: input should be a valid number, unable to parse string"),
         ({"learning_rate": 0}, "`learning_rate` must be more than 0; got 0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be finite; got nan"),
@@ -55,6 +64,10 @@ def build(**training: Any) -> SequenceTrainingArguments:
 def test_a_mistake_is_told(training: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"^recipe quickstart: {re.escape(message)}"):
         build(**training)
+
+
+def test_what_belongs_elsewhere_is_a_training_argument() -> None:
+    assert set(BELONGS_ELSEWHERE) <= {field.name for field in fields(SequenceTrainingArguments)}
 
 
 def test_values_take_the_type_of_the_argument() -> None:
