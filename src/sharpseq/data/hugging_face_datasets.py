@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from sharpseq.data.hub_names import is_missing_path
 from sharpseq.data.record_fields import example_from_record
 from sharpseq.data.unicode_text import UnicodeNormalization, normalize_example
 from sharpseq.errors import UserError
+
+_STREAMED_SLICE = re.compile(r"([\w.]+)\[([0-9_]*):([0-9_]*)\]")
 
 
 def load_hugging_face_dataset(
@@ -72,7 +76,7 @@ def stream_hugging_face_dataset(
 
     Args:
         name_or_path: Hub id, or a local folder.
-        split: Split, such as ``"train"``; with ``streaming`` no slices.
+        split: Split, such as ``"train"``; with ``streaming``, slices of rows counted from the beginning only.
         source: Column of the source text; a dot steps inside, as in ``translation.de``.
         target: Column of the target text.
         references: Column of the references; the target alone when not given.
@@ -112,16 +116,41 @@ def _open(name_or_path: str, *, split: str, configuration: str | None, streaming
     if is_missing_path(name_or_path):
         raise FileNotFoundError("there is no such folder")
     if (folder / "dataset_dict.json").is_file():
-        splits = datasets.load_from_disk(name_or_path)
-        if split not in splits:
-            raise ValueError(f"there is no split `{split}`; the splits there are: {', '.join(splits)}")
-        return splits[split]
+        return _sliced(dict(datasets.load_from_disk(name_or_path)), split)
     if (folder / "state.json").is_file():
         only = datasets.load_from_disk(name_or_path)
-        if only.split is not None and str(only.split) != split:
-            raise ValueError(f"there is no split `{split}`; the folder holds `{only.split}`")
-        return only
-    return datasets.load_dataset(name_or_path, configuration, split=split, streaming=streaming)
+        # A data set that was saved without a name answers to any.
+        return _sliced({str(only.split or split.partition("[")[0]): only}, split)
+    if not (streaming and "[" in split):
+        return datasets.load_dataset(name_or_path, configuration, split=split, streaming=streaming)
+    name, start, stop = _streamed_slice(split)
+    rows = datasets.load_dataset(name_or_path, configuration, split=name, streaming=True)
+    return islice(rows, start, stop)
+
+
+def _sliced(splits: dict[str, Any], spec: str) -> Iterable[Any]:
+    """Return the rows of splits in memory or on disk that a specification such as ``train[:10]`` names."""
+    from datasets import ReadInstruction
+
+    try:
+        parts = ReadInstruction.from_spec(spec).to_absolute({name: len(rows) for name, rows in splits.items()})
+    except ValueError as error:
+        raise ValueError(f"there is no split `{spec}`; the splits there are: {', '.join(splits)}") from error
+    parts = [part for part in parts if part.from_ < part.to]
+    if not parts:
+        raise ValueError(f"`{spec}` has no rows")
+    return chain.from_iterable(splits[part.splitname].select(range(part.from_, part.to)) for part in parts)
+
+
+def _streamed_slice(spec: str) -> tuple[str, int | None, int | None]:
+    """Return the name, the first row and the row after the last of a slice that can be read without a length."""
+    found = _STREAMED_SLICE.fullmatch(spec)
+    if found is None:
+        raise ValueError(
+            f"a stream has no length, so it can be sliced from the beginning only, as in `train[10:20]`; got `{spec}`"
+        )
+    start, stop = (int(number) if number else None for number in found.group(2, 3))
+    return found[1], start, stop
 
 
 def _failures() -> tuple[type[Exception], ...]:
