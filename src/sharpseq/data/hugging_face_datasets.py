@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from sharpseq.data.hub_names import is_missing_path
 from sharpseq.data.record_fields import example_from_record
 from sharpseq.data.unicode_text import UnicodeNormalization, normalize_example
 from sharpseq.errors import UserError
+
+_NAME = re.compile(r"(?=\[)")
+"""Where the name of a split ends and a slice begins."""
 
 
 def load_hugging_face_dataset(
@@ -72,7 +76,8 @@ def stream_hugging_face_dataset(
 
     Args:
         name_or_path: Hub id, or a local folder.
-        split: Split, such as ``"train"``; with ``streaming`` no slices.
+        split: Split, such as ``"train"``; slices such as ``"train[:1000]"`` work for local folders, and without
+            ``streaming``.
         source: Column of the source text; a dot steps inside, as in ``translation.de``.
         target: Column of the target text.
         references: Column of the references; the target alone when not given.
@@ -112,16 +117,25 @@ def _open(name_or_path: str, *, split: str, configuration: str | None, streaming
     if is_missing_path(name_or_path):
         raise FileNotFoundError("there is no such folder")
     if (folder / "dataset_dict.json").is_file():
-        splits = datasets.load_from_disk(name_or_path)
-        if split not in splits:
-            raise ValueError(f"there is no split `{split}`; the splits there are: {', '.join(splits)}")
-        return splits[split]
+        return _part(datasets.load_from_disk(name_or_path), split)
     if (folder / "state.json").is_file():
         only = datasets.load_from_disk(name_or_path)
-        if only.split is not None and str(only.split) != split:
-            raise ValueError(f"there is no split `{split}`; the folder holds `{only.split}`")
-        return only
+        return _part({str(only.split or _NAME.split(split)[0]): only}, split)
+    if folder.is_dir() and not split.isidentifier():
+        streaming = False  # The library streams no slices; what lies on this machine need not be streamed.
     return datasets.load_dataset(name_or_path, configuration, split=split, streaming=streaming)
+
+
+def _part(splits: Mapping[str, Any], split: str) -> Any:
+    """Return what a split or slice names of saved splits, such as ``train[:10]``, ``train[50%:]`` or ``train+test``."""
+    import datasets
+
+    missing = [name for part in split.split("+") if (name := _NAME.split(part.strip())[0]) not in splits]
+    if missing:
+        raise ValueError(f"there is no split `{missing[0]}`; the splits there are: {', '.join(splits)}")
+    lengths = {name: len(rows) for name, rows in splits.items()}
+    parts = datasets.ReadInstruction.from_spec(split).to_absolute(lengths)
+    return datasets.concatenate_datasets([splits[part.splitname].select(range(part.from_, part.to)) for part in parts])
 
 
 def _failures() -> tuple[type[Exception], ...]:

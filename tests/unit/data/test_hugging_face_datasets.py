@@ -44,6 +44,15 @@ def test_local_folders(folder: str) -> None:
     assert next(stream) == EXAMPLES[0]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("split", "rows"), [("train[:1]", [0]), ("train[50%:]", [1]), ("train[-1:]", [1]), ("train[1:]+train[:1]", [1, 0])]
+)
+def test_slices_of_local_folders(folder: str, split: str, rows: list[int], streaming: bool) -> None:
+    found = load_hugging_face_dataset(folder, split=split, streaming=streaming, **FIELDS)
+    assert found == [EXAMPLES[row] for row in rows]
+
+
 def test_unknown_split(folder: str) -> None:
     with pytest.raises(UserError, match=r"corpus \(test\): .*train") as caught:
         load_hugging_face_dataset(folder, split="test", **FIELDS)
