@@ -81,7 +81,7 @@ def _load(
 ) -> EvaluationResult:
     from dataclasses import replace
 
-    from sharpseq.data import read_lines
+    from sharpseq.data import normalize_text, read_lines
     from sharpseq.evaluation import EvaluationResult, evaluate_outputs
 
     lines = read_lines(path)
@@ -89,7 +89,7 @@ def _load(
     saved = EvaluationResult.from_json("\n".join(lines), source=str(path)) if is_result else None
     if saved is not None and not saved.hypotheses:
         raise UserError(f"{path} keeps no outputs; make it with `sharpseq evaluate --save`")
-    outputs = lines if saved is None else saved.hypotheses or ()
+    outputs = [normalize_text(line) for line in (lines if saved is None else saved.hypotheses or ())]
     if len(outputs) != len(references):
         raise UserError(
             f"{path} has {len(outputs)} outputs for {len(references)} references; they must be of the same data"

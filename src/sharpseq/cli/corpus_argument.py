@@ -10,7 +10,9 @@ from sharpseq.cli.recipe_argument import load_recipe_argument
 from sharpseq.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from sharpseq.data import Example
+    from transformers import PreTrainedTokenizerBase
+
+    from sharpseq.data import Example, UnicodeNormalization
 
 HELP = (
     "SOURCE,TARGET (two text files), FILE.tsv, FILE.jsonl (fields source, target), or RECIPE:NAME for a corpus of a "
@@ -18,19 +20,31 @@ HELP = (
 )
 
 
-def load_corpus(text: str) -> list[Example]:
+def load_corpus(text: str, *, unicode_normalization: UnicodeNormalization = "nfc") -> list[Example]:
     """Read the corpus that a DATA argument names.
+
+    Args:
+        text: The argument.
+        unicode_normalization: ``"none"`` where a model's tokenizer decides later, see `normalize_for`.
 
     Raises:
         UserError: If there is no such corpus, a file is missing or broken, or the corpus is empty.
     """
-    corpus = _read(text)
+    corpus = _read(text, unicode_normalization)
     if not corpus:
         raise UserError(f"{text} is empty; give data with at least one line")
     return corpus
 
 
-def _read(text: str) -> list[Example]:
+def normalize_for(tokenizer: PreTrainedTokenizerBase, corpus: list[Example]) -> list[Example]:
+    """Normalise a corpus, references included, as the tokenizer of a model normalises what it encodes."""
+    from sharpseq.data import normalize_example, unicode_normalization_of
+
+    form = unicode_normalization_of(tokenizer)
+    return [normalize_example(example, form) for example in corpus]
+
+
+def _read(text: str, form: UnicodeNormalization) -> list[Example]:
     from sharpseq import data
 
     names = _names(text)
@@ -41,16 +55,17 @@ def _read(text: str) -> list[Example]:
             if not os.path.exists(name):
                 raise UserError(f"{name}: no such file; check the path, and write a comma in a file name twice (,,)")
         source, target, *more = names
-        return data.read_parallel_text(source, target, references=[target, *more] if more else None)
+        references = [target, *more] if more else None
+        return data.read_parallel_text(source, target, references=references, unicode_normalization=form)
     text = names[0]
     stem = text.removesuffix(".gz")
     if stem.endswith((".tsv", ".txt")):
-        return data.read_tsv(text)
+        return data.read_tsv(text, unicode_normalization=form)
     if stem.endswith((".jsonl", ".json")):
-        return data.read_jsonl(text)
+        return data.read_jsonl(text, unicode_normalization=form)
     recipe, separator, name = text.rpartition(":")
     if separator:
-        return _corpus_of_recipe(recipe, name)
+        return _corpus_of_recipe(recipe, name, form)
     raise UserError(f"{text}: cannot tell what data this is; give {HELP.rstrip('.')}")
 
 
@@ -61,16 +76,18 @@ def corpus_name(text: str) -> str:
 
 
 def _names(text: str) -> list[str]:
-    """Return the parts of a DATA argument between commas; two commas stand for one in a name.
+    """Return the parts of a DATA argument between commas; two commas mean one in a name, ``~`` is the home folder.
+
+    A shell expands ``~`` at the start of the argument only, not after a comma.
 
     Example:
         >>> _names("a.en,a.de"), _names("Smith,, J.en,b.de"), _names("1,,2.tsv")
         (['a.en', 'a.de'], ['Smith, J.en', 'b.de'], ['1,2.tsv'])
     """
-    return [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
+    return [os.path.expanduser(part.replace("\0", ",")) for part in text.replace(",,", "\0").split(",")]
 
 
-def _corpus_of_recipe(name: str, corpus: str) -> list[Example]:
+def _corpus_of_recipe(name: str, corpus: str, form: UnicodeNormalization) -> list[Example]:
     from sharpseq.runs.corpus_reading import build_corpus
 
     run = Path(name) / "recipe.yaml"
@@ -78,4 +95,4 @@ def _corpus_of_recipe(name: str, corpus: str) -> list[Example]:
     corpora = {"train": recipe.data.train, "validation": recipe.data.validation, **recipe.data.test}
     if corpus not in corpora:
         raise UserError(f"{name}:{corpus}: the recipe has no such corpus; {nearest(corpus, corpora)}")
-    return build_corpus(corpora[corpus], folder=recipe.data.folder)
+    return build_corpus(corpora[corpus], folder=recipe.data.folder, unicode_normalization=form)

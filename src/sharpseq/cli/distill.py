@@ -43,13 +43,15 @@ def distill(
     from rich.console import Console
     from rich.progress import Progress
 
-    from sharpseq.cli.corpus_argument import load_corpus
-    from sharpseq.cli.model_argument import load_generator
+    from sharpseq.cli.corpus_argument import load_corpus, normalize_for
+    from sharpseq.cli.model_argument import load_generator, report_unknown_characters
+    from sharpseq.generation import sources_of
 
-    corpus = load_corpus(data)
+    raw = load_corpus(data, unicode_normalization="none")
     generator = load_generator(
         teacher, decoder=decoder, settings=settings or [], prompt=prompt, batch_tokens=batch_tokens
     )
+    corpus = normalize_for(generator.tokenizer, raw)
     if generator.decoder == "autoregressive":
         generator.options.setdefault("num_beams", 5)
     console = Console(stderr=True)
@@ -69,3 +71,4 @@ def distill(
             + line_list(report.too_long),
             err=True,
         )
+    report_unknown_characters(generator.tokenizer, sources_of(corpus))

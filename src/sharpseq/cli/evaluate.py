@@ -60,15 +60,17 @@ def evaluate(
 def _score_model(
     model: str, data: str, *, metrics: list[str], latency_sentences: int, decoding: dict[str, Any]
 ) -> EvaluationResult:
-    from sharpseq.cli.corpus_argument import corpus_name, load_corpus
+    from sharpseq.cli.corpus_argument import corpus_name, load_corpus, normalize_for
     from sharpseq.cli.metric_argument import check_metrics, metric_progress
-    from sharpseq.cli.model_argument import load_generator
+    from sharpseq.cli.model_argument import load_generator, report_unknown_characters
     from sharpseq.evaluation import evaluate_system
     from sharpseq.generation import sources_of
 
     metrics = check_metrics(metrics)
-    corpus = load_corpus(data)
+    # Faults of the data are reported before a model takes its time to load.
+    raw = load_corpus(data, unicode_normalization="none")
     generator = load_generator(model, **decoding)
+    corpus = normalize_for(generator.tokenizer, raw)
     with metric_progress() as on_progress:
         result, outputs = evaluate_system(
             generator,
@@ -88,6 +90,7 @@ def _score_model(
             + line_list(too_long),
             err=True,
         )
+    report_unknown_characters(generator.tokenizer, sources_of(corpus))
     return result
 
 

@@ -32,11 +32,11 @@ def generate(
 ) -> None:
     """Write one output line for each input line, in order, as they come.
 
-    Empty lines stay empty. A line longer than the model allows is reported on standard error and gives an empty line;
-    the exit status is then 2.
+    Blank lines stay empty. A line longer than the model allows is reported on standard error and gives an empty line;
+    the exit status is then 2. Characters that the model does not know are reported at the end, once.
     """
     from sharpseq.cli.model_argument import load_generator
-    from sharpseq.data import iter_lines
+    from sharpseq.data import iter_lines, one_line
 
     lines = iter_lines(_standard_input() if file == "-" else file)
     # Unreadable input is reported before a model is loaded, and a wrong model even if there is no input.
@@ -61,8 +61,11 @@ def generate(
             if output.error:
                 num_failed += 1
                 typer.echo(f"line {number}: {output.error}; left empty", err=True)
-            sys.stdout.write(f"{output.log_prob:.4f}\t{output.text}\n" if scores else f"{output.text}\n")
+            text = one_line(output.text)
+            sys.stdout.write(f"{output.log_prob:.4f}\t{text}\n" if scores else f"{text}\n")
         sys.stdout.flush()
+    if generator.unknown_characters:
+        typer.echo(str(generator.unknown_characters), err=True)
     if num_failed:
         raise UserError(f"{num_failed} of {number} lines were too long for the model and left empty; split them")
 

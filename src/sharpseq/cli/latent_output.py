@@ -27,12 +27,13 @@ def load_inputs(
     Raises:
         UserError: If something is missing or broken.
     """
-    from sharpseq.cli.corpus_argument import load_corpus
+    from sharpseq.cli.corpus_argument import load_corpus, normalize_for
     from sharpseq.cli.model_argument import load_generator
 
     check_folder(output)
-    examples = load_corpus(data)[:limit]
-    return load_generator(model, decoder=None, settings=[]), examples
+    examples = load_corpus(data, unicode_normalization="none")[:limit]
+    generator = load_generator(model, decoder=None, settings=[])
+    return generator, normalize_for(generator.tokenizer, examples)
 
 
 def check_inputs(

@@ -9,14 +9,14 @@ from sharpseq.errors import UserError
 
 
 def read_aligned(paths: Sequence[Path]) -> list[list[str]]:
-    """Read files that must have the same number of lines.
+    """Read files that must have the same number of lines, normalised to NFC as the corpora are.
 
     Raises:
         UserError: If one is missing or broken, or the counts differ.
     """
-    from sharpseq.data import read_lines
+    from sharpseq.data import normalize_text, read_lines
 
-    files = [read_lines(path) for path in paths]
+    files = [[normalize_text(line) for line in read_lines(path)] for path in paths]
     for path, lines in zip(paths, files, strict=True):
         if len(lines) != len(files[0]):
             raise UserError(

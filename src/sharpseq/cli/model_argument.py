@@ -12,6 +12,9 @@ from sharpseq.cli.settings import parse_settings
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sharpseq.data import Example
     from sharpseq.generation import SequenceGenerator
 
 MODEL_HELP = "A run folder, a model folder, or a Hub id."
@@ -66,6 +69,16 @@ def load_generator(
     except ValueError as error:
         raise UserError(f"{model}: {error}") from error
     return generator
+
+
+def report_unknown_characters(tokenizer: PreTrainedTokenizerBase, sources: Sequence[str | Example]) -> None:
+    """Report on standard error the characters of sources that a tokenizer does not know, if there are any."""
+    from sharpseq.data import UnknownCharacters, encode_sources, prepare_sources
+
+    unknown = UnknownCharacters(tokenizer)
+    unknown.add(prepare_sources(tokenizer, sources), encode_sources(tokenizer, sources))
+    if unknown:
+        typer.echo(str(unknown), err=True)
 
 
 def _with_rescorer(generator: SequenceGenerator, name: str) -> SequenceGenerator:

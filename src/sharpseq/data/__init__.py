@@ -11,10 +11,11 @@ from sharpseq.data.corpora import (
     stream_parallel_text,
     stream_tsv,
 )
-from sharpseq.data.encoding import EncodedExample, encode, encode_sources
+from sharpseq.data.encoding import EncodedExample, encode, encode_sources, prepare_sources
 from sharpseq.data.examples import Example, Message
 from sharpseq.data.filters import FilterReport, LengthFilter
 from sharpseq.data.hugging_face_datasets import load_hugging_face_dataset, stream_hugging_face_dataset
+from sharpseq.data.odd_text import is_blank, one_line
 from sharpseq.data.prompts import Prompt, attach_prompt, prompt_of
 from sharpseq.data.pronouncing_dictionary import load_pronouncing_dictionary
 from sharpseq.data.streaming import StreamingBatches
@@ -28,6 +29,7 @@ from sharpseq.data.unicode_text import (
     set_unicode_normalization,
     unicode_normalization_of,
 )
+from sharpseq.data.unknown_characters import UnknownCharacters
 
 __all__ = [
     "CausalCollator",
@@ -41,17 +43,21 @@ __all__ = [
     "StreamingBatches",
     "TokenBudgetBatchSampler",
     "UnicodeNormalization",
+    "UnknownCharacters",
     "attach_prompt",
     "encode",
     "encode_sources",
     "end_token_id",
+    "is_blank",
     "iter_lines",
     "load_hugging_face_dataset",
     "load_pronouncing_dictionary",
     "load_tokenizer",
     "normalize_example",
     "normalize_text",
+    "one_line",
     "pad_rows",
+    "prepare_sources",
     "prompt_of",
     "read_alpaca",
     "read_jsonl",

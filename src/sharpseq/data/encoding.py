@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
@@ -101,12 +101,7 @@ def encode_sources(
     """
     if not sources:
         return []
-    form = unicode_normalization_of(tokenizer)
-    examples = [
-        normalize_example(Example(source, "") if isinstance(source, str) else source, form) for source in sources
-    ]
-    if tokenizer.init_kwargs.get("source_lowercase", False):
-        examples = [replace(example, source=normalize_text(example.source.lower(), form)) for example in examples]
+    examples = [_prepared(source, tokenizer) for source in sources]
     _check_whole([example.source for example in examples], first_index=first_index)
     prompt = prompt_of(tokenizer)
     if prompt is not None:
@@ -122,6 +117,24 @@ def encode_sources(
     )
     end, special = end_token_id(tokenizer), set(tokenizer.all_special_ids)
     return [ids if _is_ended(ids, end=end, special=special) else [*ids, end] for ids in encoded["input_ids"]]
+
+
+def prepare_sources(tokenizer: PreTrainedTokenizerBase, sources: Iterable[str | Example]) -> list[str]:
+    """Return source texts as :func:`encode_sources` gives them to the tokenizer: normalised, perhaps lower-cased.
+
+    Args:
+        tokenizer: The tokenizer.
+        sources: Source texts, or examples.
+    """
+    return [_prepared(source, tokenizer).source for source in sources]
+
+
+def _prepared(source: str | Example, tokenizer: PreTrainedTokenizerBase) -> Example:
+    form = unicode_normalization_of(tokenizer)
+    example = normalize_example(Example(source, "") if isinstance(source, str) else source, form)
+    if tokenizer.init_kwargs.get("source_lowercase", False):
+        example = replace(example, source=normalize_text(example.source.lower(), form))
+    return example
 
 
 def _check_whole(texts: Sequence[str], *, first_index: int) -> None:

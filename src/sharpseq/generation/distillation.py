@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from sharpseq.data import Example, Message, encode_sources, prompt_of
+from sharpseq.data import Example, Message, encode_sources, one_line, prompt_of, unicode_normalization_of
 from sharpseq.errors import UserError
 from sharpseq.generation.sequence_generator import SequenceGenerator, sources_of
 from sharpseq.whole_files import check_ending, move_into_place, whole_file
@@ -136,7 +136,7 @@ def _decode(
 def _line_maker(corpus: Sequence[Example], output: Path) -> Callable[[Example, str], str]:
     """Return what turns an example and its new target into a line: every line of a corpus has the same fields."""
     if not output.name.removesuffix(".gz").endswith(".jsonl"):
-        return lambda example, target: target.replace("\n", " ")
+        return lambda example, target: one_line(target)
     if not any(example.history for example in corpus):
         return lambda example, target: json.dumps({"source": example.source, "target": target}, ensure_ascii=False)
 
@@ -188,8 +188,9 @@ def _hash_of_sources(corpus: Sequence[Example]) -> str:
 
 
 def _hash_of_weights(teacher: SequenceGenerator) -> str:
-    """Return a hash of a teacher: one that was trained on in the same folder, or reads another prompt, is another."""
-    digest = hashlib.sha256(repr(prompt_of(teacher.tokenizer)).encode())
+    """Return a hash of a teacher: one that was trained on in the same folder, or reads in another way, is another."""
+    read_as = (prompt_of(teacher.tokenizer), unicode_normalization_of(teacher.tokenizer))
+    digest = hashlib.sha256(repr(read_as).encode())
     for name, weight in teacher.model.state_dict().items():
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -16,12 +16,17 @@ from sharpseq.data import (
     Example,
     Prompt,
     TokenBudgetBatchSampler,
+    UnknownCharacters,
     attach_prompt,
     encode_sources,
     end_token_id,
+    is_blank,
     load_tokenizer,
+    normalize_text,
+    prepare_sources,
     prompt_of,
     source_batch,
+    unicode_normalization_of,
 )
 from sharpseq.decoding import DECODERS, Rescorer, autoregressive_rescorer
 from sharpseq.generation.decoder_choice import check_decoder, default_decoder, family_of
@@ -34,10 +39,10 @@ class Generation:
     """One output.
 
     Args:
-        text: The text; empty for an empty source, and where there is an ``error``.
-        log_prob: Its log-probability under the model in nats; 0 for an empty source.
+        text: The text, without line breaks; empty for a blank source, and where there is an ``error``.
+        log_prob: Its log-probability under the model in nats; 0 for a blank source.
         num_tokens: Its length in tokens, as the log-probability counts them.
-        num_passes: Target-side network passes of the batch that wrote it; 0 for an empty source.
+        num_passes: Target-side network passes of the batch that wrote it; 0 for a blank source.
         error: Why there is no text, in a few words; None for an ordinary output.
     """
 
@@ -59,6 +64,9 @@ class SequenceGenerator:
         rescorer: Chooses between the candidates of a one-pass decoder, such as `autoregressive_rescorer(teacher)`.
         batch_tokens: Token budget of a batch, padding included.
 
+    Attributes:
+        unknown_characters: Counts the characters of all sources so far that the tokenizer does not know.
+
     Raises:
         ValueError: If the tokenizer or the decoder does not fit the model, an option is unknown or of another type, or
             the decoder takes no rescorer.
@@ -79,6 +87,7 @@ class SequenceGenerator:
         self.decoder = decoder or default_decoder(model)
         self.options = dict(options or {})
         self.batch_tokens = batch_tokens
+        self.unknown_characters = UnknownCharacters(tokenizer)
         if is_causal(model.config) and prompt_of(tokenizer) is None:
             raise ValueError(
                 "`tokenizer` has no prompt, which a causal language model needs; attach one with "
@@ -139,9 +148,9 @@ class SequenceGenerator:
         """Write one output for each line, in order.
 
         Args:
-            lines: Source texts; or examples, whose history a model with a chat prompt reads too. Empty ones give empty
-                outputs; ones that are longer than the model allows give an empty output with an ``error``, never a cut
-                one.
+            lines: Source texts; or examples, whose history a model with a chat prompt reads too. Blank ones, without a
+                visible character, give empty outputs; ones that are longer than the model allows give an empty output
+                with an ``error``, never a cut one.
             window: Lines that are read before the first output, to make batches of similar length.
             options: Options of the decoder for this call, such as ``num_beams=5``; they win over the generator's own.
 
@@ -190,8 +199,10 @@ class SequenceGenerator:
         for position, (line, ids) in enumerate(zip(lines, encoded, strict=True)):
             if len(ids) > longest:
                 outputs[position] = Generation("", error=f"{len(ids)} tokens, the model reads at most {longest}")
-            elif (line if isinstance(line, str) else line.source).strip():
+            elif not is_blank(line if isinstance(line, str) else line.source):
                 wanted.append(position)
+        read = prepare_sources(self.tokenizer, [lines[position] for position in wanted])
+        self.unknown_characters.add(read, [encoded[position] for position in wanted])
         lengths = [len(encoded[position]) for position in wanted]
         budget = max(self.batch_tokens, *lengths, 1)
         for batch in TokenBudgetBatchSampler(lengths, lengths, max_tokens=budget, shuffle=False):
@@ -211,9 +222,9 @@ class SequenceGenerator:
     def _decode(self, sources: list[list[int]]) -> list[Generation]:
         decoded = DECODERS[self.decoder].decode(self.model, self._batch(sources), **self.options, **self._objects)
         texts = self.tokenizer.batch_decode(decoded.sequences, skip_special_tokens=True)
+        form = unicode_normalization_of(self.tokenizer)
         return [
-            # A line break inside would put every later line beside the wrong source.
-            Generation(text.strip().replace("\n", " "), log_prob, num_tokens, decoded.num_passes)
+            Generation(_without_breaks(normalize_text(text, form)), log_prob, num_tokens, decoded.num_passes)
             for text, log_prob, num_tokens in zip(
                 texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), strict=True
             )
@@ -223,6 +234,11 @@ class SequenceGenerator:
         pad = self.tokenizer.pad_token_id if self.model.config.pad_token_id is None else self.model.config.pad_token_id
         batch = source_batch(sources, pad_token_id=pad)
         return {name: ids.to(self.model.device) for name, ids in batch.items()}
+
+
+def _without_breaks(text: str) -> str:
+    # A line break inside would put every later line beside the wrong source.
+    return text.strip().replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
 
 
 def load_rescorer(name_or_path: str | Path, *, tokenizer: PreTrainedTokenizerBase) -> Rescorer:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from sharpseq import data
-from sharpseq.data import Example
+from sharpseq.data import Example, UnicodeNormalization
 from sharpseq.errors import UserError
 from sharpseq.recipe import corpus_sections
 
 
-def build_corpus(corpus: corpus_sections.Corpus, *, folder: str | None = None) -> list[Example]:
+def build_corpus(
+    corpus: corpus_sections.Corpus, *, folder: str | None = None, unicode_normalization: UnicodeNormalization = "nfc"
+) -> list[Example]:
     """Read a corpus; relative paths start at ``folder``, those that begin with ``./`` where the command is run.
+
+    In all paths, a leading ``~`` and variables such as ``$HOME`` are expanded as a shell does.
 
     Raises:
         UserError: If a file is missing or broken, a package that reads it is missing, or a setting is invalid.
     """
-    return list(stream_corpus(corpus, folder=folder, over_network=False))
+    return list(stream_corpus(corpus, folder=folder, over_network=False, unicode_normalization=unicode_normalization))
 
 
 def stream_corpus(
-    corpus: corpus_sections.Corpus, *, folder: str | None = None, over_network: bool = True
+    corpus: corpus_sections.Corpus,
+    *,
+    folder: str | None = None,
+    over_network: bool = True,
+    unicode_normalization: UnicodeNormalization = "nfc",
 ) -> Iterator[Example]:
     """Read a corpus as `build_corpus` does, without holding it in memory.
 
@@ -30,6 +39,7 @@ def stream_corpus(
         corpus: The corpus; the pronouncing dictionary is still read whole.
         folder: Where relative paths start.
         over_network: Fetch a data set from the Hub row by row; otherwise download all of it first.
+        unicode_normalization: ``"nfc"`` composes characters, ``"none"`` leaves texts as they are.
 
     Yields:
         One example after the other.
@@ -38,7 +48,8 @@ def stream_corpus(
         UserError: As for `build_corpus`, when the iterator reaches the fault.
     """
     try:
-        examples = _read_corpus(corpus, folder=folder, over_network=over_network)
+        folder = None if folder is None else _expanded(folder)
+        examples = _read_corpus(corpus, folder=folder, over_network=over_network, form=unicode_normalization)
         yield from islice(examples, getattr(corpus, "limit", None))
     except (ImportError, ValueError) as error:
         raise UserError(str(error)) from error
@@ -48,26 +59,38 @@ def stream_corpus(
         raise UserError(f"{error}; `--set data.folder=PATH` says where your data are") from error
 
 
-def _read_corpus(corpus: corpus_sections.Corpus, *, folder: str | None, over_network: bool) -> Iterable[Example]:
+def _read_corpus(
+    corpus: corpus_sections.Corpus, *, folder: str | None, over_network: bool, form: UnicodeNormalization
+) -> Iterable[Example]:
     def located(path: str) -> str:
+        path = _expanded(path)
         return path if path.startswith("./") else str(Path(folder or "") / path)
 
     match corpus:
         case corpus_sections.ParallelText():
             references = [located(path) for path in corpus.references] if corpus.references else None
-            return data.stream_parallel_text(located(corpus.source), located(corpus.target), references=references)
+            return data.stream_parallel_text(
+                located(corpus.source), located(corpus.target), references=references, unicode_normalization=form
+            )
         case corpus_sections.Tsv():
             return data.stream_tsv(
-                located(corpus.path), source_column=corpus.source_column, target_column=corpus.target_column
+                located(corpus.path),
+                source_column=corpus.source_column,
+                target_column=corpus.target_column,
+                unicode_normalization=form,
             )
         case corpus_sections.Jsonl():
             return data.stream_jsonl(
-                located(corpus.path), source=corpus.source, target=corpus.target, references=corpus.references
+                located(corpus.path),
+                source=corpus.source,
+                target=corpus.target,
+                references=corpus.references,
+                unicode_normalization=form,
             )
         case corpus_sections.Alpaca():
-            return data.stream_alpaca(located(corpus.path))
+            return data.stream_alpaca(located(corpus.path), unicode_normalization=form)
         case corpus_sections.Messages():
-            return data.stream_messages(located(corpus.path))
+            return data.stream_messages(located(corpus.path), unicode_normalization=form)
         case corpus_sections.HuggingFaceDataset():
             name = located(corpus.name) if Path(located(corpus.name)).exists() else corpus.name
             return data.stream_hugging_face_dataset(
@@ -78,6 +101,11 @@ def _read_corpus(corpus: corpus_sections.Corpus, *, folder: str | None, over_net
                 references=corpus.references,
                 configuration=corpus.configuration,
                 streaming=over_network,
+                unicode_normalization=form,
             )
         case corpus_sections.PronouncingDictionary():
             return data.load_pronouncing_dictionary(corpus.split, stress=corpus.stress, subset=corpus.subset)
+
+
+def _expanded(path: str) -> str:
+    return os.path.expanduser(os.path.expandvars(path))
