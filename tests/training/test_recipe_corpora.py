@@ -47,6 +47,48 @@ def test_files_in_the_folder_of_the_recipe(settings: dict[str, Any], tmp_path: P
     assert list(stream_corpus(corpus(**settings), folder=str(tmp_path))) == EXAMPLES
 
 
+@pytest.mark.parametrize("in_folder", [True, False])
+@pytest.mark.parametrize("home", ["~", "$HOME", "${HOME}"])
+def test_the_home_folder_and_variables_are_expanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, in_folder: bool
+) -> None:
+    write_files(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATA", "rows")
+    before, folder = ("", home) if in_folder else (f"{home}/", "/elsewhere")
+    files = corpus(type="parallel_text", source=f"{before}rows.s", target=f"{before}$DATA.t.gz")
+    assert build_corpus(files, folder=folder) == EXAMPLES
+    assert build_corpus(corpus(type="parallel_text", source=f"{home}/rows.s", target=f"{home}/rows.t.gz")) == EXAMPLES
+    with pytest.raises(UserError, match=r"\$ABSENT/rows.s: no such file"):
+        build_corpus(corpus(type="parallel_text", source="$ABSENT/rows.s", target="rows.s"))
+    (tmp_path / "a~b$.tsv").write_text("a\tb\n")
+    assert build_corpus(corpus(type="tsv", path="a~b$.tsv"), folder=home) == [Example("a", "b")]
+
+
+@pytest.mark.parametrize("form", ["nfc", "none"])
+def test_corpora_of_every_kind_have_one_spelling(tmp_path: Path, form: Any) -> None:
+    raw = "e\u0301"
+    text = "é" if form == "nfc" else raw
+    (tmp_path / "rows.tsv").write_text(f"{raw}\t{raw}\n", encoding="utf-8")
+    (tmp_path / "rows.txt").write_text(f"{raw}\n", encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text(
+        json.dumps({"source": raw, "target": raw, "instruction": raw, "output": raw, "r": [raw]})
+    )
+    turns = [{"role": "user", "content": raw}, {"role": "assistant", "content": raw}]
+    (tmp_path / "turns.jsonl").write_text(json.dumps({"messages": turns}))
+    for settings in (
+        {"type": "tsv", "path": "rows.tsv"},
+        {"type": "parallel_text", "source": "rows.txt", "target": "rows.txt", "references": ["rows.txt"]},
+        {"type": "jsonl", "path": "rows.jsonl", "references": "r"},
+        {"type": "alpaca", "path": "rows.jsonl"},
+        {"type": "messages", "path": "turns.jsonl"},
+    ):
+        found = build_corpus(corpus(**settings), folder=str(tmp_path), unicode_normalization=form)
+        assert found == [Example(text, text)], settings
+        if form == "nfc":
+            assert build_corpus(corpus(**settings), folder=str(tmp_path)) == found
+
+
 def test_pronouncing_dictionary_streams_from_its_list() -> None:
     words = corpus(type="pronouncing_dictionary", split="validation", subset=20)
     assert list(stream_corpus(words)) == load_pronouncing_dictionary("validation", subset=20)

@@ -18,6 +18,7 @@ from sharpseq.data.hugging_face_datasets import load_hugging_face_dataset, strea
 from sharpseq.data.odd_text import is_blank, one_line
 from sharpseq.data.prompts import Prompt, attach_prompt, prompt_of
 from sharpseq.data.pronouncing_dictionary import load_pronouncing_dictionary
+from sharpseq.data.round_trip import RoundTrip, try_round_trip
 from sharpseq.data.streaming import StreamingBatches
 from sharpseq.data.text_files import iter_lines, read_lines
 from sharpseq.data.token_budget import TokenBudgetBatchSampler
@@ -39,6 +40,7 @@ __all__ = [
     "LengthFilter",
     "Message",
     "Prompt",
+    "RoundTrip",
     "SequenceCollator",
     "StreamingBatches",
     "TokenBudgetBatchSampler",
@@ -75,5 +77,6 @@ __all__ = [
     "stream_parallel_text",
     "stream_tsv",
     "train_tokenizer",
+    "try_round_trip",
     "unicode_normalization_of",
 ]

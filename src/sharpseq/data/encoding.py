@@ -61,10 +61,8 @@ def encode(
         [EncodedExample(index=0, input_ids=[5, 6, 0], labels=[6, 0])]
     """
     sources = encode_sources(tokenizer, examples, first_index=first_index)
-    form = unicode_normalization_of(tokenizer)
-    lines = [normalize_text(example.target, form) for example in examples]
-    _check_whole(lines, first_index=first_index)
-    targets = _encode_targets(tokenizer, lines, append_eos_to_target=append_eos_to_target)
+    lines = [example.target for example in examples]
+    targets = encode_targets(tokenizer, lines, append_eos_to_target=append_eos_to_target, first_index=first_index)
     return [
         EncodedExample(index, input_ids, labels)
         for index, (input_ids, labels) in enumerate(zip(sources, targets, strict=True), start=first_index)
@@ -154,11 +152,28 @@ def _is_ended(ids: Sequence[int], *, end: int, special: set[int]) -> bool:
     return False
 
 
-def _encode_targets(
-    tokenizer: PreTrainedTokenizerBase, lines: list[str], *, append_eos_to_target: bool
+def encode_targets(
+    tokenizer: PreTrainedTokenizerBase, targets: Sequence[str], *, append_eos_to_target: bool, first_index: int = 0
 ) -> list[list[int]]:
-    if not lines:
+    """Encode targets as :func:`encode` does.
+
+    Args:
+        tokenizer: Tokenizer of sources and targets.
+        targets: Target texts.
+        append_eos_to_target: As for :func:`encode`.
+        first_index: Index of the first target, for error messages.
+
+    Returns:
+        Token ids of each target.
+
+    Raises:
+        ValueError: If a text has half a character, a lone surrogate.
+    """
+    if not targets:
         return []
+    form = unicode_normalization_of(tokenizer)
+    lines = [normalize_text(target, form) for target in targets]
+    _check_whole(lines, first_index=first_index)
     prompt = prompt_of(tokenizer)
     if prompt is not None:
         return encode_answers(tokenizer, lines, prompt=prompt, append_end=append_eos_to_target)
@@ -170,11 +185,11 @@ def _encode_targets(
         return_token_type_ids=False,
         verbose=False,
     )
-    targets: list[list[int]] = encoded["input_ids"]
+    rows: list[list[int]] = encoded["input_ids"]
     if not append_eos_to_target:
-        return targets
+        return rows
     end, special = end_token_id(tokenizer), set(tokenizer.all_special_ids)
-    return [_ended(ids, end=end, special=special) for ids in targets]
+    return [_ended(ids, end=end, special=special) for ids in rows]
 
 
 def _ended(ids: list[int], *, end: int, special: set[int]) -> list[int]:

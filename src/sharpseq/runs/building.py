@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from sharpseq.training.argument_values import BELONGS_ELSEWHERE, checked_value, 
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.endless_stream import streaming_arguments
 from sharpseq.training.feasibility import CtcFilter
+
+_ROUND_TRIP_EXAMPLES = 10_000
 
 
 def build_filter(recipe: Recipe, shape: ModelShape, *, batch_tokens: int | None = None) -> LengthFilter:
@@ -83,6 +86,23 @@ def build_tokenizer(spec: schema.Tokenizer, examples: Iterable[Example]) -> PreT
         )
     except ValueError as error:
         raise UserError(f"`tokenizer`: {error}") from error
+
+
+def check_round_trip(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, examples: Iterable[Example]) -> data.RoundTrip:
+    """Encode and decode the first 10,000 targets of a corpus with the tokenizer of a run.
+
+    Raises:
+        UserError: If most of them do not come back and the tokenizer was trained here: every score would be wrong. An
+            existing tokenizer may be meant so, such as one that knows lower case only.
+    """
+    found = data.try_round_trip(tokenizer, (example.target for example in islice(examples, _ROUND_TRIP_EXAMPLES)))
+    if found.fails_mostly and recipe.tokenizer is not None and recipe.tokenizer.kind != "pretrained":
+        place = recipe.place_of("tokenizer", "symbols" if recipe.tokenizer.symbols else "kind")
+        raise UserError(
+            f"{place}: {found}; no model could write them: "
+            + ("let `symbols` match each symbol whole" if recipe.tokenizer.symbols else "choose another tokenizer")
+        )
+    return found
 
 
 def _cased(source: str, spec: schema.Tokenizer) -> str:

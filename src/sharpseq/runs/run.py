@@ -21,7 +21,7 @@ from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult
 from sharpseq.processor_threads import ThreadWatch
 from sharpseq.recipe import Recipe, Stage
-from sharpseq.runs.building import build_arguments, build_filter, build_stream
+from sharpseq.runs.building import build_arguments, build_filter, build_stream, check_round_trip
 from sharpseq.runs.checks import check_metrics, check_model
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
@@ -194,9 +194,12 @@ class _Run:
             if self.folder.tokenizer.exists():
                 return
             tokenizer = self.source.tokenizer(self._tokenizer_examples)
+            round_trip = check_round_trip(self.recipe, tokenizer, self._tokenizer_examples())
             with whole_folder(self.folder.tokenizer) as folder:
                 tokenizer.save_pretrained(folder)
             self.say(f"tokenizer: {len(tokenizer)} entries")
+            if round_trip.num_changed:
+                self.say(f"tokenizer: {round_trip}")
 
     def _tokenizer_examples(self) -> Iterable[Example]:
         if not self.recipe.data.stream:

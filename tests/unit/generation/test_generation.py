@@ -13,7 +13,15 @@ from tiny_pretrained import tiny_tokenizer, write_llama
 from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from sharpseq import SequenceGenerator, UserError
-from sharpseq.data import Example, Message, Prompt, encode_sources, prompt_of, train_tokenizer
+from sharpseq.data import (
+    Example,
+    Message,
+    Prompt,
+    encode_sources,
+    prompt_of,
+    set_unicode_normalization,
+    train_tokenizer,
+)
 from sharpseq.decoding import DECODERS, autoregressive_rescorer
 from sharpseq.generation import default_decoder, family_of, load_model, max_source_length, model_folder, sources_of
 from sharpseq.models import MODELS, LatentNat, LatentRefiner, LatentRefinerConfig
@@ -72,10 +80,11 @@ def test_a_generation_is_what_the_decoder_returned(family: str, tokenizer: PreTr
 
 def test_empty_lines_cost_no_pass(tokenizer: PreTrainedTokenizerBase) -> None:
     generator = SequenceGenerator(build("ctc", tokenizer), tokenizer)
-    empty = list(generator.generate(["", "  ", "\u2028"]))
+    blank = ["", "  ", "\u2028", "\0", "\ufeff", "\u200b\u2060", "\u00a0\u00ad"]
+    empty = list(generator.generate(blank))
     assert [(output.text, output.log_prob, output.num_passes, output.error) for output in empty] == [
         ("", 0, 0, None)
-    ] * 3
+    ] * len(blank)
     assert list(generator.generate([])) == []
 
 
@@ -91,7 +100,39 @@ def test_a_line_break_in_an_output_does_not_break_the_alignment() -> None:
     tokenizer = train_tokenizer(["ab\ncd\n"], kind="characters")
     generator = SequenceGenerator(build("ctc", tokenizer), tokenizer)
     generator.tokenizer = _Breaking(tokenizer)
-    assert texts(generator, ["ab", "cd"]) == ["one two", "one two"]
+    assert texts(generator, ["ab", "cd", "a"]) == ["one two"] * 3
+
+
+def test_sources_and_outputs_have_the_spelling_of_the_tokenizer() -> None:
+    tokenizer = train_tokenizer(["éa", "ab"], kind="characters", unicode_normalization="none")
+    model = build("ctc", tokenizer)
+    both = ["e\u0301a", "éa"]
+    first, second = told(SequenceGenerator(model, tokenizer), both)
+    assert first != second
+    set_unicode_normalization(tokenizer, "nfc")
+    first, second = told(SequenceGenerator(model, tokenizer), both)
+    assert first == second
+
+    class Decomposing(_Breaking):
+        def batch_decode(self, sequences: torch.Tensor, **options: Any) -> list[str]:
+            return ["e\u0301"] * len(sequences)
+
+    generator = SequenceGenerator(model, tokenizer)
+    generator.tokenizer = Decomposing(tokenizer)
+    assert texts(generator, ["ab"]) == ["é"]
+    set_unicode_normalization(tokenizer, "none")
+    assert texts(generator, ["ab"]) == ["e\u0301"]
+
+
+def test_unknown_characters_of_sources_are_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+    generator = SequenceGenerator(build("ctc", tokenizer), tokenizer)
+    assert not generator.unknown_characters
+    # Blank lines and those that are too long are not read.
+    texts(generator, ["aö", "ö☃", "\u200b", "☃" * 13, "ab"], window=2)
+    assert generator.unknown_characters.counts == {"ö": 2, "☃": 1}
+    assert generator.unknown_characters.num_sources == 2
+    texts(generator.with_options(), ["ö"])
+    assert generator.unknown_characters.counts == {"ö": 3, "☃": 1}
 
 
 class _Breaking:
@@ -107,7 +148,7 @@ class _Breaking:
         return self._tokenizer(*arguments, **options)
 
     def batch_decode(self, sequences: torch.Tensor, **options: Any) -> list[str]:
-        return ["one\ntwo\n"] * len(sequences)
+        return ["one\ntwo\n", "one\r\ntwo\r", "one\rtwo"][: len(sequences)]
 
 
 # What does not fit
