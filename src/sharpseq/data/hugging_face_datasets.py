@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from sharpseq.data.record_fields import example_from_record
 from sharpseq.data.unicode_text import UnicodeNormalization, normalize_example
 from sharpseq.errors import UserError
 
+_NAME = re.compile(r"(?=\[)")
+"""Where the name of a split ends and a slice begins."""
 _STREAMED_SLICE = re.compile(r"([\w.]+)\[([0-9_]*):([0-9_]*)\]")
 
 
@@ -76,7 +78,8 @@ def stream_hugging_face_dataset(
 
     Args:
         name_or_path: Hub id, or a local folder.
-        split: Split, such as ``"train"``; with ``streaming``, slices of rows counted from the beginning only.
+        split: Split, such as ``"train"``, or slice, such as ``"train[:1000]"``. Where rows are streamed from the Hub,
+            slices are counted from the beginning: no ``"train[-10:]"`` and no percent.
         source: Column of the source text; a dot steps inside, as in ``translation.de``.
         target: Column of the target text.
         references: Column of the references; the target alone when not given.
@@ -116,41 +119,41 @@ def _open(name_or_path: str, *, split: str, configuration: str | None, streaming
     if is_missing_path(name_or_path):
         raise FileNotFoundError("there is no such folder")
     if (folder / "dataset_dict.json").is_file():
-        return _sliced(dict(datasets.load_from_disk(name_or_path)), split)
+        return _part(datasets.load_from_disk(name_or_path), split)
     if (folder / "state.json").is_file():
         only = datasets.load_from_disk(name_or_path)
-        # A data set that was saved without a name answers to any.
-        return _sliced({str(only.split or split.partition("[")[0]): only}, split)
-    if not (streaming and "[" in split):
-        return datasets.load_dataset(name_or_path, configuration, split=split, streaming=streaming)
-    name, start, stop = _streamed_slice(split)
-    rows = datasets.load_dataset(name_or_path, configuration, split=name, streaming=True)
-    return islice(rows, start, stop)
+        return _part({str(only.split or _NAME.split(split)[0]): only}, split)
+    if folder.is_dir() and not split.isidentifier():
+        streaming = False  # The library streams no slices; what lies on this machine need not be streamed.
+    if streaming and "[" in split:
+        name, start, stop = _streamed_slice(split)
+        return islice(datasets.load_dataset(name_or_path, configuration, split=name, streaming=True), start, stop)
+    return datasets.load_dataset(name_or_path, configuration, split=split, streaming=streaming)
 
 
-def _sliced(splits: dict[str, Any], spec: str) -> Iterable[Any]:
-    """Return the rows of splits in memory or on disk that a specification such as ``train[:10]`` names."""
-    from datasets import ReadInstruction
-
-    try:
-        parts = ReadInstruction.from_spec(spec).to_absolute({name: len(rows) for name, rows in splits.items()})
-    except ValueError as error:
-        raise ValueError(f"there is no split `{spec}`; the splits there are: {', '.join(splits)}") from error
-    parts = [part for part in parts if part.from_ < part.to]
-    if not parts:
-        raise ValueError(f"`{spec}` has no rows")
-    return chain.from_iterable(splits[part.splitname].select(range(part.from_, part.to)) for part in parts)
-
-
-def _streamed_slice(spec: str) -> tuple[str, int | None, int | None]:
-    """Return the name, the first row and the row after the last of a slice that can be read without a length."""
-    found = _STREAMED_SLICE.fullmatch(spec)
+def _streamed_slice(split: str) -> tuple[str, int | None, int | None]:
+    """Return the name, the first row and the row after the last of a slice that needs no length."""
+    found = _STREAMED_SLICE.fullmatch(split)
     if found is None:
         raise ValueError(
-            f"a stream has no length, so it can be sliced from the beginning only, as in `train[10:20]`; got `{spec}`"
+            f"rows that are streamed are counted from the beginning only, as in `train[10:20]`; got `{split}`"
         )
     start, stop = (int(number) if number else None for number in found.group(2, 3))
     return found[1], start, stop
+
+
+def _part(splits: Mapping[str, Any], split: str) -> Any:
+    """Return what a split or slice names of saved splits, such as ``train[:10]``, ``train[50%:]`` or ``train+test``."""
+    import datasets
+
+    missing = [name for part in split.split("+") if (name := _NAME.split(part.strip())[0]) not in splits]
+    if missing:
+        raise ValueError(f"there is no split `{missing[0]}`; the splits there are: {', '.join(splits)}")
+    lengths = {name: len(rows) for name, rows in splits.items()}
+    parts = [part for part in datasets.ReadInstruction.from_spec(split).to_absolute(lengths) if part.from_ < part.to]
+    if not parts:
+        raise ValueError(f"`{split}` has no rows")
+    return datasets.concatenate_datasets([splits[part.splitname].select(range(part.from_, part.to)) for part in parts])
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -13,24 +13,45 @@ from sharpseq.errors import UserError
 KeyPath = tuple[str | int, ...]
 
 _MERGE = "tag:yaml.org,2002:merge"
-# YAML 1.1, which PyYAML reads, wants a dot and a sign: `1e-3` would be a text.
-_EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
+# PyYAML reads YAML 1.1, where `no` is false, `010` is 8, `1:30` is 90, a day is a date and `1e-3` is a text. These are
+# the readings of YAML 1.2, and digits may be parted by `_`.
+_SCALARS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+_READ_OTHERWISE = {f"tag:yaml.org,2002:{name}" for name in (*_SCALARS, "timestamp")}
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, for which ``1e-3`` is a number."""
+    """The safe loader, with the numbers and truth values of YAML 1.2."""
+
+    def construct_yaml_int(self, node: Any) -> int:
+        """Return a whole number: decimal, ``0o`` octal or ``0x`` hexadecimal."""
+        text = str(self.construct_scalar(node))
+        return int(text, 0) if text[1:2] in ("o", "x") else int(text)
 
 
 class _Dumper(yaml.SafeDumper):
-    """The safe dumper, which quotes a text that the loader would take for a number."""
+    """The safe dumper, which quotes a text that a reader of YAML 1.1 or 1.2 would take for something else."""
 
     def ignore_aliases(self, data: Any) -> bool:
         """Write out repeated values instead of anchors, so that a run's recipe can be read from top to bottom."""
         return True
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _READ_OTHERWISE]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+    for _name, (_pattern, _first) in _SCALARS.items():
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 @dataclass(frozen=True)
