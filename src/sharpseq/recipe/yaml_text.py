@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,26 +14,51 @@ from sharpseq.errors import UserError
 KeyPath = tuple[str | int, ...]
 
 _MERGE = "tag:yaml.org,2002:merge"
-# PyYAML reads YAML 1.1, where `no` is false, `010` is 8, `1:30` is 90, a day is a date and `1e-3` is a text. These are
-# the readings of YAML 1.2, and digits may be parted by `_`.
+# PyYAML reads YAML 1.1, where `no` is false, `010` is 8, `1:30` is 90, a day is a date, `=` is an error and `1e-3` is a
+# text. These are the readings of YAML 1.2, and digits may be parted by `_`.
+_DIGITS = "[0-9](?:_?[0-9])*"
 _SCALARS = {
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    "int": (r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "int": (rf"[-+]?{_DIGITS}|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     "float": (
-        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+        rf"[-+]?(?:{_DIGITS}\.(?:{_DIGITS})?|\.[0-9]+|{_DIGITS}(?=[eE]))(?:[eE][-+]?[0-9]+)?"
         r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         "-+.0123456789",
     ),
 }
-_READ_OTHERWISE = {f"tag:yaml.org,2002:{name}" for name in (*_SCALARS, "timestamp")}
+_READ_OTHERWISE = {f"tag:yaml.org,2002:{name}" for name in (*_SCALARS, "timestamp", "value")}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, with the numbers and truth values of YAML 1.2."""
+    """The safe loader, with the numbers and truth values of YAML 1.2, and with texts as the keys of all mappings."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        """Return a mapping whose keys are texts, as they are written: a data set may be called `010` or `true`."""
+        self.flatten_mapping(node)
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key.start_mark)
+        return {self.construct_scalar(key): self.construct_object(value, deep=deep) for key, value in node.value}
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Return what a node means; values that Python refuses, such as a number of 5,000 digits, are not YAML."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+
+    def construct_scalar(self, node: Any) -> str:
+        r"""Return a text of whole characters; escapes such as ``\ud83d`` could write half of one."""
+        text = str(super().construct_scalar(node))
+        if half := _SURROGATE.search(text):
+            problem = f"half a character, the lone surrogate \\u{ord(half[0]):04x}; write the whole character"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return text
 
     def construct_yaml_int(self, node: Any) -> int:
         """Return a whole number: decimal, ``0o`` octal or ``0x`` hexadecimal."""
-        text = str(self.construct_scalar(node))
+        text = self.construct_scalar(node)
         return int(text, 0) if text[1:2] in ("o", "x") else int(text)
 
 
@@ -94,8 +120,9 @@ def read_yaml(text: str, *, where: str) -> tuple[Any, Places]:
         places = Places(where, _line_numbers(node, where=where))
         return _unshared(yaml.load(text, Loader=_Loader)), places
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
+        mark, position = getattr(error, "problem_mark", None), getattr(error, "position", None)
+        number = mark.line + 1 if mark else None if position is None else text.count("\n", 0, position) + 1
+        line = "" if number is None else f":{number}"
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UserError(f"{where}{line}: not YAML: {problem}") from error
 
@@ -152,9 +179,9 @@ def _line_numbers(root: yaml.Node | None, *, where: str) -> dict[tuple[str, ...]
 def _refuse_repeated_keys(node: yaml.MappingNode, *, where: str) -> None:
     first: dict[Any, int] = {}
     for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            continue
         line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise UserError(f"{where}:{line}: a key must be a text")
         if key.value in first:
             raise UserError(f"{where}:{line}: `{key.value}` occurs here and at line {first[key.value]}; keep one")
         first[key.value] = line

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sharpseq.recipe.yaml_text import read_yaml, write_yaml
+from sharpseq.errors import UserError
+from sharpseq.recipe.yaml_text import read_value, read_yaml, write_yaml
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,53 @@ def test_readers_of_either_version_read_what_is_written() -> None:
     text = write_yaml({"values": values})
     assert read_yaml(text, where="recipe")[0]["values"] == values
     assert yaml.safe_load(text)["values"] == values
+
+
+def test_keys_are_texts_as_they_are_written() -> None:
+    words = ["010", "1", "1.5", "true", "no", "~", "null", "1:30", "2026-01-01", "=", "1_000"]
+    text = "".join(f"{word}: {{{word}: {number}}}\n" for number, word in enumerate(words))
+    content, places = read_yaml(text, where="recipe")
+    assert content == {word: {word: number} for number, word in enumerate(words)}
+    assert [places.of((word, word)) for word in words] == [f"recipe:{number + 1}" for number in range(len(words))]
+    assert read_value("{1: a}") == {"1": "a"}
+    assert read_yaml(write_yaml(content), where="recipe")[0] == content
+    merged = "a: &a {1: x}\nb: {<<: *a, 2: y}\n"
+    assert read_yaml(merged, where="recipe")[0] == {"a": {"1": "x"}, "b": {"1": "x", "2": "y"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: " + "9" * 5000, r"recipe:2: not YAML: Exceeds the limit"),
+        ("a: 1\n? [b]\n: 1", r"recipe:2: a key must be a text"),
+        ("a: 1\n? {b: c}\n: 1", r"recipe:2: a key must be a text"),
+        ("a:\n- !!int x", r"recipe:2: not YAML: invalid literal for int"),
+        ("a: !!float x", r"recipe:1: not YAML: could not convert"),
+        ("a: !!timestamp 2024-13-45", r"recipe:1: not YAML: month must be in"),
+        (
+            'a: 1\nb: ["x \\ud83d"]',
+            r"recipe:2: not YAML: half a character, the lone surrogate \\ud83d; write the",
+        ),
+        ('a: 1\n"\\ude00": 2', r"recipe:2: not YAML: half a character, the lone surrogate \\ude00"),
+        ("a: 1\nb: x\0", r"recipe:2: not YAML: unacceptable character #x0000"),
+        ("a: 1\n\nb: \x1b", r"recipe:3: not YAML: unacceptable character #x001b"),
+        ("a: \ud83d", r"recipe:1: not YAML: unacceptable character #xd83d"),
+    ],
+)
+def test_what_is_not_yaml_is_one_line_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        read_yaml(text, where="recipe")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="is no value; write a number"):
+        read_value(text)
+
+
+@pytest.mark.parametrize("text", ["=", "1__0", "1_", "_1", "1_.5", "0x_1", "0o9", ".5e", "0b1"])
+def test_what_is_no_number_is_a_text(text: str) -> None:
+    assert read_value(text) == text
+    assert read_value(write_yaml([text])) == [text]
+
+
+def test_emojis_are_whole_characters() -> None:
+    assert read_value('"\\U0001F600"') == "\U0001f600"
+    assert read_yaml(write_yaml({"a": "\U0001f600\u2028\0\x1b"}), where="recipe")[0] == {"a": "\U0001f600\u2028\0\x1b"}
