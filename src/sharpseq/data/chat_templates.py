@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from sharpseq.data.examples import Message
 from sharpseq.errors import UserError
 
-_QUESTION, _ANSWER = "question", "answer"
+_QUESTION, _ANSWER = "question-4711", "answer-4711"
+"""Contents that no template writes by itself."""
 
 # Templates that print today's date get this date instead, so that a model reads the same prompt in training and years
 # later. It is the date that Llama's templates fall back to.
@@ -59,6 +60,38 @@ def sanitized_chat_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Messa
     options = {"add_generation_prompt": True, "return_dict": False, "sanitize_control_tokens": True}
     ids: list[int] = _applied(tokenizer, turns, where=where, **options)
     return ids
+
+
+def missing_generation_prompt(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what a template writes before an assistant's answer, if it leaves that out of a generation prompt.
+
+    Most templates end a generation prompt with the beginning of an assistant's turn. Some know no generation prompts:
+    without what they write before answers, a model would be trained and asked without the mark of the assistant.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+
+    Returns:
+        The text to append to a generation prompt; empty if nothing visible is missing.
+
+    Raises:
+        UserError: If the template refuses a question and its answer, or knows no generation prompts and answers do not
+            continue its questions.
+    """
+    question, where = [Message("user", _QUESTION)], "a question and its answer"
+    options: dict[str, Any] = {"where": where, "tokenize": False}
+    asked: str = _applied(tokenizer, question, add_generation_prompt=True, **options)
+    answered: str = _applied(tokenizer, [*question, Message("assistant", _ANSWER)], **options)
+    if answered.startswith(asked):
+        before, _, _ = answered[len(asked) :].partition(_ANSWER)
+        # The space that some templates write before an answer is part of the answer's first token.
+        return before if before.strip() else ""
+    if asked == _applied(tokenizer, question, **options):
+        raise UserError(
+            "the model's chat template has no generation prompt: it does not show where an assistant's turn begins; "
+            "use a prompt of kind `plain`"
+        )
+    return ""
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:

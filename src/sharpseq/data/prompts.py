@@ -8,7 +8,12 @@ from typing import Any, Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
-from sharpseq.data.chat_templates import chat_text, end_of_turn, sanitized_chat_ids
+from sharpseq.data.chat_templates import (
+    chat_text,
+    end_of_turn,
+    missing_generation_prompt,
+    sanitized_chat_ids,
+)
 from sharpseq.data.examples import Example, Message
 from sharpseq.data.unicode_text import surrogate_fault
 from sharpseq.errors import UserError
@@ -72,7 +77,8 @@ def attach_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
 
     Raises:
         ValueError: If it is a chat prompt and the tokenizer has no chat template.
-        UserError: If the chat template refuses the prompt, as some refuse system messages.
+        UserError: If the chat template refuses the prompt, as some refuse system messages, or does not show where an
+            assistant's turn begins.
     """
     if prompt.kind == "chat" and not tokenizer.chat_template:
         raise ValueError(
@@ -81,6 +87,7 @@ def attach_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
         )
     if prompt.kind == "chat":
         chat_text(tokenizer, _conversation(prompt, Example("", "")), where="`prompt`")
+        missing_generation_prompt(tokenizer)
     tokenizer.init_kwargs[_KEPT_AS] = asdict(prompt)
 
 
@@ -97,8 +104,9 @@ def encode_prompts(
 
     A plain prompt begins with BOS if the tokenizer adds it, and has no EOS. A chat prompt is the tokenizer's chat
     template applied to the system message, the history and the user's message, up to where the assistant's turn
-    begins. A history that begins with its own system message keeps it. An empty prompt becomes BOS, or EOS for a
-    tokenizer without BOS: something must predict the first token.
+    begins; a template without a generation prompt is completed by what it writes before answers. A history that begins
+    with its own system message keeps it. An empty prompt becomes BOS, or EOS for a tokenizer without BOS: something
+    must predict the first token.
 
     Special tokens spelled out in a source or a history are ordinary characters; in a plain template they are special
     tokens.
@@ -171,12 +179,14 @@ def _conversation(prompt: Prompt, example: Example) -> list[Message]:
 def _chat_prompts(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], prompt: Prompt, first_index: int
 ) -> list[list[int]]:
+    missing = missing_generation_prompt(tokenizer)
     special, texts, sanitized = _special_tokens(tokenizer), [], {}
     for position, example in enumerate(examples):
         turns, where = _conversation(prompt, example), f"example {first_index + position + 1}"
-        texts.append(chat_text(tokenizer, turns, where=where))
+        texts.append(chat_text(tokenizer, turns, where=where) + missing)
         if any(token in turn.content for turn in turns for token in special):
-            sanitized[position] = sanitized_chat_ids(tokenizer, turns, where=where)
+            (ids_of_missing,) = _ids(tokenizer, [missing], split_special_tokens=False)
+            sanitized[position] = sanitized_chat_ids(tokenizer, turns, where=where) + ids_of_missing
     # The template marks turns with special tokens, and it writes BOS itself.
     rows = _ids(tokenizer, texts, split_special_tokens=False)
     return [sanitized.get(position, row) for position, row in enumerate(rows)]

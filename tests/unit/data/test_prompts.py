@@ -109,6 +109,44 @@ def test_chat_prompts_are_the_chat_template_up_to_the_assistant() -> None:
     assert encode_sources(tokenizer, ["ein Hund"]) == [by_library]
 
 
+NO_GENERATION_PROMPT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "before", "after"),
+    [
+        (NO_GENERATION_PROMPT, "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n", "y<|im_end|>"),
+        (PLAIN_WORDS, "user: x\nassistant: ", "y</s>"),
+        # Here nothing is missing: the answer follows the question, after a space at most.
+        (LLAMA_2, "<s>[INST] x [/INST]", "y</s>"),
+        ("{% for message in messages %}{{ message['content'] }}</s>{% endfor %}", "x</s>", "y</s>"),
+    ],
+)
+def test_a_template_without_a_generation_prompt_is_completed(template: str, before: str, after: str) -> None:
+    tokenizer = prompted(Prompt("chat"), template)
+    assert texts(tokenizer, Example("x", "y")) == (before, after)
+    # The same where special tokens are spelled out, and in the middle of a conversation.
+    read, _ = texts(tokenizer, Example("</s>", "y"))
+    assert read == before.replace("x", "</s>")
+    history = (Message("user", "x"), Message("assistant", "answer"))
+    read, _ = texts(tokenizer, Example("x", "y", history=history))
+    assert read.startswith(before)
+    assert read.endswith(before)
+    assert "answer" in read
+
+
+def test_a_template_whose_questions_cannot_be_continued_is_refused() -> None:
+    ended = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }} {% endfor %}</s>"
+    with pytest.raises(UserError, match=r"has no generation prompt: .*; use a prompt of kind `plain`"):
+        prompted(Prompt("chat"), ended)
+    # A generation prompt that shows more than an answer has, as those of models that think, is one.
+    thinking = CHATML.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>\n{% endif %}")
+    read, _ = texts(prompted(Prompt("chat", system="s"), thinking), Example("x", "y"))
+    assert read.endswith("<|im_start|>assistant\n<think>\n")
+
+
 @pytest.mark.parametrize(("system", "shown"), [("Be brief.", "Be brief."), ("", "")])
 def test_a_system_message_takes_the_place_of_the_default(system: str, shown: str) -> None:
     tokenizer = prompted(Prompt("chat", system=system), CHATML)
