@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +77,16 @@ def test_odd_data_are_evaluated_compared_and_distilled(ctc_run: Path, command: C
         assert len(Path(f"{number}.txt").read_text(encoding="utf-8").splitlines()) == num_rows
         outputs = [f"{number}.json", f"{number}.txt"]
         command("compare", *outputs, "--data", name, "--metric", "chrf", "--resamples", 10)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such names")
+def test_files_may_have_names_that_are_not_utf_8(ctc_run: Path, command: Command) -> None:
+    name = os.fsdecode(b"bad\xff.tsv")
+    Path(name).write_text("ab\tba\n")
+    command("evaluate", ctc_run, name, "--latency", 0, "--save", "s.json", "--report", "r.html")
+    assert json.loads(Path("s.json").read_text(encoding="utf-8"))["data"] == "bad\ufffd.tsv"
+    given = ("--hypotheses", name, "--references", name, "--metric", "chrf", "--save", "f.json")
+    assert "bad\ufffd.tsv" in command("evaluate", *given).stdout
 
 
 @pytest.mark.parametrize("spelling", ["NFC", "NFD"])

@@ -70,9 +70,14 @@ def _read(text: str, form: UnicodeNormalization) -> list[Example]:
 
 
 def corpus_name(text: str) -> str:
-    """Return a short name of a DATA argument for tables."""
-    first, *others = _names(text)
+    """Return a short name of a DATA argument for tables and reports, which are UTF-8 whatever the file's name is."""
+    first, *others = _names(printable(text))
     return first.rpartition(":")[2] if ":" in first and not others else Path(first).name
+
+
+def printable(name: str) -> str:
+    """Return the name of a file with replacement characters for bytes that are not UTF-8."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
 
 
 def _names(text: str) -> list[str]:

@@ -60,7 +60,7 @@ def evaluate(
 def _score_model(
     model: str, data: str, *, metrics: list[str], latency_sentences: int, decoding: dict[str, Any]
 ) -> EvaluationResult:
-    from sharpseq.cli.corpus_argument import corpus_name, load_corpus, normalize_for
+    from sharpseq.cli.corpus_argument import corpus_name, load_corpus, normalize_for, printable
     from sharpseq.cli.metric_argument import check_metrics, metric_progress
     from sharpseq.cli.model_argument import load_generator, report_unknown_characters
     from sharpseq.evaluation import evaluate_system
@@ -77,7 +77,7 @@ def _score_model(
             sources_of(corpus),
             [example.references for example in corpus],
             metrics=metrics,
-            name=model,
+            name=printable(model),
             data=corpus_name(data),
             latency_sentences=latency_sentences,
             decoder_settings={"decoder": generator.decoder, **generator.options},
@@ -95,6 +95,7 @@ def _score_model(
 
 
 def _score_files(hypotheses: Path, references: list[Path], *, metrics: list[str]) -> EvaluationResult:
+    from sharpseq.cli.corpus_argument import printable
     from sharpseq.cli.line_files import read_aligned
     from sharpseq.cli.metric_argument import check_metrics, metric_progress
     from sharpseq.evaluation import evaluate_outputs
@@ -108,8 +109,8 @@ def _score_files(hypotheses: Path, references: list[Path], *, metrics: list[str]
             outputs,
             list(zip(*columns, strict=True)),
             metrics=metrics,
-            system=hypotheses.name,
-            data=references[0].name,
+            system=printable(hypotheses.name),
+            data=printable(references[0].name),
             keep_hypotheses=True,
             on_progress=on_progress,
         )
