@@ -82,6 +82,20 @@ def test_an_existing_tokenizer_that_changes_targets_is_only_reported(tmp_path: P
     assert any("70 of 70 targets are not what they were" in line for line in reported)
 
 
+def test_a_recipe_may_normalise_nothing(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    for name in ("train", "validation"):
+        path = tmp_path / f"{name}.tsv"
+        path.write_text(path.read_text().replace("a", "e\u0301"), encoding="utf-8")
+    for streaming in ("false", "true"):
+        settings = [f"data.stream={streaming}", "validation.metric=null", "tokenizer.unicode_normalization=none"]
+        run(tmp_path, *settings, name=streaming)
+        tokenizer = load_tokenizer(tmp_path / streaming / "model")
+        assert "\u0301" in tokenizer.get_vocab()
+        assert "é" not in tokenizer.get_vocab()
+        assert tokenizer.init_kwargs["unicode_normalization"] == "none"
+
+
 def test_a_recipe_trains_and_generates_in_one_spelling(tmp_path: Path) -> None:
     weights = []
     for spelling in ("é", "e\u0301"):

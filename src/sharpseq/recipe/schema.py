@@ -56,6 +56,7 @@ class Tokenizer(Section):
     vocab_size: int | None = Field(None, ge=8)
     symbols: str | None = None
     source_lowercase: bool = False
+    unicode_normalization: Literal["nfc", "none"] = "nfc"
     name: str | None = None
 
     @model_validator(mode="after")
@@ -265,6 +266,11 @@ class Recipe(Section):
                 if name in (stage.decodings or ())[:index]:
                     raise SettingError(f"`decodings` has {name!r} twice; leave one out", *path)
         return self
+
+    @property
+    def unicode_normalization(self) -> Literal["nfc", "none"]:
+        """How texts are normalised: as the tokenizer says, NFC for a pretrained model's own."""
+        return "nfc" if self.tokenizer is None else self.tokenizer.unicode_normalization
 
     def place_of(self, *path: str | int) -> str:
         """Return the place of a key, for errors that are found later: ``g2p.yaml:31``, ``--set …``, or the name."""

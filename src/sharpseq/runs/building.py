@@ -57,7 +57,12 @@ def build_stream(
     """
     batch_tokens = int(arguments.per_device_train_batch_tokens or 0)
     return StreamingBatches(
-        partial(stream_corpus, recipe.data.train, folder=recipe.data.folder),
+        partial(
+            stream_corpus,
+            recipe.data.train,
+            folder=recipe.data.folder,
+            unicode_normalization=recipe.unicode_normalization,
+        ),
         tokenizer,
         append_eos_to_target=shape.is_autoregressive,
         max_tokens=batch_tokens,
@@ -74,7 +79,9 @@ def build_tokenizer(spec: schema.Tokenizer, examples: Iterable[Example]) -> PreT
         UserError: If a setting does not fit the corpus, or the named tokenizer cannot be loaded.
     """
     if spec.kind == "pretrained":
-        return data.load_tokenizer(str(spec.name))
+        tokenizer = data.load_tokenizer(str(spec.name))
+        data.set_unicode_normalization(tokenizer, spec.unicode_normalization)
+        return tokenizer
     texts = [text for example in examples for text in (_cased(example.source, spec), example.target)]
     try:
         return data.train_tokenizer(
@@ -83,6 +90,7 @@ def build_tokenizer(spec: schema.Tokenizer, examples: Iterable[Example]) -> PreT
             vocab_size=spec.vocab_size,
             symbols=spec.symbols,
             source_lowercase=spec.source_lowercase,
+            unicode_normalization=spec.unicode_normalization,
         )
     except ValueError as error:
         raise UserError(f"`tokenizer`: {error}") from error

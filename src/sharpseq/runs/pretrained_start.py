@@ -111,6 +111,8 @@ def build_pretrained_tokenizer(recipe: Recipe, model: schema.Pretrained, name_or
     """
     chosen = recipe.tokenizer.name if recipe.tokenizer else None
     tokenizer = data.load_tokenizer(chosen or name_or_path, pad_with_end=model.prompt is not None)
+    if recipe.tokenizer is not None:
+        data.set_unicode_normalization(tokenizer, recipe.tokenizer.unicode_normalization)
     if model.prompt is not None:
         try:
             data.attach_prompt(tokenizer, Prompt(**model.prompt.model_dump()))

@@ -164,13 +164,16 @@ class _Run:
         self.shape = check_model(self.recipe)
         for stage in self.recipe.stages:
             build_arguments(self.recipe, stage, self.folder.stage(stage.name))
-        data = self.recipe.data
-        if data.stream and next(stream_corpus(data.train, folder=data.folder), None) is None:
+        data, form = self.recipe.data, self.recipe.unicode_normalization
+        if (
+            data.stream
+            and next(stream_corpus(data.train, folder=data.folder, unicode_normalization=form), None) is None
+        ):
             raise UserError(
                 f"{self.recipe.place_of('data', 'train')}: the corpus is empty; there is nothing to learn from"
             )
         for name, corpus in {"validation": data.validation, **data.test}.items():
-            self.test_corpora[name] = build_corpus(corpus, folder=data.folder)
+            self.test_corpora[name] = build_corpus(corpus, folder=data.folder, unicode_normalization=form)
             if not self.test_corpora[name]:
                 place = self.recipe.place_of("data", *([] if name == "validation" else ["test"]), name)
                 raise UserError(f"{place}: the corpus `{name}` is empty; give data with at least one line")
@@ -179,7 +182,8 @@ class _Run:
 
     @cached_property
     def _train_corpus(self) -> list[Example]:
-        corpus = build_corpus(self.recipe.data.train, folder=self.recipe.data.folder)
+        form = self.recipe.unicode_normalization
+        corpus = build_corpus(self.recipe.data.train, folder=self.recipe.data.folder, unicode_normalization=form)
         if not corpus:
             raise UserError("`data.train` is empty; there is nothing to learn from")
         return corpus
@@ -204,7 +208,8 @@ class _Run:
     def _tokenizer_examples(self) -> Iterable[Example]:
         if not self.recipe.data.stream:
             return self._train_corpus
-        stream = stream_corpus(self.recipe.data.train, folder=self.recipe.data.folder)
+        form = self.recipe.unicode_normalization
+        stream = stream_corpus(self.recipe.data.train, folder=self.recipe.data.folder, unicode_normalization=form)
         return islice(stream, TOKENIZER_EXAMPLES)
 
     @cached_property
