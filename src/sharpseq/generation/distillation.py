@@ -154,8 +154,8 @@ def _claim(partial: Path, record: Path, task: _Task) -> int:
         partial.touch()
         return 0
     try:
-        there = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        there = dict(json.loads(record.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
         there = {}
     here = json.loads(json.dumps(asdict(task)))
     differing = [name for name in here if there.get(name) != here[name]]

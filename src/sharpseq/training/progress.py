@@ -65,7 +65,10 @@ class ProgressBar(ProgressCallback):
 
 
 class MetricsFile(TrainerCallback):
-    """Appends every log as a line of JSON, and drops rows newer than the checkpoint that a run resumes from."""
+    """Appends every log as a line of JSON, and drops rows newer than the checkpoint that a run resumes from.
+
+    Lines that are broken, such as the last one after a kill, are dropped too: the next row would be written after them.
+    """
 
     def __init__(self, path: Path, *, stage: str) -> None:
         self.path = path
@@ -79,9 +82,9 @@ class MetricsFile(TrainerCallback):
             return
         rows = read_metrics(self.path)
         kept = [row for row in rows if row["stage"] != self.stage or row["step"] <= state.global_step]
-        if len(kept) < len(rows):
-            text = "".join(json.dumps(row) + "\n" for row in kept)
-            write_whole_file(self.path, text)
+        content = "".join(json.dumps(row) + "\n" for row in kept).encode()
+        if content != self.path.read_bytes():
+            write_whole_file(self.path, content)
 
     def on_log(
         self,
@@ -99,13 +102,16 @@ class MetricsFile(TrainerCallback):
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file; an incomplete last line, after a kill, is left out."""
+    """Return the rows of a metrics file; lines that are no rows, such as the last one after a kill, are left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict) and isinstance(row.get("stage"), str) and isinstance(row.get("step"), int):
+                rows.append(row)
     return rows
 
 
