@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from sharpseq.data.chat_templates import end_of_turn
 from sharpseq.data.hub_names import expanded_path, is_missing_path
-from sharpseq.data.prompts import prompt_of
+from sharpseq.data.prompts import prompt_is_usable, prompt_of
 from sharpseq.data.unicode_text import (
     UnicodeNormalization,
     check_form,
@@ -157,11 +157,10 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, pad_with_end: bool =
             f"{where}: no tokenizer can be loaded from here ({type(error).__name__}: {reason[:200]}); "
             "check the name, or save it again with `tokenizer.save_pretrained`"
         ) from error
-    prompt = prompt_of(tokenizer)
-    if prompt is not None and prompt.kind == "chat" and not tokenizer.chat_template:
+    if not prompt_is_usable(tokenizer):
         raise UserError(
-            f"{name_or_path}: the tokenizer has a prompt for chats and no chat template; copy the folder again, "
-            "chat_template.jinja included"
+            f"{name_or_path}: the chat template is missing or broken, which the tokenizer's prompt needs; copy the "
+            "folder again, chat_template.jinja included"
         )
     if tokenizer.pad_token_id is None and pad_with_end:
         tokenizer.pad_token = tokenizer.eos_token

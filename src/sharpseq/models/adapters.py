@@ -17,6 +17,7 @@ from sharpseq.errors import UserError
 from sharpseq.models.pretrained import first_sentence, is_seq2seq, load_config, load_weights
 
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 CONVERTED = "base"
 """Name of the folder in a run folder that holds a model converted from a GGUF file."""
 
@@ -82,9 +83,9 @@ def load_adapter(folder: Path, *, trainable: bool = False, dtype: torch.dtype | 
     except ImportError as error:
         raise UserError(f"{folder}: {error}") from error
     base = _base_of(folder)
-    if not any((folder / name).is_file() for name in ("adapter_model.safetensors", "adapter_model.bin")):
+    if not any((folder / name).is_file() for name in (ADAPTER_WEIGHTS, "adapter_model.bin")):
         # PEFT would look for the folder's name on the Hub.
-        raise UserError(f"{folder}: adapter_model.safetensors is missing; copy the folder again")
+        raise UserError(f"{folder}: {ADAPTER_WEIGHTS} is missing; copy the folder again")
     model = load_weights(base, load_config(base), dtype=dtype)
     try:
         with _without_deprecations():

@@ -116,7 +116,9 @@ def read_yaml_text(path: Path) -> str:
     try:
         size = path.stat().st_size
         if size > _MOST_BYTES:
-            raise UserError(f"{path} has {size:,} bytes, which is too much for a recipe or configuration; give its YAML file")
+            raise UserError(
+                f"{path} has {size:,} bytes, which is too much for a recipe or configuration; give its YAML file"
+            )
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1

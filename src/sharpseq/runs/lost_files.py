@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from sharpseq.data import load_tokenizer
 from sharpseq.errors import UserError
-from sharpseq.models.adapters import ADAPTER_CONFIG
+from sharpseq.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from sharpseq.runs.folder import RunFolder
 from sharpseq.training.checkpoints import list_checkpoints
 from sharpseq.whole_files import whole_file
@@ -25,7 +25,7 @@ def is_readable(path: Path) -> bool:
                 with safe_open(path, framework="pt"):
                     return True
             case ".json":
-                json.loads(path.read_text(encoding="utf-8"))
+                return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
             case ".jinja":
                 return bool(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, SafetensorError):
@@ -52,10 +52,9 @@ def check_weights(folder: Path, *, fix: str) -> None:
     Raises:
         UserError: If they are not.
     """
-    is_adapter = (folder / ADAPTER_CONFIG).exists() or (folder / "adapter_model.safetensors").exists()
-    config = folder / (ADAPTER_CONFIG if is_adapter else "config.json")
-    weights = sorted(folder.glob("*.safetensors")) or [folder / "model.safetensors"]
-    for path in (config, *weights):
+    is_adapter = any((folder / name).exists() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
+    config, weights = (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if is_adapter else ("config.json", "model.safetensors")
+    for path in (folder / config, *(sorted(folder.glob("*.safetensors")) or [folder / weights])):
         if not is_readable(path):
             raise UserError(f"{path} is {'broken' if path.exists() else 'missing'}; {fix}")
 

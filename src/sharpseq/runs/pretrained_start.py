@@ -29,6 +29,7 @@ from sharpseq.models.pretrained import (
     load_weights,
 )
 from sharpseq.recipe import Recipe, schema
+from sharpseq.runs.lost_files import check_weights
 from sharpseq.whole_files import whole_folder
 
 
@@ -98,6 +99,7 @@ def locate_pretrained(model: schema.Pretrained, base: Path) -> str:
     if not base.exists():
         with whole_folder(base) as folder:
             convert_gguf(_path(model), folder)
+    check_weights(base, fix=f"delete {base} and run the same command, which converts the GGUF file again")
     return str(base.absolute())
 
 
