@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
-from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText
+from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText, SourceLanguage, TargetLanguage
 from sharpseq.cli.number_lists import line_list
 
 
@@ -30,6 +30,8 @@ def distill(
         typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting; num_beams=5 by default."),
     ] = None,
     prompt: PromptText = None,
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
     batch_tokens: BatchTokens = 4000,
 ) -> None:
     """Decode training sources with a teacher into a new corpus (sequence-level knowledge distillation).
@@ -49,7 +51,13 @@ def distill(
 
     raw = load_corpus(data, unicode_normalization="none")
     generator = load_generator(
-        teacher, decoder=decoder, settings=settings or [], prompt=prompt, batch_tokens=batch_tokens
+        teacher,
+        decoder=decoder,
+        settings=settings or [],
+        prompt=prompt,
+        source_language=source_language,
+        target_language=target_language,
+        batch_tokens=batch_tokens,
     )
     corpus = normalize_for(generator.tokenizer, raw)
     if generator.decoder == "autoregressive":

@@ -11,7 +11,16 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText, RescoreWith, Settings
+from sharpseq.cli.model_argument import (
+    BatchTokens,
+    Decoder,
+    Model,
+    PromptText,
+    RescoreWith,
+    Settings,
+    SourceLanguage,
+    TargetLanguage,
+)
 from sharpseq.errors import UserError
 
 _WINDOW = 1000
@@ -25,6 +34,8 @@ def generate(
     settings: Settings = None,
     rescore_with: RescoreWith = None,
     prompt: PromptText = None,
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="Put the log-probability in nats and a tab before each line.")
     ] = False,
@@ -47,6 +58,8 @@ def generate(
         settings=settings or [],
         rescore_with=rescore_with,
         prompt=prompt,
+        source_language=source_language,
+        target_language=target_language,
         batch_tokens=batch_tokens,
     )
     if first is None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList
+from transformers import ForcedBOSTokenLogitsProcessor, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
 from sharpseq.declarations import Declaration, Setting
@@ -16,7 +16,7 @@ from sharpseq.decoding.inference import inference
 from sharpseq.decoding.library_search import LengthLimiter, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch
-from sharpseq.decoding.teacher_forcing import teacher_forced_log_prob, token_id
+from sharpseq.decoding.teacher_forcing import forced_first_id, teacher_forced_log_prob, token_id
 from sharpseq.scoring import length_mask
 
 
@@ -41,8 +41,10 @@ def autoregressive_decode(
     A causal language model continues the prompts of the batch; the outputs are its new tokens alone. The search is
     `generate` of transformers, with four differences that make it repeatable:
 
-    - ``model.generation_config`` is ignored, including forced tokens; it is read only for a special token id that
-      ``model.config`` lacks.
+    - Of ``model.generation_config`` only three things count: an encoder-decoder model's ``forced_bos_token_id``, the
+      token that each output begins with, such as the code of the target language; its ``forced_eos_token_id``, which
+      gives EOS the probability 1 at the length limit of a beam search; and special token ids that ``model.config``
+      lacks.
     - Each source has its own length limit, so that an output does not depend on its neighbours in the batch.
       An output that reaches its limit is ended there by EOS, which keeps its probability.
     - Padding, BOS, mask and decoder start tokens are never written.
@@ -63,8 +65,9 @@ def autoregressive_decode(
         generator: Accepted by every decoder; this one draws no random numbers.
 
     Returns:
-        The outputs without EOS. ``log_prob`` is log p(y, eos|x) in nats under the full softmax, EOS included although
-        ``num_tokens`` does not count it, from one teacher-forced pass over the finished outputs.
+        The outputs without EOS and without the forced first token, which no length counts either. ``log_prob`` is
+        log p(y, eos|x) in nats under the full softmax, given that token, EOS included although ``num_tokens`` does not
+        count it, from one teacher-forced pass over the finished outputs.
         ``num_passes`` counts the steps of the search, not that scoring pass.
 
     Raises:
@@ -111,18 +114,27 @@ def _seq2seq_decode(
 ) -> DecodeOutput:
     input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
     limits = _length_limits(model, attention_mask, min_new_tokens=min_new_tokens, max_new_tokens=max_new_tokens)
-    eos, pad = token_id(model, "eos"), token_id(model, "pad")
+    eos, pad, first = token_id(model, "eos"), token_id(model, "pad"), forced_first_id(model)
+    num_given = 1 if first is None else 2
     config = search_config(
         model,
         end_token_ids=(eos,),
-        max_new_tokens=int(limits.max()),
-        min_new_tokens=min_new_tokens,
+        # The library counts a forced first token as new.
+        max_new_tokens=int(limits.max()) + num_given - 1,
+        min_new_tokens=min_new_tokens and min_new_tokens + num_given - 1,
         num_beams=num_beams,
         pad_token_id=pad,
         decoder_start_token_id=token_id(model, "decoder_start"),
         **options,
     )
-    limiter = LengthLimiter(limits.repeat_interleave(num_beams), end_token_ids=(eos,))
+    limiter = LengthLimiter(
+        limits.repeat_interleave(num_beams),
+        end_token_ids=(eos,),
+        num_given=num_given,
+        is_forced=getattr(model.generation_config, "forced_eos_token_id", None) is not None,
+    )
+    # Not through the configuration: there, a BOS token that is forced could not be suppressed later on.
+    forced = [] if first is None else [ForcedBOSTokenLogitsProcessor(first)]
     with inference(model):
         hidden = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         generated = without_defaults(model).generate(
@@ -130,8 +142,8 @@ def _seq2seq_decode(
             encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
             attention_mask=attention_mask,
             generation_config=config,
-            logits_processor=LogitsProcessorList([limiter]),
-        )[:, 1:]
+            logits_processor=LogitsProcessorList([*forced, limiter]),
+        )[:, num_given:]
         num_tokens = ((generated != eos) & (generated != pad)).sum(1)
         longest = int(num_tokens.max())
         sequences = generated[:, :longest].masked_fill(~length_mask(num_tokens, width=longest), pad)
@@ -165,9 +177,9 @@ def _length_limits(
 
 
 def _positions_for_output(model: AutoregressiveModel) -> int | None:
-    # The decoder start, or at least one token of a prompt, takes the first position.
+    # The decoder start, or at least one token of a prompt, takes the first position, a forced first token the next.
     positions = getattr(model.config, "max_position_embeddings", None)
-    return None if positions is None else int(positions) - 1
+    return None if positions is None else int(positions) - (1 if forced_first_id(model) is None else 2)
 
 
 def _without_wrapper(model: AutoregressiveModel) -> AutoregressiveModel:

@@ -18,13 +18,18 @@ class LengthLimiter(LogitsProcessor):
     Args:
         limits: Largest number of tokens of each hypothesis, without EOS, shape (R,).
         end_token_ids: Ids that end a hypothesis.
-        num_given: Tokens in front of what is written: the decoder start, or a prompt with its padding.
+        num_given: Tokens in front of what is written: the decoder start with a forced first token, or a prompt with its
+            padding.
+        is_forced: Whether EOS at the limit has probability 1 in the search, as ``forced_eos_token_id`` makes it.
     """
 
-    def __init__(self, limits: Tensor, *, end_token_ids: tuple[int, ...], num_given: int = 1) -> None:
+    def __init__(
+        self, limits: Tensor, *, end_token_ids: tuple[int, ...], num_given: int = 1, is_forced: bool = False
+    ) -> None:
         self.limits = limits
         self.end_token_ids = list(end_token_ids)
         self.num_given = num_given
+        self.is_forced = is_forced
         self.shortest = int(limits.min())
         self.num_steps = 0
 
@@ -35,7 +40,7 @@ class LengthLimiter(LogitsProcessor):
         if num_written < self.shortest:
             return scores
         only_end = torch.full_like(scores, -torch.inf)
-        only_end[:, self.end_token_ids] = scores[:, self.end_token_ids]
+        only_end[:, self.end_token_ids] = 0.0 if self.is_forced else scores[:, self.end_token_ids]
         return torch.where((num_written >= self.limits)[:, None], only_end, scores)
 
 

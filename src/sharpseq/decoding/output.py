@@ -13,7 +13,8 @@ class DecodeOutput:
     """The decoded batch.
 
     Args:
-        sequences: Token ids padded with the pad token, shape (B, T); no BOS, EOS or mask tokens.
+        sequences: Token ids padded with the pad token, shape (B, T); no BOS, EOS or mask tokens, and
+            no forced first token such as a language code.
         log_prob: Log-probability of each output under the model that wrote it, in nats, shape (B,).
         num_tokens: Length of each output in tokens, shape (B,).
         num_passes: Target-side network passes that the batch took.

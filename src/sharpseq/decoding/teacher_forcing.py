@@ -36,6 +36,11 @@ def end_token_ids(model: AutoregressiveModel) -> tuple[int, ...]:
     return ids
 
 
+def forced_first_id(model: AutoregressiveModel) -> int | None:
+    """Return the token that every output of an encoder-decoder model begins with, such as a language code, if any."""
+    return getattr(model.generation_config, "forced_bos_token_id", None) if model.config.is_encoder_decoder else None
+
+
 def _configured(model: AutoregressiveModel, name: str) -> Any:
     value = getattr(model.config, f"{name}_token_id", None)
     return value if value is not None else getattr(model.generation_config, f"{name}_token_id", None)
@@ -44,7 +49,7 @@ def _configured(model: AutoregressiveModel, name: str) -> Any:
 def teacher_forced_log_prob(
     model: AutoregressiveModel, encoded: Any, attention_mask: Tensor, *, sequences: Tensor, num_tokens: Tensor
 ) -> Tensor:
-    r"""Return :math:`\log p(y, \mathrm{eos}|x)`, EOS included.
+    r"""Return :math:`\log p(y, \mathrm{eos}|x)`, EOS included, given the first token of an output where it is forced.
 
     Args:
         model: The model.
@@ -61,6 +66,9 @@ def teacher_forced_log_prob(
     tokens = sequences.masked_fill(~length_mask(num_tokens, width=width), pad)
     labels = sequences.masked_fill(tokens == pad, IGNORED)
     labels = F.pad(labels, (0, 1), value=IGNORED).scatter(1, num_tokens[:, None], eos)
+    first = forced_first_id(model)
+    if first is not None:
+        tokens, labels = F.pad(tokens, (1, 0), value=first), F.pad(labels, (1, 0), value=IGNORED)
     logits = model(
         encoder_outputs=encoded,
         attention_mask=attention_mask,

@@ -189,7 +189,7 @@ def _hash_of_sources(corpus: Sequence[Example]) -> str:
 
 def _hash_of_weights(teacher: SequenceGenerator) -> str:
     """Return a hash of a teacher: one that was trained on in the same folder, or reads in another way, is another."""
-    read_as = (prompt_of(teacher.tokenizer), unicode_normalization_of(teacher.tokenizer))
+    read_as = (prompt_of(teacher.tokenizer), unicode_normalization_of(teacher.tokenizer), *teacher.languages.values())
     digest = hashlib.sha256(repr(read_as).encode())
     for name, weight in teacher.model.state_dict().items():
         digest.update(name.encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sharpseq.data import load_tokenizer
-from sharpseq.generation import load_model, model_folder
+from sharpseq.generation import fit_target_start, load_model, model_folder
 from sharpseq.models.pretrained import is_causal
 from sharpseq.whole_files import whole_folder
 
@@ -32,6 +32,7 @@ def export_hugging_face(model: str | Path, output_folder: str | Path) -> Path:
         source = model_folder(model)
         loaded = load_model(source, merge=True)
         tokenizer = load_tokenizer(source, pad_with_end=is_causal(loaded.config))
+        fit_target_start(loaded, tokenizer)
         loaded.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return output

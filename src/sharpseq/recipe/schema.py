@@ -58,11 +58,15 @@ class Tokenizer(Section):
     source_lowercase: bool = False
     unicode_normalization: Literal["nfc", "none"] = "nfc"
     name: str | None = None
+    source_language: str | None = None
+    target_language: str | None = None
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Tokenizer:
         if (self.kind == "pretrained") != (self.name is not None):
             raise ValueError("`name` goes with `kind: pretrained`, and only with it")
+        if self.kind != "pretrained" and (self.source_language or self.target_language):
+            raise ValueError("`source_language` and `target_language` go with `kind: pretrained` only")
         if self.kind in ("bpe", "unigram") and self.vocab_size is None:
             raise ValueError(f"`vocab_size` must be given for `kind: {self.kind}`")
         if self.symbols is not None:
@@ -125,6 +129,8 @@ class Pretrained(Section):
     pretrained: str = Field(min_length=1)
     lora: Lora | None = None
     prompt: PromptTemplate | None = None
+    source_language: str | None = None
+    target_language: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
@@ -200,6 +206,9 @@ class Recipe(Section):
             kind = self.tokenizer.kind
             message = f"a pretrained model cannot use a new tokenizer; leave `tokenizer` out, got {kind!r}"
             raise SettingError(message, "tokenizer", "kind")
+        for key in ("source_language", "target_language"):
+            if isinstance(self.model, Pretrained) and self.tokenizer is not None and getattr(self.tokenizer, key):
+                raise SettingError(f"write the `{key}` of a pretrained model into `model`", "tokenizer", key)
         return self
 
     @model_validator(mode="after")

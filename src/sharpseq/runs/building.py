@@ -15,10 +15,12 @@ from sharpseq import data
 from sharpseq.data import Example, LengthFilter, StreamingBatches
 from sharpseq.errors import UserError, nearest
 from sharpseq.evaluation import METRICS
+from sharpseq.generation import fit_target_start
 from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig
 from sharpseq.recipe import Recipe, Stage, schema, stages
 from sharpseq.runs.corpus_reading import stream_corpus
 from sharpseq.runs.model_shape import ModelShape, family_name
+from sharpseq.runs.recipe_languages import set_recipe_languages
 from sharpseq.training.argument_values import BELONGS_ELSEWHERE, checked_value, try_arguments
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.endless_stream import streaming_arguments
@@ -81,6 +83,7 @@ def build_tokenizer(spec: schema.Tokenizer, examples: Iterable[Example]) -> PreT
     if spec.kind == "pretrained":
         tokenizer = data.load_tokenizer(str(spec.name))
         data.set_unicode_normalization(tokenizer, spec.unicode_normalization)
+        set_recipe_languages(spec, tokenizer, place=lambda *key: "`tokenizer`")
         return tokenizer
     texts = [text for example in examples for text in (_cased(example.source, spec), example.target)]
     try:
@@ -135,10 +138,14 @@ def build_model(spec: schema.Family, tokenizer: PreTrainedTokenizerBase) -> PreT
             "the tokenizer has no mask token, which a CMLM needs; "
             "add one with `tokenizer.add_special_tokens({'mask_token': '<mask>'})` and save it"
         )
+    # M2M100's tokenizer counts its language codes in no length.
+    vocab_size = max([len(tokenizer), *(code + 1 for code in data.languages_of(tokenizer).values())])
     try:
-        return family.model(family.config(vocab_size=len(tokenizer), **spec.sizes, **ids))
+        model = family.model(family.config(vocab_size=vocab_size, **spec.sizes, **ids))
     except ValueError as error:
         raise UserError(f"`model`: {error}") from error
+    fit_target_start(model, tokenizer)
+    return model
 
 
 def build_refiner(spec: stages.Refiner, model: schema.Family) -> LatentRefiner:

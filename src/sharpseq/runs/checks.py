@@ -37,8 +37,7 @@ def check_model(recipe: Recipe) -> ModelShape:
     model = recipe.model
     if isinstance(model, schema.Pretrained):
         config = pretrained_config(recipe, model)
-        check_fit(recipe, model, config)
-        shape = shape_of_pretrained(config)
+        shape = shape_of_pretrained(check_fit(recipe, model, config))
     else:
         _check_sizes(recipe, model)
         shape = shape_of_family(model)

@@ -322,7 +322,12 @@ def collator_for(model: PreTrainedModel) -> SequenceCollator | CausalCollator:
         # Many causal models name no padding. Padding is neither attended to nor scored.
         return CausalCollator(model.config.pad_token_id or 0)
     is_autoregressive = model.config.is_encoder_decoder and not hasattr(model, "scores_labels")
-    start = model.config.decoder_start_token_id if is_autoregressive else None
+    start = getattr(model.config, "decoder_start_token_id", None) if is_autoregressive else None
+    if is_autoregressive and start is None:
+        raise ValueError(
+            "`model` must have a `config.decoder_start_token_id`; `sharpseq.generation.fit_target_start(model, "
+            "tokenizer)` sets that of a tokenizer with language codes"
+        )
     return SequenceCollator(model.config.pad_token_id, decoder_start_token_id=start)
 
 
