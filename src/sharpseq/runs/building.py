@@ -29,20 +29,24 @@ from sharpseq.training.feasibility import CtcFilter
 _ROUND_TRIP_EXAMPLES = 10_000
 
 
-def build_filter(recipe: Recipe, shape: ModelShape, *, batch_tokens: int | None = None) -> LengthFilter:
+def build_filter(
+    recipe: Recipe, shape: ModelShape, tokenizer: PreTrainedTokenizerBase, *, batch_tokens: int | None = None
+) -> LengthFilter:
     """Build the filter of training examples: limits of the recipe, of the model, and of a batch if there is one."""
     limits, model = recipe.data.limits, recipe.model
 
     def least(*bounds: int | None) -> int | None:
         return min((bound for bound in bounds if bound is not None), default=None)
 
+    # Texts of no words still have EOS, and the code of their language where there is one.
+    [blank] = data.encode([Example("", "")], tokenizer, append_eos_to_target=shape.is_autoregressive)
     bounds: dict[str, Any] = {
         "max_source_length": least(limits.max_source_length, shape.max_source_length, batch_tokens),
         "max_target_length": least(limits.max_target_length, shape.max_target_length, batch_tokens),
         "max_row_length": least(shape.max_row_length, batch_tokens) if shape.in_one_row else None,
         "max_length_ratio": limits.max_length_ratio,
-        "min_source_length": 2,
-        "min_target_length": 2 if shape.is_autoregressive else 1,
+        "min_source_length": 2 if shape.in_one_row else 1 + len(blank.input_ids),
+        "min_target_length": 1 + len(blank.labels),
     }
     if isinstance(model, schema.Family) and "upsampling_factor" in model.sizes:
         return CtcFilter(**bounds, upsampling_factor=model.sizes["upsampling_factor"])
@@ -69,7 +73,7 @@ def build_stream(
         append_eos_to_target=shape.is_autoregressive,
         max_tokens=batch_tokens,
         in_one_row=shape.in_one_row,
-        length_filter=build_filter(recipe, shape, batch_tokens=batch_tokens),
+        length_filter=build_filter(recipe, shape, tokenizer, batch_tokens=batch_tokens),
         seed=arguments.data_seed if arguments.data_seed is not None else arguments.seed,
     )
 

@@ -219,7 +219,7 @@ class _Run:
     @cached_property
     def _train_examples(self) -> list[EncodedExample]:
         encoded = encode(self._train_corpus, self.tokenizer, append_eos_to_target=self.shape.is_autoregressive)
-        kept, report = build_filter(self.recipe, self.shape).apply(encoded)
+        kept, report = build_filter(self.recipe, self.shape, self.tokenizer).apply(encoded)
         self.say(f"training data: {report}")
         if not kept:
             raise UserError("no training example is left; loosen `data.limits`")
