@@ -120,7 +120,7 @@ def test_nothing_leaks_from_the_generation_config(
 def test_outputs_begin_with_the_forced_token_as_those_of_transformers(
     m2m100: Callable[..., Any], batch: dict[str, Tensor], num_beams: int
 ) -> None:
-    for seed, first in ((27, 10), (30, 7), (33, 17)):
+    for seed, first in ((27, 10), (27, 19), (33, 17)):
         model = m2m100(seed, eos_scale=2.0)
         model.generation_config.forced_bos_token_id = first
         options: dict[str, Any] = {"num_beams": num_beams, "max_new_tokens": 25}
