@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_multilingual import LANGUAGES, write_multilingual
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typer.testing import CliRunner
 
@@ -167,6 +168,27 @@ def test_outputs_that_never_end_stop_at_the_same_length(phonemes: PreTrainedToke
     assert [output.num_tokens for output in ours] == [2 * (len(word) + 1) + 10 for word in words]
     assert [output.text for output in theirs] == [output.text for output in ours]
     assert [output.log_prob for output in theirs] == pytest.approx([output.log_prob for output in ours], rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["nllb", "m2m100"])
+@pytest.mark.parametrize(
+    "options", [{}, {"min_new_tokens": 4}, {"num_beams": 4, "length_penalty": 0.0, "min_new_tokens": 1}], ids=str
+)
+def test_the_target_language_begins_every_output(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
+    _, german, french = LANGUAGES[kind]
+    model = write_multilingual(tmp_path / "model", kind, seed=10)
+    with pytest.raises(ValueError, match="none is chosen"):
+        export_ctranslate2(model, tmp_path / "exported")
+    languages = {"source_language": german, "target_language": french}
+    exported = export_ctranslate2(model, tmp_path / "exported", **languages)
+    lines = ["abc", "a", "zyxwv abc", "hello world", "q"]
+    wanted = [languages, {"source_language": french, "target_language": german}]
+    for chosen, given in zip(wanted, [{}, wanted[1]], strict=True):
+        ours = list(SequenceGenerator.from_pretrained(model, options=options, **chosen).generate(lines))
+        theirs = list(Ctranslate2Generator(exported, options=options, **given).generate(lines))
+        assert [output.text for output in ours] == [output.text for output in theirs]
+        assert [output.num_tokens for output in ours] == [output.num_tokens for output in theirs]
+        assert [output.log_prob for output in theirs] == pytest.approx([output.log_prob for output in ours], rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ LANGUAGES = {
 }
 """Names of English, German and French, as each tokenizer knows them."""
 
-BOS, PAD, EOS = 0, 1, 2
+BOS, PAD, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
 LETTERS = list("▁abcdefghijklmnopqrstuvwxyz")
 
@@ -49,7 +49,9 @@ def multilingual_tokenizer(kind: str, folder: Path, **settings: Any) -> PreTrain
         model, vocabulary = folder / "sentencepiece.bpe.model", folder / "vocab.json"
         model.write_bytes(_sentencepiece_model())
         vocabulary.write_text(json.dumps({token: number for number, token in enumerate([*SPECIALS, *LETTERS])}))
-        return M2M100Tokenizer(str(vocabulary), str(model), **settings)
+        # The files on the Hub name the codes as special tokens; without that, only the tokenizer itself knows them.
+        codes = list(M2M100Tokenizer(str(vocabulary), str(model)).lang_token_to_id)
+        return M2M100Tokenizer(str(vocabulary), str(model), additional_special_tokens=codes, **settings)
     scores = [*((token, 0.0) for token in SPECIALS), *((letter, -2.0) for letter in LETTERS)]
     codes = [(name, 0.0) for name in LANGUAGES[kind]]
     return {"mbart": MBartTokenizer, "mbart50": MBart50Tokenizer}[kind](
@@ -70,8 +72,8 @@ def _sentencepiece_model() -> bytes:
     return model.getvalue()
 
 
-def multilingual_model(kind: str, vocab_size: int, *, seed: int = 0, **settings: Any) -> Any:
-    """Return a random model that varies what it writes and often ends it by itself."""
+def multilingual_model(kind: str, num_tokens: int, *, seed: int = 0, **settings: Any) -> Any:
+    """Return a random model that varies what it writes and never writes padding, BOS and unknown tokens."""
     torch.manual_seed(seed)
     sizes = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
     sizes |= {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 40}
@@ -84,9 +86,15 @@ def multilingual_model(kind: str, vocab_size: int, *, seed: int = 0, **settings:
         ids["decoder_start_token_id"] = None
     plain = {"dropout": 0.0, "attention_dropout": 0.0, "init_std": 0.5, "scale_embedding": False}
     plain |= {"encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0, "tie_word_embeddings": False}
-    model = model_class(config(vocab_size=vocab_size, **{**sizes, **ids, **plain, **settings})).eval()
+    # As the real models have a few rows more than their tokenizers.
+    spare = 0 if is_mbart else 8 if kind == "m2m100" else 2
+    model = model_class(config(vocab_size=num_tokens + spare, **{**sizes, **ids, **plain, **settings})).eval()
     with torch.no_grad():
-        model.lm_head.weight[EOS] *= 2
+        # The first of the last hidden states is nearly constant, which makes it a bias of the output.
+        model.model.decoder.layer_norm.bias[0] = 10.0
+        model.lm_head.weight[:, 0] = 0.0
+        model.lm_head.weight[EOS, 0] = 0.25
+        model.lm_head.weight[[BOS, PAD, UNK, *range(num_tokens, num_tokens + spare)], 0] = -10.0
     return model
 
 
@@ -94,13 +102,7 @@ def write_multilingual(folder: Path, kind: str = "nllb", **settings: Any) -> Pat
     """Write a model with its tokenizer, which is set to no target language, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = multilingual_tokenizer(kind, folder)
-    model = multilingual_model(kind, _num_entries(tokenizer), **settings)
+    model = multilingual_model(kind, len(tokenizer), **settings)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def _num_entries(tokenizer: PreTrainedTokenizerBase) -> int:
-    # M2M100's language codes are in no vocabulary, and its model has eight rows more.
-    codes = getattr(tokenizer, "lang_code_to_id", {}).values()
-    return max([len(tokenizer), *(code + 9 for code in codes if hasattr(tokenizer, "get_lang_id"))])

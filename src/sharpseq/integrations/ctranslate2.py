@@ -105,7 +105,8 @@ class Ctranslate2Generator:
             ends when ``patience · num_beams`` outputs are finished. At 1, CTranslate2's own default, it ends earlier
             than that of transformers and up to one output in fifteen differs, none for the better; at 2, one in some
             three hundred. A beam search that runs into the largest length is cut there, where ours weighs how probable
-            the end is.
+            the end is. After the code of a target language, it leaves an output empty only where EOS is the most
+            probable token.
         batch_tokens: Token budget of a batch, padding included.
         num_threads: Threads of a batch; by default as many as torch uses, for a fair race.
         compute_type: What CTranslate2 computes in; by default what fits the stored weights.
@@ -242,8 +243,12 @@ class Ctranslate2Generator:
             for result, tokens in zip(results, written, strict=True)
         ]
         # The score of a cut output lacks EOS, and a least length takes it out of the softmax.
+        # What is longer than all positions is decoded again, and could not be scored.
         unfit = [
-            n for n, tokens in enumerate(written) if self.options["min_new_tokens"] or len(tokens) == max_new_tokens
+            n
+            for n, tokens in enumerate(written)
+            if (self.options["min_new_tokens"] or len(tokens) == max_new_tokens)
+            and len(tokens) <= self._max_target_length
         ]
         if unfit:
             scored = self._translator.score_batch(

