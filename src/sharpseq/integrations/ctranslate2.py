@@ -151,7 +151,8 @@ class Ctranslate2Generator:
         set_languages(self.tokenizer, source=source_language, target=target_language)
         self._target_prefix: list[str] = manifest.get("target_prefix", [])
         if target_language is not None:
-            self._target_prefix = [self.tokenizer.convert_ids_to_tokens(languages_of(self.tokenizer)[target_language])]
+            code = languages_of(self.tokenizer)[target_language]
+            self._target_prefix = list(self.tokenizer.convert_ids_to_tokens([code]))
         try:
             self._translator = ctranslate2.Translator(
                 str(folder),

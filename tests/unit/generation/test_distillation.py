@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_multilingual import write_multilingual
 from tiny_pretrained import write_llama
 
 from sharpseq import SequenceGenerator, UserError
@@ -92,6 +93,16 @@ def test_a_resumed_corpus_is_not_decoded_again(teacher: SequenceGenerator, tmp_p
     teacher.generate_batch = lambda lines: seen.extend(lines) or decode(lines)
     distill_corpus(teacher, CORPUS, tmp_path / "out")
     assert seen == WORDS[6:]
+
+
+def test_a_distillation_into_one_language_does_not_go_on_in_another(tmp_path: Path) -> None:
+    model = write_multilingual(tmp_path / "nllb")
+    german, french = (
+        SequenceGenerator.from_pretrained(model, target_language=name) for name in ("deu_Latn", "fra_Latn")
+    )
+    interrupted_at(1, german, tmp_path / "out")
+    with pytest.raises(UserError, match="its teacher differ"):
+        distill_corpus(french, CORPUS, tmp_path / "out")
 
 
 def test_only_the_same_distillation_goes_on(teacher: SequenceGenerator, tmp_path: Path) -> None:
