@@ -72,5 +72,5 @@ def distill(
             err=True,
         )
     if report.reached_limits:
-        typer.echo(f"{report.reached_limits}: lines {line_list(report.at_limit)}", err=True)
+        typer.echo(f"{report.limits}: lines {line_list(list(report.reached_limits))}", err=True)
     report_unknown_characters(generator.tokenizer, sources_of(corpus))

@@ -16,6 +16,7 @@ from sharpseq.decoding.latent_search import LATENT_SEARCH, latent_search_decode
 from sharpseq.decoding.length_limits import (
     ReachedLimit,
     longest_training_target,
+    reached_new_token_limits,
     remember_longest_target,
     with_margin,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "length_candidates",
     "longest_training_target",
     "mask_predict_decode",
+    "reached_new_token_limits",
     "remember_longest_target",
     "with_margin",
 ]

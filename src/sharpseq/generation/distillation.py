@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sharpseq.whole_files import check_ending, move_into_place, whole_file, writ
 _WINDOW = 500
 """Examples decoded between two writes: what a kill loses at most."""
 
-_AT_LIMIT = "at_limit"
+_REACHED = "reached_limits"
 """Key of the record: number, limit and remedy of each line that reached a length limit."""
 
 
@@ -35,15 +35,20 @@ class DistillationReport:
         num_written: Lines of the finished corpus.
         num_resumed: Lines of them that an earlier, interrupted run had written.
         too_long: Line numbers, from 1, of sources longer than the teacher reads; they keep their own target.
-        at_limit: Line numbers, from 1, of targets that reached the length limit, whose end may be missing.
-        reached_limits: What limit these reached.
+        reached_limits: By line number, from 1: the length limit that a target reached, so that its end may be missing.
     """
 
     num_written: int
     num_resumed: int
     too_long: list[int]
-    at_limit: list[int]
-    reached_limits: ReachedLimits
+    reached_limits: Mapping[int, ReachedLimit] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> ReachedLimits:
+        """The count of all targets and of those that reached a length limit."""
+        counted = ReachedLimits()
+        counted.add(self.reached_limits.get(number) for number in range(1, self.num_written + 1))
+        return counted
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def distill_corpus(
     record = output.with_name(output.name + ".partial.json")
     task = _Task(_hash_of_sources(corpus), _hash_of_weights(teacher), teacher.decoder, dict(teacher.options))
     try:
-        num_resumed, at_limit = _claim(partial, record, task)
+        num_resumed, reached = _claim(partial, record, task)
         too_long = _too_long(teacher, corpus[:num_resumed])
         as_line = _line_maker(corpus, output)
         with partial.open("a", encoding="utf-8", newline="\n") as file:
@@ -103,9 +108,9 @@ def distill_corpus(
                     if written.error:
                         too_long.append(number)
                     if written.reached_limit is not None:
-                        at_limit[number] = written.reached_limit
+                        reached[number] = written.reached_limit
                 # First the record: a kill in between leaves numbers of lines that are then decoded again.
-                _write_record(record, task, at_limit)
+                _write_record(record, task, reached)
                 for example, written in zip(window, outputs, strict=True):
                     file.write(as_line(example, example.target if written.error else written.text) + "\n")
                 file.flush()
@@ -122,9 +127,7 @@ def distill_corpus(
             "continues from there"
         ) from error
     on_progress(len(corpus))
-    reached = ReachedLimits()
-    reached.add(at_limit.get(number) for number in range(1, len(corpus) + 1))
-    return DistillationReport(len(corpus), num_resumed, too_long, list(at_limit), reached)
+    return DistillationReport(len(corpus), num_resumed, too_long, reached)
 
 
 def check_output(output: Path) -> None:
@@ -155,9 +158,9 @@ def _line_maker(corpus: Sequence[Example], output: Path) -> Callable[[Example, s
     return conversation
 
 
-def _write_record(record: Path, task: _Task, at_limit: Mapping[int, ReachedLimit]) -> None:
-    rows = [[number, limit.num_tokens, limit.remedy] for number, limit in at_limit.items()]
-    write_whole_file(record, json.dumps({**asdict(task), _AT_LIMIT: rows}))
+def _write_record(record: Path, task: _Task, reached: Mapping[int, ReachedLimit]) -> None:
+    rows = [[number, limit.num_tokens, limit.remedy] for number, limit in reached.items()]
+    write_whole_file(record, json.dumps({**asdict(task), _REACHED: rows}))
 
 
 def _claim(partial: Path, record: Path, task: _Task) -> tuple[int, dict[int, ReachedLimit]]:
@@ -188,8 +191,8 @@ def _claim(partial: Path, record: Path, task: _Task) -> tuple[int, dict[int, Rea
     for _ in range(num_lines):
         end = content.index(b"\n", end) + 1
     os.truncate(partial, end)
-    at_limit = {number: ReachedLimit(*limit) for number, *limit in there.get(_AT_LIMIT, ())}
-    return num_lines, {number: limit for number, limit in at_limit.items() if number <= num_lines}
+    reached = {number: ReachedLimit(*limit) for number, *limit in there.get(_REACHED, ())}
+    return num_lines, {number: limit for number, limit in reached.items() if number <= num_lines}
 
 
 def _too_long(teacher: SequenceGenerator, corpus: Sequence[Example]) -> list[int]:
