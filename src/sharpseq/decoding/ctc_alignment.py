@@ -63,7 +63,9 @@ def reached_frames(sequences: Tensor, *, num_frames: Tensor, num_tokens: Tensor)
     """Return the limits of outputs (B, T) that need every one of their frames, a blank between repeats included."""
     real = length_mask(num_tokens, width=sequences.shape[1])
     needed = ctc_frames_needed(sequences.masked_fill(~real, IGNORED))
-    return reached_limits(needed, num_frames, remedies="the model needs a larger `upsampling_factor`, and training")
+    return reached_limits(
+        needed, num_frames, remedies="the model needs a larger `upsampling_factor`, and training with it"
+    )
 
 
 def output_log_prob(
