@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"data", "decoding", "models", "objectives", "scoring"},
     "analyses": {"data", "decoding", "evaluation", "generation", "models", "objectives", "scoring", "theory"},
     "runs": {"data", "decoding", "evaluation", "generation", "models", "objectives", "recipe", "scoring", "training"},
-    "integrations": {"data", "generation", "models", "objectives", "recipe", "runs", "scoring", "training"},
+    "integrations": {"data", "decoding", "generation", "models", "objectives", "recipe", "runs", "scoring", "training"},
     "cli": {"analyses", "data", "decoding", "evaluation", "generation", "integrations", "models"}
     | {"recipe", "runs", "training"},
 }

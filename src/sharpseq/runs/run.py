@@ -19,6 +19,8 @@ from sharpseq.data import EncodedExample, Example, LengthFilter, StreamingBatche
 from sharpseq.data.token_budget import example_sizes, side_lengths
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult
+from sharpseq.models.adapters import keep_generation_config
+from sharpseq.models.length_prediction import MAX_DIFFERENCE
 from sharpseq.processor_threads import ThreadWatch
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.runs.building import build_arguments, build_filter, build_stream, check_round_trip
@@ -35,6 +37,7 @@ from sharpseq.runs.stage_training import build_trainer
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
 from sharpseq.training.endless_stream import TOKENIZER_EXAMPLES
+from sharpseq.training.feasibility import count_beyond_prediction
 from sharpseq.training.progress import MetricsFile, ProgressBar, read_metrics
 from sharpseq.training.thread_callback import ThreadCallback
 from sharpseq.training.trainer import SequenceTrainer
@@ -222,7 +225,15 @@ class _Run:
         kept, report = build_filter(self.recipe, self.shape).apply(encoded)
         self.say(f"training data: {report}")
         if not kept:
-            raise UserError("no training example is left; loosen `data.limits`")
+            raise UserError(
+                f"no training example is left ({report}); loosen `data.limits`, or take a model with more positions"
+            )
+        num_beyond = count_beyond_prediction(kept, self.shape.family)
+        if num_beyond:
+            self.say(
+                f"training data: {num_beyond:,} of {len(kept):,} targets are over {MAX_DIFFERENCE} tokens longer or "
+                "shorter than their source, the most that the model predicts; its outputs are cut there, or too long"
+            )
         return kept
 
     @cached_property
@@ -277,6 +288,8 @@ class _Run:
                     callback.close()
         if trainer.filter_report.num_examples:
             self.say(f"training data: {trainer.filter_report}")
+        elif self.recipe.data.stream and arguments.dataloader_num_workers:
+            self.say("training data: what `data.limits` left out is not counted where `dataloader_num_workers` read")
         self._report_selection(stage, trainer)
         self._save_stage(stage, trainer)
 
@@ -348,6 +361,7 @@ class _Run:
         whole = trainer.accelerator.unwrap_model(trainer.whole_model)
         with whole_folder(self.folder.stage_model(stage.name)) as folder:
             whole.save_pretrained(folder, state_dict=weights)
+            keep_generation_config(whole, folder)
             self.tokenizer.save_pretrained(folder)
         for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
