@@ -162,7 +162,8 @@ def margin_change(clean: PositionScores, labels: Tensor) -> RowStatistic:
     def change(logits: Tensor, rows: Tensor) -> Tensor:
         moved = logits - logits_at(clean, rows).to(logits)
         targets = labels[:, : clean.mask.shape[1]].flatten()[rows]
-        return (moved.gather(1, targets[:, None]) - moved).norm(dim=1)
+        norms: Tensor = torch.linalg.vector_norm(moved.gather(1, targets[:, None]) - moved, dim=1)
+        return norms
 
     return change
 
@@ -187,5 +188,5 @@ def _may_move(core: Any, batch: Mapping[str, Any]) -> Tensor:
         movable = movable & (batch["labels"] == IGNORED)
     special = [getattr(config, name, None) for name in ("pad_token_id", "eos_token_id", "bos_token_id")]
     flat = [one for each in special for one in (each if isinstance(each, list) else [each]) if one is not None]
-    allowed: Tensor = movable & ~torch.isin(ids, torch.tensor(flat, dtype=ids.dtype, device=ids.device))
-    return allowed
+    is_special: Tensor = torch.isin(ids, torch.tensor(flat, dtype=ids.dtype, device=ids.device))
+    return movable.logical_and(~is_special)
