@@ -72,6 +72,7 @@ def worst_moves(
         with torch.enable_grad():
             (slope,) = torch.autograd.grad(damage(moves), moves)
         moves = moves.detach() + step_size * radius * nn.functional.normalize(slope, dim=-1)
-        moves = moves * (radius / moves.norm(dim=-1, keepdim=True).clamp(min=radius))
+        lengths = moves.norm(dim=-1, keepdim=True)
+        moves = torch.where(lengths > radius, moves * (radius / lengths), moves)
         moves = moves.masked_fill(stays, 0.0)
     return moves.detach()
