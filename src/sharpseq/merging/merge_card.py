@@ -35,7 +35,7 @@ Its weights are those of the base plus, for each task, a coefficient times what 
 
 {_tasks(report)}
 
-Coefficients:
+Coefficients; they have no effect on weights that a task left as they were:
 
 {_table(["weights", *_names(report)], [[layer, *_column(report, n)] for n, layer in enumerate(report.layers)])}
 """
