@@ -105,6 +105,15 @@ def test_learned_coefficients_are_on_the_card_and_the_folder_generates(llamas: d
     assert names_and_bytes[0] == names_and_bytes[1]
 
 
+def test_nothing_is_learned_where_the_start_is_the_best(llamas: dict[str, str], tmp_path: Path) -> None:
+    """Half of the same task twice is that task."""
+    report = merge_models(
+        llamas["base"], [llamas["one"]] * 2, tmp_path / "out", data=[SOURCES] * 2, settings=MergeSettings(**FEW)
+    )
+    assert (report.coefficients == 0.5).all()
+    assert list(report.after) == list(report.before) == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
 def test_tasks_with_prompts_of_their_own_leave_none(llamas: dict[str, str], tmp_path: Path) -> None:
     tasks = [llamas["one"], llamas["other prompt"]]
     report = merge_models(llamas["base"], tasks, tmp_path / "out", settings=MergeSettings(method="task_arithmetic"))

@@ -65,7 +65,7 @@ def merge(
     from rich.progress import Progress
 
     from sharpseq.cli.corpus_argument import load_sources
-    from sharpseq.merging import MergeSettings, merge_models
+    from sharpseq.merging import MergeSettings, in_nats, merge_models
     from sharpseq.processor_threads import choose_num_threads
 
     chosen = MergeSettings(
@@ -104,7 +104,9 @@ def merge(
         words = f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
         line = f"{task}: coefficient {words}"
         if report.after:
-            line += f", {divergence} {report.before[number]:.4f} → {report.after[number]:.4f} nats per position"
+            line += (
+                f", {divergence} {in_nats(report.before[number])} → {in_nats(report.after[number])} nats per position"
+            )
         typer.echo(line, err=True)
     if len(set(report.prompts)) > 1:
         typer.echo("the tasks have prompts of their own; give one when you generate: `--prompt` (README.md)", err=True)

@@ -117,7 +117,8 @@ def merge_models(
     Coefficients make the outputs of the merged model those of each task's model on the task's own sources; labels are
     not read. For causal and seq2seq models and for one-pass models alike, the task's model writes an output for each
     source, and the distributions of both models are compared at each position of it (at each frame, for CTC). Adapters
-    are added to the weights of the base first. Memory holds two models more than there are tasks, in float32.
+    are added to the weights of the base first. Learned coefficients that are no better than the first ones over all
+    sources are not taken. Memory holds two models more than there are tasks, in float32.
 
     Args:
         base: The model that all tasks were fine-tuned from: a run folder, a model folder, or a Hub id.
@@ -168,6 +169,10 @@ def merge_models(
                 learning_rate=settings.learning_rate,
                 on_step=on_step,
             )
+            after = _divergences(merged, coefficients, compared, settings)
+            if sum(after) >= sum(before):
+                # Adam takes steps of the same length however little there is to gain.
+                coefficients = start
         elif settings.method == "grid_search":
             on_stage("trying coefficients", len(GRID))
             best = best_coefficient(merged, compared, divergence=settings.divergence, on_step=on_step)

@@ -58,8 +58,13 @@ def _tasks(report: MergeReport) -> str:
     if report.after:
         header += ["sources", "divergence at the first coefficients", "at the final ones"]
         figures = zip(rows, report.num_examples, report.before, report.after, strict=True)
-        rows = [[*row, str(count), f"{before:.4f}", f"{after:.4f}"] for row, count, before, after in figures]
+        rows = [[*row, str(count), in_nats(before), in_nats(after)] for row, count, before, after in figures]
     return _table(header, rows)
+
+
+def in_nats(divergence: float) -> str:
+    """Return a divergence with four digits; one of 0 may be a little less by rounding."""
+    return f"{round(divergence, 4) + 0.0:.4f}"
 
 
 def _names(report: MergeReport) -> list[str]:

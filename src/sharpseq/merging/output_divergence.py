@@ -122,14 +122,15 @@ def write_batches(
         written = generator.generate_batch(sources_of(examples))
     except ValueError as error:
         raise UserError(f"{task.name}: {error}") from error
+    predicts_eos = MODELS[family_of(task.model)].predicts_eos
+    # An empty output of a model that writes EOS is one position to compare, of another model none.
     pairs = [
         Example(example.source, output.text, history=example.history)
         for example, output in zip(examples, written, strict=True)
-        if not is_blank(output.text)
+        if output.error is None and not is_blank(example.source) and (predicts_eos or not is_blank(output.text))
     ]
     if not pairs:
-        raise UserError(f"{task.name} writes nothing for its data; check the data and its prompt")
-    predicts_eos = MODELS[family_of(task.model)].predicts_eos
+        raise UserError(f"{task.name} writes nothing for its data; check the data")
     encoded = encode(pairs, task.tokenizer, append_eos_to_target=predicts_eos)
     sources, targets = side_lengths(encoded, in_one_row=is_causal(task.model.config))
     budget = max(batch_tokens, *sources, *targets)
