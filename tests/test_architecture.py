@@ -36,10 +36,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generation": {"decoding", "models", "data"},
     "evaluation": {"data", "generation"},
     "training": {"data", "decoding", "models", "objectives", "scoring"},
+    "merging": {"data", "generation", "models", "scoring", "training"},
     "analyses": {"data", "decoding", "evaluation", "generation", "models", "objectives", "scoring", "theory"},
     "runs": {"data", "decoding", "evaluation", "generation", "models", "objectives", "recipe", "scoring", "training"},
     "integrations": {"data", "decoding", "generation", "models", "objectives", "recipe", "runs", "scoring", "training"},
-    "cli": {"analyses", "data", "decoding", "evaluation", "generation", "integrations", "models"}
+    "cli": {"analyses", "data", "decoding", "evaluation", "generation", "integrations", "merging", "models"}
     | {"recipe", "runs", "training"},
 }
 # Only the two entrances to the package may point anywhere: the lazy table of public names, and `python -m sharpseq`.

@@ -273,6 +273,7 @@ class _Run:
             stage,
             self._starting_model(stage),
             arguments,
+            load_reference=partial(self._starting_model, stage),
             train_dataset=self._training_data(arguments),
             eval_dataset=self._validation_examples,
             processing_class=self.tokenizer,

@@ -5,6 +5,7 @@ from sharpseq.scoring.gaussians import DiagonalGaussian
 from sharpseq.scoring.length_mask import length_mask
 from sharpseq.scoring.model_scores import score_model
 from sharpseq.scoring.requests import LABELS_ONLY, RowStatistic, ScoreRequest
+from sharpseq.scoring.row_statistics import logits_at
 from sharpseq.scoring.sequence_scores import PositionScores, SequenceScores, TokenScores
 from sharpseq.scoring.token_scores import IGNORED, score_hidden_states, score_logits
 
@@ -19,6 +20,7 @@ __all__ = [
     "TokenScores",
     "ctc_frames_needed",
     "length_mask",
+    "logits_at",
     "score_ctc",
     "score_hidden_states",
     "score_logits",

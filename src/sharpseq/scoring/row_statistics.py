@@ -52,6 +52,19 @@ def _over_rows(
     return row_values.new_zeros(len(flat)).index_copy(0, places, row_values).view_as(mask)
 
 
+def logits_at(positions: PositionScores, rows: Tensor) -> Tensor:
+    """Return the logits (N, V) of one model at the rows that a `RowStatistic` of another one is asked about.
+
+    Args:
+        positions: Scores of the same batch, with hidden states and head.
+        rows: What the statistic was given, shape (N,).
+    """
+    hidden, head = positions.hidden_states, positions.head
+    if hidden is None or head is None:
+        raise ValueError("`positions` must have hidden states: score with `ScoreRequest(hidden_states=True)`")
+    return head(hidden.flatten(0, 1)[rows])
+
+
 def statistics_of_logits(logits: Tensor, mask: Tensor, *, request: ScoreRequest) -> PositionScores | None:
     """Return what a request asks for about each position (B, P), given its logits (B, P, V)."""
     return position_scores(_same, logits, mask, vocab_size=logits.shape[-1], request=request)
