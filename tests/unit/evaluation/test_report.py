@@ -22,7 +22,9 @@ from sharpseq.evaluation import (
     OutputSample,
     TrainingRun,
     compare_systems,
+    differing_positions,
     evaluate_outputs,
+    evenly_spaced,
     write_report,
 )
 from sharpseq.evaluation.report.page_templates import render_page
@@ -262,6 +264,24 @@ def test_a_blank_reference_beside_another_one_is_not_shown_and_not_matched(tmp_p
     text = report(tmp_path / "report.html", samples=[OutputSample("source", ["the cat", ""], {"one": "", "two": "x"})])
     assert "<td><div>the cat</div></td>" in text
     assert 'class="exact"' not in text[text.index('id="samples"') :]
+
+
+def test_the_verdict_heads_the_results_and_the_note_says_how_samples_were_chosen(tmp_path: Path) -> None:
+    text = report(tmp_path / "report.html", verdict=f"Better {NASTY}", samples_note="3 of all.")
+    assert Page(text).text.count(f"Better {NASTY}") == 1
+    assert text.index('class="verdict"') < text.index("<table")
+    assert "3 of all." in text[text.index('id="samples"') :]
+
+
+def test_samples_are_those_that_differ_from_all_over_the_data() -> None:
+    same = ["x"] * 100
+    other = [text if position % 2 else "y" for position, text in enumerate(same)]
+    differing = differing_positions({"first": same, "second": other, "third": same})
+    assert differing == list(range(0, 100, 2))
+    assert evenly_spaced(differing, 5) == [10, 30, 50, 70, 90]
+    assert evenly_spaced(differing, 49) == sorted(set(evenly_spaced(differing, 49)))
+    assert evenly_spaced(differing, 60) == differing
+    assert differing_positions({"first": same}) == []
 
 
 def test_what_never_changes_is_a_line_of_text_and_no_panel(tmp_path: Path) -> None:
