@@ -143,7 +143,7 @@ def _confidence(result: EvaluationResult, *, token_mean: bool) -> str:
 def _milliseconds_at(batch_size: int) -> Callable[[EvaluationResult], str]:
     def cell(result: EvaluationResult) -> str:
         times = [entry.milliseconds_per_sentence for entry in result.speed if entry.batch_size == batch_size]
-        return f"{times[0]:.3g}" if times else ""
+        return "" if not times else f"{times[0]:.3g}" if times[0] < 999.5 else f"{times[0]:,.0f}"
 
     return cell
 

@@ -299,6 +299,16 @@ def test_what_never_changes_is_a_line_of_text_and_no_panel(tmp_path: Path) -> No
     assert "Weight f&#39;(g): mean, smallest, largest" in text
 
 
+def test_a_weight_of_one_that_float32_rounds_is_constant() -> None:
+    logged = [
+        {"step": step, "weight_mean": 1 - 6e-8 * (step % 2), "weight_min": 1 - 1.2e-7, "weight_max": 1 + 6e-8 * step}
+        for step in range(1, 4)
+    ]
+    section = training_section([TrainingRun("a", logged)])
+    assert section is not None
+    assert (section.stages[0].panels, section.stages[0].constants) == ([], ["Weight f'(g) 1"])
+
+
 def test_constant_values_beside_points_that_are_not_finite_say_so() -> None:
     logged = [{"step": step, "loss": value} for step, value in enumerate([1.0, 1.0, math.nan])]
     section = training_section([TrainingRun("a", logged)])

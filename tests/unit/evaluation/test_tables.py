@@ -142,6 +142,12 @@ def test_small_p_values_are_not_shown_as_zero() -> None:
     assert "p = –" in markdown_table(results(), [undefined])
 
 
+def test_a_slow_system_has_its_milliseconds_in_full() -> None:
+    [first, _] = results()
+    slow = replace(first, speed=tuple(replace(entry, milliseconds_per_sentence=1234.5) for entry in first.speed))
+    assert cells(markdown_table([slow]))[2][-1] == "1,234"
+
+
 def test_rejects_no_results() -> None:
     with pytest.raises(ValueError, match="at least one result"):
         markdown_table([])
