@@ -25,6 +25,7 @@ from sharpseq.processor_threads import ThreadWatch
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.runs.building import build_arguments, build_filter, build_stream, check_round_trip
 from sharpseq.runs.checks import check_metrics, check_model
+from sharpseq.runs.conclusion import Conclusion, conclude
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
 from sharpseq.runs.model_card import model_card
@@ -56,6 +57,7 @@ class RunResult:
         report: The report for people.
         results: Every evaluation, in the order of stages and decodings, by name of the data set.
         comparisons: Every system against the first one, by name of the data set.
+        conclusion: The final system beside the first one, on the last data set.
         example: A source to try the model on, from the last data set.
     """
 
@@ -64,6 +66,7 @@ class RunResult:
     report: Path
     results: Mapping[str, Sequence[EvaluationResult]]
     comparisons: Mapping[str, Sequence[Comparison]]
+    conclusion: Conclusion
     example: str
 
 
@@ -149,6 +152,8 @@ class _Run:
         self.threads.begin()
         results = self.evaluator.evaluate()
         comparisons = {data: self.evaluator.compare(data, systems) for data, systems in results.items()}
+        last = list(self.test_corpora)[-1]
+        conclusion = conclude(self.recipe.final_stage, self.test_corpora[last], results[last], comparisons[last])
         write_run_report(
             self.folder,
             self.recipe,
@@ -156,10 +161,13 @@ class _Run:
             corpora=self.test_corpora,
             results=results,
             comparisons=comparisons,
+            verdict=conclusion.verdict,
         )
-        sources = [example.source for example in list(self.test_corpora.values())[-1]]
+        sources = [example.source for example in self.test_corpora[last]]
         example = next((source for source in sources if source.strip() and "'" not in source), sources[0])
-        return RunResult(self.folder.path, self.folder.model, self.folder.report, results, comparisons, example)
+        return RunResult(
+            self.folder.path, self.folder.model, self.folder.report, results, comparisons, conclusion, example
+        )
 
     def check_before_work(self) -> None:
         """Find mistakes in the recipe before training, and before anything is written."""
