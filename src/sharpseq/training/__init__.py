@@ -8,6 +8,7 @@ from sharpseq.declarations import Method, method_table
 from sharpseq.objectives import OBJECTIVES
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights
+from sharpseq.training.distillation import Distillation
 from sharpseq.training.gradient_matching_loss import GradientMatching, GradientMatchingLoss
 from sharpseq.training.loss import Loss, LossOutput, Statistic, Step, Term
 from sharpseq.training.score_loss import ScoreLoss
@@ -15,6 +16,7 @@ from sharpseq.training.trainer import SequenceTrainer, collator_for
 
 __all__ = [
     "LOSSES",
+    "Distillation",
     "GradientMatching",
     "GradientMatchingLoss",
     "Loss",
@@ -29,5 +31,5 @@ __all__ = [
     "collator_for",
 ]
 
-LOSSES: Mapping[str, type[Method]] = method_table(*OBJECTIVES.values(), GradientMatching)
+LOSSES: Mapping[str, type[Method]] = method_table(*OBJECTIVES.values(), GradientMatching, Distillation)
 """The names that a stage's ``objective`` may have: objectives of scores, and losses of another kind."""

@@ -1,0 +1,19 @@
+"""Distillation: teachers, their stored outputs, and the loss that follows them."""
+
+from sharpseq.training.distillation.distillation import Distillation, DistillationLoss
+from sharpseq.training.distillation.teacher_store import DTYPES, TeacherStore
+from sharpseq.training.distillation.teachers import AdapterBaseTeacher, ModelTeacher, StoredTeacher, Teacher
+from sharpseq.training.distillation.teaching import TeachingReport, teach
+
+__all__ = [
+    "DTYPES",
+    "AdapterBaseTeacher",
+    "Distillation",
+    "DistillationLoss",
+    "ModelTeacher",
+    "StoredTeacher",
+    "Teacher",
+    "TeacherStore",
+    "TeachingReport",
+    "teach",
+]

@@ -1,0 +1,168 @@
+"""Distillation: a student follows a teacher's distribution at each position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sharpseq.declarations import Declaration, Method, Number, Setting, at
+from sharpseq.objectives import OBJECTIVES, MaximumLikelihood, Objective
+from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS, AdaptiveKl, TokenDistillation
+from sharpseq.scoring import BLOCK, ScoreRequest, SequenceScores
+from sharpseq.training.distillation.targets import TeacherTargets
+from sharpseq.training.distillation.teachers import Teacher, labels_of
+from sharpseq.training.loss import LossOutput, Statistic, Step
+from sharpseq.training.score_loss import ScoreLoss
+
+_NAME = "divergence"
+
+
+@dataclass(frozen=True)
+class Distillation(Method):
+    r"""Follow a teacher's distribution at each position of the targets.
+
+    The loss of a sequence with positions :math:`1 \dots P` is
+    :math:`(1 - w) \frac1P \sum_t D(p_t, q_t) + w\,\ell(y)`, in which p is the teacher, q the student and
+    :math:`\ell` an objective of the target itself. There is no factor :math:`\tau^2` for a temperature
+    :math:`\tau`; the learning rate can make up for it.
+
+    Args:
+        divergence: D, any of the divergences and the other methods for one position.
+        gold_weight: w, in [0, 1].
+        gold: The objective :math:`\ell`.
+        temperature: Divides the logits of both.
+        own_samples: Share of the training examples whose target the student writes itself before it is compared with
+            the teacher there (on-policy), in [0, 1]. The gold objective is then one of the sample and makes little
+            sense: leave ``gold_weight`` at 0.
+        sampling_temperature: Divides the student's logits while it writes; greater than 0.
+
+    References:
+        Hinton et al. 2015; Agarwal et al. 2024, "On-policy distillation of language models" (GKD).
+    """
+
+    divergence: Annotated[
+        TokenDistillation, Setting("What is computed at each position.", methods=TOKEN_DISTILLATIONS)
+    ] = field(default_factory=AdaptiveKl)
+    gold_weight: Annotated[Number, Setting("Weight of the objective of the target itself.", ge=0, le=1)] = 0.0
+    gold: Annotated[Objective, Setting("Objective of the target itself.", methods=OBJECTIVES)] = field(
+        default_factory=MaximumLikelihood
+    )
+    temperature: Annotated[float, Setting("Divides the logits of teacher and student.", gt=0)] = 1.0
+    own_samples: Annotated[
+        Number, Setting("Share of the examples whose target the student samples itself.", ge=0, le=1)
+    ] = 0.0
+    sampling_temperature: Annotated[float, Setting("Divides the student's logits while it samples.", gt=0)] = 1.0
+
+    declaration = Declaration(
+        "distillation",
+        "follows a teacher's distribution at each position; needs a stage with a `teacher`",
+        "Hinton et al. 2015; Agarwal et al. 2024",
+    )
+
+    def loss(self, teacher: Teacher, **scoring: Any) -> DistillationLoss:
+        """Return the loss that trains a student.
+
+        Args:
+            teacher: The teacher.
+            scoring: Passed to `ScoreLoss`, such as the penalty of a latent variable.
+        """
+        return DistillationLoss(self, teacher, ScoreLoss(self.gold, **scoring))
+
+
+@dataclass(frozen=True, eq=False)
+class DistillationLoss:
+    """The loss of `Distillation`.
+
+    Logged in training and as ``eval_…``: ``divergence``, the mean over positions, in the unit of the divergence.
+
+    Args:
+        settings: Its parameters.
+        teacher: The teacher.
+        gold: The loss of the targets themselves, which also scores the student.
+    """
+
+    settings: Distillation
+    teacher: Teacher
+    gold: ScoreLoss
+
+    has_weights: ClassVar[bool] = False
+
+    def count_tokens(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+        """Return the number of scored tokens of each sequence, shape (B,)."""
+        return self.gold.count_tokens(model, batch)
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Any], step: Step) -> LossOutput:
+        """Compare student and teacher at every position."""
+        settings: Distillation = at(self.settings, step.progress)
+        arguments = self.gold.rows.forward_arguments(batch)
+        targets = self.teacher.targets(model, arguments)
+        compared = PositionComparison(settings, targets, labels_of(model, arguments, int(targets.counts.sum())))
+        scores, gold = self.gold.scored(model, batch, step, ScoreRequest(statistics={_NAME: compared}))
+        totals, counts = _sums(scores, targets)
+        losses = totals / counts.clamp(min=1)
+        if settings.gold_weight:
+            losses = (1 - settings.gold_weight) * losses + settings.gold_weight * gold.losses
+        found = {_NAME: Statistic(totals.detach(), counts)}
+        possible = gold.is_possible if settings.gold_weight else None
+        return replace(gold, losses=losses, weights=None, statistics={**gold.statistics, **found}, is_possible=possible)
+
+    def figures(self, means: Mapping[str, float]) -> dict[str, float]:
+        """Return the means, with the number of latent dimensions in use where there is a latent."""
+        return self.gold.figures(means)
+
+
+@dataclass(frozen=True)
+class PositionComparison:
+    """The number of each position, computed from the student's logits a few rows at a time.
+
+    Args:
+        settings: The method, without schedules.
+        targets: What the teacher says.
+        labels: Target token of each position, `NO_LABEL` where there is none, shape (N,).
+    """
+
+    settings: Distillation
+    targets: TeacherTargets
+    labels: Tensor
+
+    def __call__(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return D of each row, shape (R,)."""
+        counts = self.targets.counts
+        total = int(counts.sum())
+        if len(rows) and int(rows[-1]) >= total:
+            raise ValueError(_other_positions(total))
+        starts = counts.cumsum(0) - counts
+        owners = torch.repeat_interleave(counts)[rows]
+        # Blocks of a sequence, so that what is compared does not depend on the rows that are computed together.
+        blocks_before = ((counts + BLOCK - 1) // BLOCK).cumsum(0) - (counts + BLOCK - 1) // BLOCK
+        groups = blocks_before[owners] + (rows - starts[owners]) // BLOCK
+        pair = self.targets.pair(logits, rows, self.labels[rows], groups, temperature=self.settings.temperature)
+        return self.settings.divergence(pair)
+
+
+def _sums(scores: SequenceScores, targets: TeacherTargets) -> tuple[Tensor, Tensor]:
+    """Return the sum over the positions of each sequence, and their number.
+
+    Raises:
+        ValueError: If the student predicts at other positions than the teacher.
+    """
+    positions = scores.positions
+    if positions is None or positions.statistics is None:
+        raise ValueError("the student does not say where it predicts")
+    counts = positions.mask.sum(1)
+    if not torch.equal(counts, targets.counts.to(counts)):
+        raise ValueError(_other_positions(int(targets.counts.sum()), int(counts.sum())))
+    return positions.statistics[_NAME].sum(1), counts
+
+
+def _other_positions(teacher: int, student: int | None = None) -> str:
+    own = "more" if student is None else f"{student:,}"
+    return (
+        f"teacher and student must predict at the same positions; in this batch the teacher has {teacher:,} and the "
+        f"student {own}. An autoregressive teacher goes with models of target tokens, a CTC teacher with CTC models "
+        "that have as many frames; otherwise train on the teacher's outputs (`sharpseq distill`)"
+    )
