@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recipe": set(),
     "generation": {"decoding", "models", "data"},
     "evaluation": {"data", "generation"},
-    "training": {"data", "decoding", "models", "objectives", "scoring"},
+    "training": {"data", "decoding", "generation", "models", "objectives", "scoring"},
     "analyses": {"data", "decoding", "evaluation", "generation", "models", "objectives", "scoring", "theory"},
     "runs": {"data", "decoding", "evaluation", "generation", "models", "objectives", "recipe", "scoring", "training"},
     "integrations": {"data", "generation", "models", "objectives", "recipe", "runs", "scoring", "training"},

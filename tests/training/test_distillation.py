@@ -19,6 +19,7 @@ from sharpseq.objectives.distillation.kl import forward_kl
 from sharpseq.scoring import ScoreRequest, score_model
 from sharpseq.training import LOSSES, Step, collator_for
 from sharpseq.training.distillation import Distillation, ModelTeacher, StoredTeacher, TeacherStore, teach
+from sharpseq.training.distillation.own_samples import with_own_samples
 
 FORWARD_KL = forward_kl
 STEP = Step(progress=0.5, update=1, seed=1, is_training=True)
@@ -187,8 +188,8 @@ def test_a_store_knows_what_it_was_made_from(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="its data and num_examples differ"):
         teach(teacher, tokenizer(), data[:-1], folder, k=3)
     store = TeacherStore(folder)
-    with pytest.raises(UserError, match=r"no outputs for 1 of 2 examples, first for example 1 \(counted from 0\)"):
-        store.check_examples([next(iter(store._places)), 7])
+    with pytest.raises(UserError, match=r"for 1 of 2 training examples, first for example 1 \(counted from 0\)"):
+        store.check_examples([next(iter(store._places)), 7], of="training")
     with pytest.raises(ValueError, match="`temperature` must be 1, at which"):
         loss_of(Distillation(FORWARD_KL, temperature=2.0), StoredTeacher(store), teacher, batch_for("autoregressive"))
 
@@ -234,14 +235,16 @@ def test_impossible_numbers_are_refused(k: int, temperature: float, message: str
         teach(model("ctc"), tokenizer(), corpus("ctc"), tmp_path / "store", k=k, temperature=temperature)
 
 
-def train(folder: Path, family: str, **changes: Any) -> dict[str, torch.Tensor]:
+def train(
+    folder: Path, family: str, *, settings: Distillation | None = None, **changes: Any
+) -> dict[str, torch.Tensor]:
     student = tiny_model(family).double()
-    settings = {"max_steps": 3, "learning_rate": 1e-2, "optim": "sgd", "report_to": "none", "disable_tqdm": True}
-    settings |= {"save_strategy": "no", "max_grad_norm": 0.0, "use_cpu": True, **changes}
-    loss = Distillation(FORWARD_KL, gold_weight=0.5).loss(ModelTeacher(model(family, 1).double()))
+    arguments = {"max_steps": 3, "learning_rate": 1e-2, "optim": "sgd", "report_to": "none", "disable_tqdm": True}
+    arguments |= {"save_strategy": "no", "max_grad_norm": 0.0, "use_cpu": True, **changes}
+    loss = (settings or Distillation(FORWARD_KL, gold_weight=0.5)).loss(ModelTeacher(model(family, 1).double()))
     trainer = SequenceTrainer(
         student,
-        SequenceTrainingArguments(output_dir=str(folder), **settings),
+        SequenceTrainingArguments(output_dir=str(folder), **arguments),
         loss=loss,
         train_dataset=corpus(family, 24),
     )
@@ -282,3 +285,61 @@ def test_a_student_comes_to_follow_its_teacher(tmp_path: Path) -> None:
 
 def test_it_is_a_loss_that_recipes_can_name() -> None:
     assert LOSSES["distillation"] is Distillation
+
+
+@pytest.mark.parametrize("family", ["autoregressive", "llama"])
+def test_own_samples_replace_the_targets_of_a_share_of_the_examples(family: str) -> None:
+    student, batch = model(family), batch_for(family, 12)
+    seen = set()
+    for share, expected in ((0.0, 0), (1.0, 12), (0.5, None)):
+        found = with_own_samples(student, batch, share=share, temperature=1.0, seed="a")
+        again = with_own_samples(student, batch, share=share, temperature=1.0, seed="a")
+        assert found["labels"].equal(again["labels"])
+        changed = [targets(one) != targets(other) for one, other in zip(found["labels"], batch["labels"], strict=True)]
+        assert expected is None or sum(changed) >= expected - 1  # a sample may be its target by chance
+        seen.add(sum(changed))
+        if family == "llama":
+            assert found["input_ids"].masked_select(found["labels"] != -100).tolist() == [
+                token for row in found["labels"] for token in targets(row)
+            ]
+            prompts = (found["input_ids"] * (found["labels"] == -100) * found["attention_mask"]).sum(1)
+            assert prompts.equal((batch["input_ids"] * (batch["labels"] == -100) * batch["attention_mask"]).sum(1))
+        else:
+            assert found["decoder_input_ids"][:, 0].eq(student.config.decoder_start_token_id).all()
+            shifted = found["labels"][:, :-1].masked_fill(found["labels"][:, :-1] == -100, student.config.pad_token_id)
+            assert found["decoder_input_ids"][:, 1:].equal(shifted)
+    assert len(seen) == 3
+    assert student.training is False
+
+
+def targets(labels: torch.Tensor) -> list[int]:
+    return labels[labels != -100].tolist()
+
+
+def test_samples_follow_the_models_distribution() -> None:
+    student = model("autoregressive")
+    [example] = corpus("autoregressive", 1)
+    many = [EncodedExample(index, example.input_ids, example.labels) for index in range(4000)]
+    batch = collator_for(student)(many)
+    found = with_own_samples(student, batch, share=1.0, temperature=2.0, seed="a")["labels"][:, 0]
+    inputs = {name: batch[name][:1] for name in ("input_ids", "attention_mask")}
+    logits = student(**inputs, decoder_input_ids=batch["decoder_input_ids"][:1, :1]).logits[0, 0]
+    expected = (logits / 2).softmax(-1)
+    observed = torch.bincount(found, minlength=15) / len(found)
+    assert (observed - expected).abs().sum() / 2 < 0.05
+    assert (observed - logits.softmax(-1)).abs().sum() / 2 > 0.1
+
+
+def test_a_one_pass_student_has_no_use_for_own_samples() -> None:
+    with pytest.raises(ValueError, match="`own_samples` must be 0: a one-pass student"):
+        with_own_samples(model("ctc"), batch_for("ctc"), share=1.0, temperature=1.0, seed="a")
+
+
+def test_training_on_own_samples_changes_what_is_compared(tmp_path: Path) -> None:
+    trained = {
+        share: train(tmp_path, "autoregressive", settings=Distillation(FORWARD_KL, own_samples=share))
+        for share in (0.0, 1.0)
+    }
+    again = train(tmp_path, "autoregressive", settings=Distillation(FORWARD_KL, own_samples=1.0))
+    assert all(weight.equal(trained[1.0][name]) for name, weight in again.items())
+    assert any(not weight.equal(trained[1.0][name]) for name, weight in trained[0.0].items())

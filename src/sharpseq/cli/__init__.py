@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sharpseq.cli import compare, distill, evaluate, export, generate, info, latent, listings, theory, train
+from sharpseq.cli import compare, distill, evaluate, export, generate, info, latent, listings, teach, theory, train
 from sharpseq.cli.failures import OneLineFailures
 from sharpseq.cli.standard_streams import prepare_streams
 
@@ -26,6 +26,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     evaluate.evaluate,
     compare.compare,
     distill.distill,
+    teach.teach,
     export.export,
     theory.theory,
     listings.models,

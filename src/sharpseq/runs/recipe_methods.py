@@ -10,7 +10,8 @@ from sharpseq.declarations import build_method, check_settings, choose_method, p
 from sharpseq.errors import SettingError, UserError
 from sharpseq.models import MODELS
 from sharpseq.recipe import Recipe, Stage, read_recipe, schema
-from sharpseq.training import LOSSES, GradientMatching
+from sharpseq.recipe.stages import BASE_TEACHER
+from sharpseq.training import LOSSES, Distillation, GradientMatching
 
 
 def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -44,6 +45,7 @@ def with_methods(recipe: Recipe) -> Recipe:
             raise _user_error(recipe, error.under("stages", position, "objective")) from error
         try:
             _check_refiner(stage, objective)
+            _check_teacher(recipe, stage, objective)
         except SettingError as error:
             raise UserError(f"{recipe.place_of('stages', position, *error.path)}: {error}") from error
         chosen = type(stage.objective)(**plain_settings(objective))
@@ -74,6 +76,23 @@ def _check_refiner(stage: Stage, objective: object) -> None:
     if stage.refiner is not None and not isinstance(objective, GradientMatching):
         message = f"`refiner` goes with `objective: {{name: {name}}}` only; got {stage.objective.name}"
         raise SettingError(message, "refiner")
+
+
+def _check_teacher(recipe: Recipe, stage: Stage, objective: object) -> None:
+    """Check that a stage has a teacher if and only if it learns from one."""
+    name = Distillation.declaration.name
+    if isinstance(objective, Distillation) and stage.teacher is None:
+        raise SettingError(
+            f"`{name}` learns from a `teacher`; add one, such as `teacher: {{model: runs/…}}`", "objective"
+        )
+    if stage.teacher is None:
+        return
+    if not isinstance(objective, Distillation):
+        message = f"`teacher` goes with `objective: {{name: {name}}}` only; got {stage.objective.name}"
+        raise SettingError(message, "teacher")
+    if stage.teacher.model == BASE_TEACHER and not (isinstance(recipe.model, schema.Pretrained) and recipe.model.lora):
+        message = f"`model: {BASE_TEACHER}` is the model without its adapters, and this one has none; add `model.lora`"
+        raise SettingError(message, "teacher", "model")
 
 
 def build_objective(objective: Any) -> Any:

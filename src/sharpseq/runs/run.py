@@ -15,7 +15,7 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from sharpseq.data import EncodedExample, Example, LengthFilter, StreamingBatches, encode, load_tokenizer
+from sharpseq.data import EncodedExample, Example, StreamingBatches, encode, load_tokenizer
 from sharpseq.data.token_budget import example_sizes, side_lengths
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult
@@ -228,11 +228,7 @@ class _Run:
     @cached_property
     def _validation_examples(self) -> list[EncodedExample]:
         encoded = encode(self._validation_corpus, self.tokenizer, append_eos_to_target=self.shape.is_autoregressive)
-        kept, report = LengthFilter(
-            max_source_length=self.shape.max_source_length,
-            max_target_length=self.shape.max_target_length,
-            max_row_length=self.shape.max_row_length,
-        ).apply(encoded)
+        kept, report = self.shape.length_filter.apply(encoded)
         if report.num_dropped:
             self.say(f"validation loss: {report}")
         if not kept:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from sharpseq.data import StreamingBatches
 from sharpseq.recipe import Recipe, Stage, schema
 from sharpseq.runs.building import build_refiner
 from sharpseq.runs.recipe_methods import build_objective
-from sharpseq.training import GradientMatching, SequenceTrainer, SequenceTrainingArguments
+from sharpseq.runs.teacher_choice import load_teacher
+from sharpseq.training import (
+    Distillation,
+    DistillationTrainer,
+    GradientMatching,
+    SequenceTrainer,
+    SequenceTrainingArguments,
+)
 
 
 def build_trainer(
@@ -23,6 +31,17 @@ def build_trainer(
         kwargs: Passed to the trainer.
     """
     objective = build_objective(stage.objective)
+    if isinstance(objective, Distillation):
+        if stage.teacher is None:
+            raise ValueError(f"`stage` must have a teacher if and only if it learns from one; got {stage}")
+        training, validation = kwargs["train_dataset"], kwargs["eval_dataset"]
+        teacher = load_teacher(
+            stage.teacher,
+            kwargs["processing_class"],
+            training=None if isinstance(training, StreamingBatches) else training,
+            validation=validation,
+        )
+        return DistillationTrainer(model, arguments, distillation=objective, teacher=teacher, **kwargs)
     if not isinstance(objective, GradientMatching):
         return SequenceTrainer(model, arguments, objective=objective, **kwargs)
     if stage.refiner is None or not isinstance(recipe.model, schema.Family):

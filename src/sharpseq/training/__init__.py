@@ -8,7 +8,7 @@ from sharpseq.declarations import Method, method_table
 from sharpseq.objectives import OBJECTIVES
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights
-from sharpseq.training.distillation import Distillation
+from sharpseq.training.distillation import Distillation, DistillationTrainer
 from sharpseq.training.gradient_matching_loss import GradientMatching, GradientMatchingLoss
 from sharpseq.training.loss import Loss, LossOutput, Statistic, Step, Term
 from sharpseq.training.score_loss import ScoreLoss
@@ -17,6 +17,7 @@ from sharpseq.training.trainer import SequenceTrainer, collator_for
 __all__ = [
     "LOSSES",
     "Distillation",
+    "DistillationTrainer",
     "GradientMatching",
     "GradientMatchingLoss",
     "Loss",

@@ -1,6 +1,7 @@
 """Distillation: teachers, their stored outputs, and the loss that follows them."""
 
 from sharpseq.training.distillation.distillation import Distillation, DistillationLoss
+from sharpseq.training.distillation.distillation_trainer import DistillationTrainer
 from sharpseq.training.distillation.teacher_store import DTYPES, TeacherStore
 from sharpseq.training.distillation.teachers import AdapterBaseTeacher, ModelTeacher, StoredTeacher, Teacher
 from sharpseq.training.distillation.teaching import TeachingReport, teach
@@ -10,6 +11,7 @@ __all__ = [
     "AdapterBaseTeacher",
     "Distillation",
     "DistillationLoss",
+    "DistillationTrainer",
     "ModelTeacher",
     "StoredTeacher",
     "Teacher",

@@ -9,10 +9,11 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sharpseq.declarations import Declaration, Method, Number, Setting, at
+from sharpseq.declarations import Declaration, Method, Number, Setting, at, value_at
 from sharpseq.objectives import OBJECTIVES, MaximumLikelihood, Objective
 from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS, AdaptiveKl, TokenDistillation
 from sharpseq.scoring import BLOCK, ScoreRequest, SequenceScores
+from sharpseq.training.distillation.own_samples import with_own_samples
 from sharpseq.training.distillation.targets import TeacherTargets
 from sharpseq.training.distillation.teachers import Teacher, labels_of
 from sharpseq.training.loss import LossOutput, Statistic, Step
@@ -94,6 +95,19 @@ class DistillationLoss:
     def count_tokens(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
         """Return the number of scored tokens of each sequence, shape (B,)."""
         return self.gold.count_tokens(model, batch)
+
+    def prepare(self, model: nn.Module, batch: dict[str, Any], step: Step) -> dict[str, Any]:
+        """Let the student write the targets of as many examples as ``own_samples`` says."""
+        settings: Distillation = at(self.settings, step.progress)
+        if not settings.own_samples:
+            return batch
+        return with_own_samples(
+            model,
+            batch,
+            share=float(value_at(settings.own_samples, step.progress)),
+            temperature=settings.sampling_temperature,
+            seed=f"{step.seed} update {step.update}",
+        )
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any], step: Step) -> LossOutput:
         """Compare student and teacher at every position."""

@@ -237,10 +237,14 @@ class TeacherStore:
             )
         return found
 
-    _other_data = "the store was made from other data, or with another tokenizer; run `sharpseq teach` on these"
+    _other_data = "it was made from other data; run `sharpseq teach` on all data of the student, validation included"
 
-    def check_examples(self, keys: Sequence[int]) -> None:
+    def check_examples(self, keys: Sequence[int], *, of: str) -> None:
         """Check that there are outputs for all of some examples.
+
+        Args:
+            keys: From `example_key`.
+            of: What they are, such as ``training``.
 
         Raises:
             UserError: If there are not, with how many are missing.
@@ -248,6 +252,6 @@ class TeacherStore:
         missing = [number for number, key in enumerate(keys) if key not in self]
         if missing:
             raise UserError(
-                f"{self.folder} has no outputs for {len(missing):,} of {len(keys):,} examples, first for example "
-                f"{missing[0]} (counted from 0); {self._other_data}"
+                f"{self.folder} has no outputs for {len(missing):,} of {len(keys):,} {of} examples, first for "
+                f"example {missing[0]} (counted from 0); {self._other_data}"
             )
