@@ -32,6 +32,7 @@ from sharpseq.runs.recipe_methods import with_methods
 from sharpseq.runs.reporting import write_run_report
 from sharpseq.runs.stage_evaluation import RunEvaluator, recipe_rescorer
 from sharpseq.runs.stage_training import build_trainer
+from sharpseq.runs.teacher_choice import check_teacher
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
 from sharpseq.training.endless_stream import TOKENIZER_EXAMPLES
@@ -164,6 +165,8 @@ class _Run:
         self.shape = check_model(self.recipe)
         for stage in self.recipe.stages:
             build_arguments(self.recipe, stage, self.folder.stage(stage.name))
+            if stage.teacher is not None:
+                check_teacher(stage.teacher)
         data, form = self.recipe.data, self.recipe.unicode_normalization
         if (
             data.stream

@@ -17,6 +17,22 @@ from sharpseq.recipe.stages import Teacher as TeacherSection
 from sharpseq.training.distillation import AdapterBaseTeacher, ModelTeacher, StoredTeacher, Teacher, TeacherStore
 from sharpseq.training.distillation.teacher_store import example_key
 
+_SAME_TOKENIZER = (
+    "train the student with the teacher's, such as `tokenizer: {kind: pretrained, name: runs/teacher/tokenizer}`"
+)
+
+
+def check_teacher(section: TeacherSection) -> None:
+    """Check that there is such a teacher, without loading it.
+
+    Raises:
+        UserError: If there is none, or its store is not finished.
+    """
+    if section.store is not None:
+        TeacherStore(Path(section.store).expanduser())
+    elif section.model != BASE_TEACHER:
+        model_folder(str(section.model))
+
 
 def load_teacher(
     section: TeacherSection,
@@ -42,15 +58,12 @@ def load_teacher(
     if section.store is not None:
         store = TeacherStore(Path(section.store).expanduser())
         if store.record.vocabulary != own:
-            raise UserError(f"{store.folder} was made with another tokenizer than the student's; {_same_tokenizer}")
+            raise UserError(f"{store.folder} was made with another tokenizer than the student's; {_SAME_TOKENIZER}")
         for name, examples in (("training", training or ()), ("validation", validation)):
             store.check_examples([example_key(each.input_ids, each.labels) for each in examples], of=name)
         return StoredTeacher(store)
     folder = model_folder(str(section.model))
     if vocabulary_fingerprint(load_tokenizer(folder)) != own:
-        raise UserError(f"the teacher {section.model} has another vocabulary than the student; {_same_tokenizer}")
+        raise UserError(f"the teacher {section.model} has another vocabulary than the student; {_SAME_TOKENIZER}")
     dtype = None if section.dtype is None else getattr(torch, section.dtype)
     return ModelTeacher(load_model(folder, merge=True, dtype=dtype))
-
-
-_same_tokenizer = "train the student with the teacher's tokenizer, such as `tokenizer: {kind: pretrained, name: runs/teacher/tokenizer}`"
