@@ -103,7 +103,10 @@ def test_mistakes_in_the_section_are_one_line(teacher: Path, tmp_path: Path, sec
 
 
 def test_a_missing_teacher_is_found_before_anything_is_written(teacher: Path, tmp_path: Path) -> None:
-    for section, message in (({"model": "runs/no"}, "runs/no"), ({"store": "no"}, "no is no teacher's store")):
+    for section, message in (
+        ({"model": str(tmp_path / "no")}, "no: no such folder"),
+        ({"store": "no"}, "no is no teacher's store"),
+    ):
         with pytest.raises(UserError, match=message):
             run_recipe(load_recipe(student(teacher, tmp_path, section)), tmp_path / "run", say=lambda line: None)
     assert not (tmp_path / "run").exists()
