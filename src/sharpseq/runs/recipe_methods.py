@@ -11,7 +11,7 @@ from sharpseq.errors import SettingError, UserError
 from sharpseq.models import MODELS
 from sharpseq.recipe import Recipe, Stage, read_recipe, schema
 from sharpseq.recipe.stages import BASE_TEACHER
-from sharpseq.training import LOSSES, Distillation, GradientMatching
+from sharpseq.training import LOSSES, Distillation, GradientMatching, MiniLlm
 
 
 def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -80,15 +80,14 @@ def _check_refiner(stage: Stage, objective: object) -> None:
 
 def _check_teacher(recipe: Recipe, stage: Stage, objective: object) -> None:
     """Check that a stage has a teacher if and only if it learns from one."""
-    name = Distillation.declaration.name
-    if isinstance(objective, Distillation) and stage.teacher is None:
-        raise SettingError(
-            f"`{name}` learns from a `teacher`; add one, such as `teacher: {{model: runs/…}}`", "objective"
-        )
+    learns = isinstance(objective, Distillation | MiniLlm)
+    if learns and stage.teacher is None:
+        message = f"`{stage.objective.name}` learns from a `teacher`; add one, such as `teacher: {{model: runs/…}}`"
+        raise SettingError(message, "objective")
     if stage.teacher is None:
         return
-    if not isinstance(objective, Distillation):
-        message = f"`teacher` goes with `objective: {{name: {name}}}` only; got {stage.objective.name}"
+    if not learns:
+        message = f"`teacher` goes with the objectives distillation and minillm only; got {stage.objective.name}"
         raise SettingError(message, "teacher")
     if stage.teacher.model == BASE_TEACHER and not (isinstance(recipe.model, schema.Pretrained) and recipe.model.lora):
         message = f"`model: {BASE_TEACHER}` is the model without its adapters, and this one has none; add `model.lora`"

@@ -13,6 +13,7 @@ from sharpseq.training import (
     Distillation,
     DistillationTrainer,
     GradientMatching,
+    MiniLlm,
     SequenceTrainer,
     SequenceTrainingArguments,
 )
@@ -31,7 +32,7 @@ def build_trainer(
         kwargs: Passed to the trainer.
     """
     objective = build_objective(stage.objective)
-    if isinstance(objective, Distillation):
+    if isinstance(objective, Distillation | MiniLlm):
         if stage.teacher is None:
             raise ValueError(f"`stage` must have a teacher if and only if it learns from one; got {stage}")
         training, validation = kwargs["train_dataset"], kwargs["eval_dataset"]

@@ -8,7 +8,7 @@ from sharpseq.declarations import Method, method_table
 from sharpseq.objectives import OBJECTIVES
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights
-from sharpseq.training.distillation import Distillation, DistillationTrainer
+from sharpseq.training.distillation import Distillation, DistillationTrainer, MiniLlm
 from sharpseq.training.gradient_matching_loss import GradientMatching, GradientMatchingLoss
 from sharpseq.training.loss import Loss, LossOutput, Statistic, Step, Term
 from sharpseq.training.score_loss import ScoreLoss
@@ -22,6 +22,7 @@ __all__ = [
     "GradientMatchingLoss",
     "Loss",
     "LossOutput",
+    "MiniLlm",
     "ScoreLoss",
     "SequenceTrainer",
     "SequenceTrainingArguments",
@@ -32,5 +33,5 @@ __all__ = [
     "collator_for",
 ]
 
-LOSSES: Mapping[str, type[Method]] = method_table(*OBJECTIVES.values(), GradientMatching, Distillation)
+LOSSES: Mapping[str, type[Method]] = method_table(*OBJECTIVES.values(), GradientMatching, Distillation, MiniLlm)
 """The names that a stage's ``objective`` may have: objectives of scores, and losses of another kind."""

@@ -2,6 +2,7 @@
 
 from sharpseq.training.distillation.distillation import Distillation, DistillationLoss
 from sharpseq.training.distillation.distillation_trainer import DistillationTrainer
+from sharpseq.training.distillation.minillm import MiniLlm, MiniLlmLoss
 from sharpseq.training.distillation.teacher_store import DTYPES, TeacherStore
 from sharpseq.training.distillation.teachers import AdapterBaseTeacher, ModelTeacher, StoredTeacher, Teacher
 from sharpseq.training.distillation.teaching import TeachingReport, teach
@@ -12,6 +13,8 @@ __all__ = [
     "Distillation",
     "DistillationLoss",
     "DistillationTrainer",
+    "MiniLlm",
+    "MiniLlmLoss",
     "ModelTeacher",
     "StoredTeacher",
     "Teacher",

@@ -114,9 +114,11 @@ class DistillationLoss:
         settings: Distillation = at(self.settings, step.progress)
         arguments = self.gold.rows.forward_arguments(batch)
         targets = self.teacher.targets(model, arguments)
-        compared = PositionComparison(settings, targets, labels_of(model, arguments, int(targets.counts.sum())))
+        labels = labels_of(model, arguments, int(targets.counts.sum()))
+        compared = PositionComparison(settings.divergence, targets, labels, temperature=settings.temperature)
         scores, gold = self.gold.scored(model, batch, step, ScoreRequest(statistics={_NAME: compared}))
-        totals, counts = _sums(scores, targets)
+        values, mask = position_statistic(scores, targets, _NAME)
+        totals, counts = values.sum(1), mask.sum(1)
         losses = totals / counts.clamp(min=1)
         if settings.gold_weight:
             losses = (1 - settings.gold_weight) * losses + settings.gold_weight * gold.losses
@@ -134,14 +136,16 @@ class PositionComparison:
     """The number of each position, computed from the student's logits a few rows at a time.
 
     Args:
-        settings: The method, without schedules.
+        method: What is computed, without schedules.
         targets: What the teacher says.
         labels: Target token of each position, `NO_LABEL` where there is none, shape (N,).
+        temperature: Divides the logits of both.
     """
 
-    settings: Distillation
+    method: TokenDistillation
     targets: TeacherTargets
     labels: Tensor
+    temperature: float = 1.0
 
     def __call__(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Return D of each row, shape (R,)."""
@@ -154,12 +158,12 @@ class PositionComparison:
         # Blocks of a sequence, so that what is compared does not depend on the rows that are computed together.
         blocks_before = ((counts + BLOCK - 1) // BLOCK).cumsum(0) - (counts + BLOCK - 1) // BLOCK
         groups = blocks_before[owners] + (rows - starts[owners]) // BLOCK
-        pair = self.targets.pair(logits, rows, self.labels[rows], groups, temperature=self.settings.temperature)
-        return self.settings.divergence(pair)
+        pair = self.targets.pair(logits, rows, self.labels[rows], groups, temperature=self.temperature)
+        return self.method(pair)
 
 
-def _sums(scores: SequenceScores, targets: TeacherTargets) -> tuple[Tensor, Tensor]:
-    """Return the sum over the positions of each sequence, and their number.
+def position_statistic(scores: SequenceScores, targets: TeacherTargets, name: str) -> tuple[Tensor, Tensor]:
+    """Return a statistic of the student's positions, and which positions count, shape (B, P) each.
 
     Raises:
         ValueError: If the student predicts at other positions than the teacher.
@@ -170,7 +174,7 @@ def _sums(scores: SequenceScores, targets: TeacherTargets) -> tuple[Tensor, Tens
     counts = positions.mask.sum(1)
     if not torch.equal(counts, targets.counts.to(counts)):
         raise ValueError(_other_positions(int(targets.counts.sum()), int(counts.sum())))
-    return positions.statistics[_NAME].sum(1), counts
+    return positions.statistics[name], positions.mask
 
 
 def _other_positions(teacher: int, student: int | None = None) -> str:

@@ -8,8 +8,10 @@ from transformers import PreTrainedModel
 
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.distillation.distillation import Distillation
+from sharpseq.training.distillation.minillm import MiniLlm
 from sharpseq.training.distillation.teachers import ModelTeacher, Teacher, check_vocabularies
 from sharpseq.training.kl_penalty import KlPenalty
+from sharpseq.training.loss import Loss
 from sharpseq.training.trainer import SequenceTrainer
 
 
@@ -39,11 +41,11 @@ class DistillationTrainer(SequenceTrainer):
         args: SequenceTrainingArguments,
         *,
         teacher: PreTrainedModel | Teacher,
-        distillation: Distillation | None = None,
+        distillation: Distillation | MiniLlm | None = None,
         **kwargs: Any,
     ) -> None:
         guide: Any = teacher if hasattr(teacher, "targets") else ModelTeacher(teacher)
         check_vocabularies(guide, model)
         chosen = distillation or Distillation()
-        loss = chosen.loss(guide, kl=KlPenalty.of(args), length_weight=args.length_weight)
+        loss: Loss = chosen.loss(guide, kl=KlPenalty.of(args), length_weight=args.length_weight)
         super().__init__(model, args, loss=loss, **kwargs)

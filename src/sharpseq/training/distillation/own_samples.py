@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from sharpseq.data import pad_rows
 from sharpseq.decoding.library_search import without_defaults
 from sharpseq.scoring import IGNORED
 
+Helper: TypeAlias = Callable[[dict[str, Tensor]], LogitsProcessor]
+
 
 def with_own_samples(
-    model: Any, batch: dict[str, Any], *, share: float, temperature: float, seed: str
+    model: Any, batch: dict[str, Any], *, share: float, temperature: float, seed: str, helper: Helper | None = None
 ) -> dict[str, Any]:
     """Replace the targets of some examples of a batch by samples of the model.
 
@@ -30,6 +32,7 @@ def with_own_samples(
         share: Share of the examples, in [0, 1].
         temperature: Divides the logits; greater than 0.
         seed: Decides everything that is random.
+        helper: Makes a processor of the model's logits from the inputs of `generate`, such as a mixture with a teacher.
 
     Raises:
         ValueError: If the model does not write one token after the other.
@@ -42,7 +45,7 @@ def with_own_samples(
     chosen = [index for index, number in enumerate(batch["example_ids"].tolist()) if _draw(seed, number) < share]
     if not chosen:
         return batch
-    written = _sample(model, batch, chosen, temperature=temperature, seed=seed)
+    written = _sample(model, batch, chosen, temperature=temperature, seed=seed, helper=helper)
     pad = _pad_of(model)
     if model.config.is_encoder_decoder:
         labels = [row[row != IGNORED].tolist() for row in batch["labels"]]
@@ -68,7 +71,13 @@ def _pad_of(model: Any) -> int:
 
 @torch.no_grad()
 def _sample(
-    model: Any, batch: dict[str, Any], chosen: Sequence[int], *, temperature: float, seed: str
+    model: Any,
+    batch: dict[str, Any],
+    chosen: Sequence[int],
+    *,
+    temperature: float,
+    seed: str,
+    helper: Helper | None,
 ) -> list[list[int]]:
     """Return the tokens that the model writes for some examples, with EOS where it wrote one."""
     longest = int((batch["labels"] != IGNORED).sum(1).max())
@@ -97,7 +106,9 @@ def _sample(
         try:
             model.eval()
             config = GenerationConfig(**settings)
-            rows = without_defaults(model).generate(**inputs, generation_config=config)[:, num_given:]
+            processors = LogitsProcessorList([] if helper is None else [helper(inputs)])
+            rows = without_defaults(model).generate(**inputs, generation_config=config, logits_processor=processors)
+            rows = rows[:, num_given:]
         finally:
             model.train(was_training)
     return [_until_end(row.tolist(), ends=ends) for row in rows]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from transformers import LogitsProcessor
 
 from sharpseq.errors import UserError
 from sharpseq.objectives.distillation import NO_LABEL
@@ -126,6 +128,45 @@ class StoredTeacher:
             counts=torch.tensor([len(rows.tail) for rows in found], device=device),
             temperature=self.store.record.temperature,
         )
+
+
+def mixed_with(teacher: ModelTeacher, share: float) -> Callable[[dict[str, Tensor]], LogitsProcessor]:
+    """Return what makes a student write with its teacher's help: a mixture of both distributions at each step.
+
+    Args:
+        teacher: The teacher, of the student's kind.
+        share: Its share, in (0, 1).
+    """
+
+    def helper(inputs: dict[str, Tensor]) -> LogitsProcessor:
+        return _Mixture(teacher.model, inputs, share)
+
+    return helper
+
+
+class _Mixture(LogitsProcessor):
+    """Reads the whole output so far with the teacher at each step."""
+
+    def __init__(self, model: Any, inputs: dict[str, Tensor], share: float) -> None:
+        self.model, self.inputs, self.share = model, inputs, share
+        self.encoded: Any = None
+        if model.config.is_encoder_decoder:
+            self.encoded = model.get_encoder()(**inputs)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the logarithm of the mixture."""
+        mask = self.inputs["attention_mask"]
+        if self.encoded is not None:
+            output = self.model(encoder_outputs=self.encoded, attention_mask=mask, decoder_input_ids=input_ids)
+        else:
+            written = mask.new_ones(len(mask), input_ids.shape[1] - mask.shape[1])
+            mask = torch.cat([mask, written], dim=1)
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            output = self.model(input_ids=input_ids, attention_mask=mask, position_ids=positions)
+        target = output.logits[:, -1].to(scores.dtype).log_softmax(-1)
+        own = scores.log_softmax(-1)
+        mixed: Tensor = torch.logaddexp(target + math.log(self.share), own + math.log1p(-self.share))
+        return mixed
 
 
 def labels_of(model: nn.Module, batch: Mapping[str, Any], num_positions: int) -> Tensor:
