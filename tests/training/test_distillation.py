@@ -12,16 +12,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from sharpseq import SequenceTrainer, SequenceTrainingArguments
 from sharpseq.data import EncodedExample, train_tokenizer
+from sharpseq.divergences import KullbackLeibler
 from sharpseq.errors import UserError
 from sharpseq.models import MODELS
 from sharpseq.objectives.distillation import PlackettLuce, SinkhornDistillation
-from sharpseq.objectives.distillation.kl import forward_kl
 from sharpseq.scoring import ScoreRequest, score_model
 from sharpseq.training import LOSSES, Step, collator_for
 from sharpseq.training.distillation import Distillation, ModelTeacher, StoredTeacher, TeacherStore, teach
 from sharpseq.training.distillation.own_samples import with_own_samples
 
-FORWARD_KL = forward_kl
+FORWARD_KL = KullbackLeibler()
 STEP = Step(progress=0.5, update=1, seed=1, is_training=True)
 FAMILIES = ["autoregressive", "vanilla_nat", "cmlm", "ctc", "latent_nat"]
 

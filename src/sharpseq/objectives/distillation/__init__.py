@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sharpseq.declarations import Method, method_table
+from sharpseq.divergences import DIVERGENCES
 from sharpseq.objectives.distillation.adaptive_kl import AdaptiveKl
 from sharpseq.objectives.distillation.alpha_switch import AlphaSwitch
 from sharpseq.objectives.distillation.balanced_kl import BalancedKl
@@ -17,7 +18,7 @@ from sharpseq.objectives.distillation.distribution_pair import (
 from sharpseq.objectives.distillation.plackett_luce import PlackettLuce
 from sharpseq.objectives.distillation.sampled_log_prob import SampledLogProb
 from sharpseq.objectives.distillation.sinkhorn import SinkhornDistillation
-from sharpseq.objectives.distillation.token_distillation import TokenDistillation
+from sharpseq.objectives.distillation.token_distillation import TokenDistillation, position_values
 
 __all__ = [
     "NO_LABEL",
@@ -32,9 +33,10 @@ __all__ = [
     "TokenDistillation",
     "pair_of_logits",
     "pair_of_top_k",
+    "position_values",
 ]
 
 TOKEN_DISTILLATIONS: Mapping[str, type[Method]] = method_table(
-    AdaptiveKl, AlphaSwitch, BalancedKl, PlackettLuce, SampledLogProb, SinkhornDistillation
+    *DIVERGENCES.values(), AdaptiveKl, AlphaSwitch, BalancedKl, PlackettLuce, SampledLogProb, SinkhornDistillation
 )
 """What can be minimised at each position, by name."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Method, Number, Setting
+from sharpseq.divergences import KullbackLeibler, ReverseKullbackLeibler
 from sharpseq.objectives.distillation.distribution_pair import DistributionPair
-from sharpseq.objectives.distillation.kl import forward_kl, reverse_kl
 
 
 @dataclass(frozen=True)
@@ -44,4 +44,5 @@ class AdaptiveKl(Method):
             gap = (pair.target.exp() - pair.model.exp()).abs()
             head, total = (gap * in_head).sum(1), gap.sum(1)
             share = torch.where(total > 0, head / total.clamp(min=torch.finfo(total.dtype).tiny), 0.5)
-        return share * forward_kl(pair) + (1 - share) * reverse_kl(pair)
+        forward, reverse = KullbackLeibler(), ReverseKullbackLeibler()
+        return share * forward(pair.target, pair.model) + (1 - share) * reverse(pair.target, pair.model)

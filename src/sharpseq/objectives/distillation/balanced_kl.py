@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Method, Setting
+from sharpseq.divergences import KullbackLeibler, ReverseKullbackLeibler
 from sharpseq.objectives.distillation.distribution_pair import DistributionPair
-from sharpseq.objectives.distillation.kl import forward_kl, reverse_kl
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class BalancedKl(Method):
         """Return the number of each position, shape (N,)."""
         with torch.no_grad():
             is_surer = entropy(pair.model) < entropy(pair.target)
-        forward, reverse = forward_kl(pair), reverse_kl(pair)
+        forward = KullbackLeibler()(pair.target, pair.model)
+        reverse = ReverseKullbackLeibler()(pair.target, pair.model)
         return forward + reverse + (self.emphasis - 1) * torch.where(is_surer, forward, reverse)
 
 

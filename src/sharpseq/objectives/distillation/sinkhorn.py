@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Method, Number, Setting
+from sharpseq.divergences import KullbackLeibler
 from sharpseq.objectives.distillation.distribution_pair import DistributionPair
-from sharpseq.objectives.distillation.kl import forward_kl
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SinkhornDistillation(Method):
             ]
             or [pair.model.new_zeros(0)]
         )
-        return forward_kl(pair) + self.weight * costs
+        return KullbackLeibler()(pair.target, pair.model) + self.weight * costs
 
 
 def transport_cost(model: Tensor, target: Tensor, epsilon: float, rounds: int) -> Tensor:

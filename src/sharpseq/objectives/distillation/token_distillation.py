@@ -1,20 +1,21 @@
-"""The role of a method that compares a teacher with a student position by position."""
+"""What a student may minimise at each position."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import TypeAlias
 
 from torch import Tensor
 
+from sharpseq.divergences import FDivergence
 from sharpseq.objectives.distillation.distribution_pair import DistributionPair
 
+TokenDistillation: TypeAlias = FDivergence | Callable[[DistributionPair], Tensor]
+"""A divergence, or anything that turns a `DistributionPair` into a number for each position, shape (N,).
 
-class TokenDistillation(Protocol):
-    """Anything that turns a `DistributionPair` into a number for each position, shape (N,), not reduced.
+A gradient reaches the student's log-probabilities only."""
 
-    A gradient reaches the student's log-probabilities only.
-    """
 
-    def __call__(self, pair: DistributionPair) -> Tensor:
-        """Return the number of each position."""
-        ...
+def position_values(method: TokenDistillation, pair: DistributionPair) -> Tensor:
+    """Return the number of each position, shape (N,), not reduced."""
+    return method(pair.target, pair.model) if isinstance(method, FDivergence) else method(pair)

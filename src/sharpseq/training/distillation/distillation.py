@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sharpseq.declarations import Declaration, Method, Number, Setting, at, value_at
+from sharpseq.divergences import KullbackLeibler
 from sharpseq.objectives import OBJECTIVES, MaximumLikelihood, Objective
-from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS, AdaptiveKl, TokenDistillation
+from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS, TokenDistillation, position_values
 from sharpseq.scoring import BLOCK, ScoreRequest, SequenceScores
 from sharpseq.training.distillation.own_samples import with_own_samples
 from sharpseq.training.distillation.targets import TeacherTargets
@@ -47,7 +48,7 @@ class Distillation(Method):
 
     divergence: Annotated[
         TokenDistillation, Setting("What is computed at each position.", methods=TOKEN_DISTILLATIONS)
-    ] = field(default_factory=AdaptiveKl)
+    ] = field(default_factory=KullbackLeibler)
     gold_weight: Annotated[Number, Setting("Weight of the objective of the target itself.", ge=0, le=1)] = 0.0
     gold: Annotated[Objective, Setting("Objective of the target itself.", methods=OBJECTIVES)] = field(
         default_factory=MaximumLikelihood
@@ -159,7 +160,7 @@ class PositionComparison:
         blocks_before = ((counts + BLOCK - 1) // BLOCK).cumsum(0) - (counts + BLOCK - 1) // BLOCK
         groups = blocks_before[owners] + (rows - starts[owners]) // BLOCK
         pair = self.targets.pair(logits, rows, self.labels[rows], groups, temperature=self.temperature)
-        return self.method(pair)
+        return position_values(self.method, pair)
 
 
 def position_statistic(scores: SequenceScores, targets: TeacherTargets, name: str) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sharpseq.declarations import Declaration, Method, Setting
+from sharpseq.divergences import ReverseKullbackLeibler
 from sharpseq.objectives import MaximumLikelihood
 from sharpseq.objectives.distillation import DistributionPair
-from sharpseq.objectives.distillation.kl import reverse_kl
 from sharpseq.scoring import ScoreRequest
 from sharpseq.training.distillation.distillation import PositionComparison, position_statistic
 from sharpseq.training.distillation.own_samples import with_own_samples
@@ -101,7 +101,7 @@ class MiniLlmLoss:
         targets = self.teacher.targets(model, arguments)
         labels = labels_of(model, arguments, int(targets.counts.sum()))
         statistics = {
-            "reverse_kl": PositionComparison(reverse_kl, targets, labels),
+            "reverse_kl": PositionComparison(ReverseKullbackLeibler(), targets, labels),
             "label_target": PositionComparison(_label_target, targets, labels),
         }
         scores, gold = self.scores.scored(model, batch, step, ScoreRequest(statistics=statistics))
