@@ -1,0 +1,163 @@
+"""Divergences between categorical distributions: their value from logits, and a gradient in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sharpseq.declarations import Method
+
+_SLICE_ELEMENTS = {"cpu": 2**20}
+_SLICE_ELEMENTS_ELSEWHERE = 2**26
+"""Probabilities looked at together: what fits a core's cache, or what makes starting a kernel worth while."""
+
+
+@dataclass(frozen=True)
+class Divergence(Method):
+    r"""A number :math:`D(\text{target} \,\|\, \text{model}) \ge 0`, 0 where both distributions are the same.
+
+    The target always comes first, and every argument is named. A subclass gives the value of rows of log-probabilities
+    and their slopes, the partial derivatives with respect to log p (the target's) and log q (the model's); the way
+    through the softmax is the same for all:
+    :math:`\partial D/\partial z_v = s_v - q_v \sum_w s_w` with :math:`s = \partial D/\partial \log q`.
+    """
+
+    def rows(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """Return D of each row.
+
+        Args:
+            log_p: The target's log-probabilities, shape (N, V), −inf where a probability is 0.
+            log_q: The model's, same shape.
+
+        Returns:
+            Shape (N,), in nats; +inf where that is the value.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say its value")
+
+    def model_slopes(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """Return ∂D/∂log q of each entry, shape (N, V), every entry on its own (no sum to 1 is assumed)."""
+        raise NotImplementedError(f"{type(self).__name__} must say its slopes")
+
+    def target_slopes(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """Return ∂D/∂log p of each entry, shape (N, V)."""
+        raise NotImplementedError(f"{type(self).__name__} must say its slopes")
+
+    def exact(self, *, target_logits: Tensor, model_logits: Tensor, temperature: float = 1.0) -> Tensor:
+        r"""Return :math:`D(\mathrm{softmax}(target/\tau) \,\|\, \mathrm{softmax}(model/\tau))` at each position.
+
+        Computed in float32 (float64 for float64 logits) from log-probabilities, so log-probabilities serve as logits
+        too, and a logit of −inf is a probability of 0. Gradients go to both. Only the logits are kept for the
+        backward; no second derivative.
+
+        Args:
+            target_logits: Unnormalised log-probabilities, shape (..., V).
+            model_logits: The same shape.
+            temperature: Divides both, greater than 0. No factor :math:`\tau^2` is put in.
+
+        Returns:
+            Shape (...), in nats, not reduced. +inf where that is the value (a KL where the model excludes what the
+            target allows), and where a value is too large for the precision; the gradient of such a row is that of its
+            finite terms, or not finite where a term is too large.
+
+        Raises:
+            ValueError: If shapes differ or the temperature is not positive.
+        """
+        check_pair(target_logits.shape, model_logits.shape)
+        check_temperature(temperature)
+        values: Tensor = _Exact.apply(self, target_logits.flatten(0, -2), model_logits.flatten(0, -2), temperature)
+        return values.view(model_logits.shape[:-1])
+
+
+class _Exact(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, divergence: Divergence, target: Tensor, model: Tensor, temperature: float) -> Tensor:
+        values = model.new_empty(len(model), dtype=precise(target, model))
+        for rows in slices(model):
+            log_p = log_probs(target[rows], temperature, dtype=values.dtype)
+            values[rows] = divergence.rows(log_p, log_probs(model[rows], temperature, dtype=values.dtype))
+        ctx.save_for_backward(target, model)
+        ctx.divergence, ctx.temperature = divergence, temperature
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        target, model = ctx.saved_tensors
+        _, needs_target, needs_model, _ = ctx.needs_input_grad
+        grad_target = torch.empty_like(target) if needs_target else None
+        grad_model = torch.empty_like(model) if needs_model else None
+        for rows in slices(model):
+            log_p = log_probs(target[rows], ctx.temperature, dtype=grad.dtype)
+            log_q = log_probs(model[rows], ctx.temperature, dtype=grad.dtype)
+            scale = grad[rows, None] / ctx.temperature
+            if grad_model is not None:
+                slopes = ctx.divergence.model_slopes(log_p, log_q)
+                grad_model[rows] = scaled(through_softmax(slopes, log_q), scale)
+            if grad_target is not None:
+                slopes = ctx.divergence.target_slopes(log_p, log_q)
+                grad_target[rows] = scaled(through_softmax(slopes, log_p), scale)
+        return None, grad_target, grad_model, None
+
+
+def log_probs(logits: Tensor, temperature: float, *, dtype: torch.dtype) -> Tensor:
+    """Return the logarithm of the softmax of each row."""
+    return torch.log_softmax(logits if temperature == 1.0 else logits.to(dtype) / temperature, -1, dtype=dtype)
+
+
+def through_softmax(slopes: Tensor, log_q: Tensor) -> Tensor:
+    """Turn derivatives with respect to log-probabilities into those with respect to logits, in place."""
+    return slopes.sub_(log_q.exp().mul_(slopes.sum(-1, keepdim=True)))
+
+
+def scaled(grads: Tensor, scale: Tensor) -> Tensor:
+    """Multiply the gradients of rows by what comes from above, in place; a row that nobody asks for gets zeros."""
+    grads.mul_(scale)
+    return grads.masked_fill_(scale == 0, 0) if bool((scale == 0).any()) else grads
+
+
+def slices(values: Tensor) -> Iterator[slice]:
+    """Go through the rows of (N, V) a few at a time."""
+    elements = _SLICE_ELEMENTS.get(values.device.type, _SLICE_ELEMENTS_ELSEWHERE)
+    step = max(elements // max(values.shape[-1], 1), 1)
+    for start in range(0, len(values), step):
+        yield slice(start, min(start + step, len(values)))
+
+
+def precise(*tensors: Tensor) -> torch.dtype:
+    """Return the precision in which divergences are computed: float32, or float64 where an input has it."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+def check_pair(target: torch.Size, model: torch.Size) -> None:
+    """Check that two distributions are over the same entries.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if not target or not model:
+        raise ValueError("the target and the model need logits of shape (..., V); got a single number")
+    if target[-1] != model[-1]:
+        raise ValueError(
+            f"the target has {target[-1]} entries and the model {model[-1]}; both need one vocabulary (leave the "
+            "padding of the larger embedding out)"
+        )
+    if target != model:
+        raise ValueError(f"the target has shape {tuple(target)} and the model {tuple(model)}; they must be the same")
+
+
+def check_temperature(temperature: float) -> None:
+    """Check that a temperature is positive.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"`temperature` must be greater than 0; got {temperature}")
