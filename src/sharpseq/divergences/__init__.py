@@ -12,11 +12,13 @@ from sharpseq.declarations import Method, method_table
 from sharpseq.divergences.categorical import Divergence
 from sharpseq.divergences.cauchy_schwarz import CauchySchwarz
 from sharpseq.divergences.f_divergence import FDivergence, Generator
+from sharpseq.divergences.heads import Head
 from sharpseq.divergences.kullback_leibler import KL, Jeffreys, ReverseKL
 from sharpseq.divergences.mixtures import Chi2Mixture, JensenShannon, LeCam, SkewKL, SkewReverseKL
 from sharpseq.divergences.own import OwnFDivergence
 from sharpseq.divergences.power import Alpha, AmariAlpha, NeymanChi2, PearsonChi2, SquaredHellinger, Tsallis
 from sharpseq.divergences.renyi import Renyi
+from sharpseq.divergences.top_k import TopK
 from sharpseq.divergences.total_variation import TotalVariation
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Divergence",
     "FDivergence",
     "Generator",
+    "Head",
     "Jeffreys",
     "JensenShannon",
     "LeCam",
@@ -40,6 +43,7 @@ __all__ = [
     "SkewKL",
     "SkewReverseKL",
     "SquaredHellinger",
+    "TopK",
     "TotalVariation",
     "Tsallis",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sharpseq.declarations import Method
-
-_SLICE_ELEMENTS = {"cpu": 2**20}
-_SLICE_ELEMENTS_ELSEWHERE = 2**26
-"""Probabilities looked at together: what fits a core's cache, or what makes starting a kernel worth while."""
+from sharpseq.divergences.chunked import chunked_values
+from sharpseq.divergences.heads import Head
+from sharpseq.divergences.softmax_rows import (
+    check_pair,
+    check_temperature,
+    log_probs,
+    precise,
+    scaled,
+    slices,
+    through_softmax,
+)
+from sharpseq.divergences.top_k import TopK
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,30 @@ class Divergence(Method):
         values: Tensor = _Exact.apply(self, target_logits.flatten(0, -2), model_logits.flatten(0, -2), temperature)
         return values.view(model_logits.shape[:-1])
 
+    def chunked(self, *, target: Head | TopK | Tensor, model: Head | Tensor, temperature: float = 1.0) -> Tensor:
+        """Return the same as `exact` without ever holding all logits, a few positions at a time.
+
+        The backward computes the logits once more; where the model's head is frozen, the forward makes the gradient
+        at once and the backward is a product. Values and gradients are those of `exact`. The gradient goes to the
+        model only.
+
+        Args:
+            target: A frozen `Head` with its hidden states, logits of shape (..., V), or the stored largest
+                log-probabilities of a teacher, `TopK`. What a `TopK` leaves out is compared as one entry: for
+                f-divergences and Rényi's that is a lower bound, which grows to the whole with k; for others none.
+            model: A `Head` with hidden states of shape (..., D), or logits of shape (..., V).
+            temperature: Divides the logits of both, greater than 0. A `TopK` is taken as it is: store it at this
+                temperature.
+
+        Returns:
+            Shape (...), in nats, not reduced.
+
+        Raises:
+            ValueError: If shapes or vocabularies differ, the target wants a gradient, or ids are not of the vocabulary.
+        """
+        check_temperature(temperature)
+        return chunked_values(self, target=target, model=model, temperature=temperature)
+
 
 class _Exact(torch.autograd.Function):
     @staticmethod
@@ -102,62 +133,3 @@ class _Exact(torch.autograd.Function):
                 slopes = ctx.divergence.target_slopes(log_p, log_q)
                 grad_target[rows] = scaled(through_softmax(slopes, log_p), scale)
         return None, grad_target, grad_model, None
-
-
-def log_probs(logits: Tensor, temperature: float, *, dtype: torch.dtype) -> Tensor:
-    """Return the logarithm of the softmax of each row."""
-    return torch.log_softmax(logits if temperature == 1.0 else logits.to(dtype) / temperature, -1, dtype=dtype)
-
-
-def through_softmax(slopes: Tensor, log_q: Tensor) -> Tensor:
-    """Turn derivatives with respect to log-probabilities into those with respect to logits, in place."""
-    return slopes.sub_(log_q.exp().mul_(slopes.sum(-1, keepdim=True)))
-
-
-def scaled(grads: Tensor, scale: Tensor) -> Tensor:
-    """Multiply the gradients of rows by what comes from above, in place; a row that nobody asks for gets zeros."""
-    grads.mul_(scale)
-    return grads.masked_fill_(scale == 0, 0) if bool((scale == 0).any()) else grads
-
-
-def slices(values: Tensor) -> Iterator[slice]:
-    """Go through the rows of (N, V) a few at a time."""
-    elements = _SLICE_ELEMENTS.get(values.device.type, _SLICE_ELEMENTS_ELSEWHERE)
-    step = max(elements // max(values.shape[-1], 1), 1)
-    for start in range(0, len(values), step):
-        yield slice(start, min(start + step, len(values)))
-
-
-def precise(*tensors: Tensor) -> torch.dtype:
-    """Return the precision in which divergences are computed: float32, or float64 where an input has it."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return dtype
-
-
-def check_pair(target: torch.Size, model: torch.Size) -> None:
-    """Check that two distributions are over the same entries.
-
-    Raises:
-        ValueError: If they are not.
-    """
-    if not target or not model:
-        raise ValueError("the target and the model need logits of shape (..., V); got a single number")
-    if target[-1] != model[-1]:
-        raise ValueError(
-            f"the target has {target[-1]} entries and the model {model[-1]}; both need one vocabulary (leave the "
-            "padding of the larger embedding out)"
-        )
-    if target != model:
-        raise ValueError(f"the target has shape {tuple(target)} and the model {tuple(model)}; they must be the same")
-
-
-def check_temperature(temperature: float) -> None:
-    """Check that a temperature is positive.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"`temperature` must be greater than 0; got {temperature}")

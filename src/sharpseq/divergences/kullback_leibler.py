@@ -19,6 +19,7 @@ class KL(FDivergence):
     cross-entropy. +inf where the model gives 0 to what the target allows.
 
     Example:
+        >>> import torch
         >>> target, model = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.5, 0.5]]).log()
         >>> KL().exact(target_logits=target, model_logits=model)
         tensor([0.1308])
@@ -62,6 +63,7 @@ class ReverseKL(FDivergence):
     where the target gives 0 to what the model allows.
 
     Example:
+        >>> import torch
         >>> target, model = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.5, 0.5]]).log()
         >>> ReverseKL().exact(target_logits=target, model_logits=model)
         tensor([0.1438])
@@ -104,6 +106,7 @@ class Jeffreys(FDivergence):
     +inf where one side gives 0 to what the other allows.
 
     Example:
+        >>> import torch
         >>> target, model = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.5, 0.5]]).log()
         >>> Jeffreys().exact(target_logits=target, model_logits=model)
         tensor([0.2747])
