@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "number_text": set(),
     "processor_threads": set(),
     "whole_files": set(),
+    "divergences": set(),
     "scoring": set(),
     "divergences": set(),
     "objectives": {"divergences", "scoring"},
