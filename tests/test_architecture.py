@@ -28,7 +28,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "whole_files": set(),
     "divergences": set(),
     "scoring": set(),
-    "divergences": set(),
     "objectives": {"divergences", "scoring"},
     "theory": {"objectives"},
     "decoding": {"scoring"},

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from sharpseq import SequenceTrainer, SequenceTrainingArguments
 from sharpseq.data import EncodedExample, train_tokenizer
-from sharpseq.divergences import KullbackLeibler
+from sharpseq.divergences import KL
 from sharpseq.errors import UserError
 from sharpseq.models import MODELS
 from sharpseq.objectives.distillation import PlackettLuce, SinkhornDistillation
@@ -21,7 +21,7 @@ from sharpseq.training import LOSSES, Step, collator_for
 from sharpseq.training.distillation import Distillation, ModelTeacher, StoredTeacher, TeacherStore, teach
 from sharpseq.training.distillation.own_samples import with_own_samples
 
-FORWARD_KL = KullbackLeibler()
+FORWARD_KL = KL()
 STEP = Step(progress=0.5, update=1, seed=1, is_training=True)
 FAMILIES = ["autoregressive", "vanilla_nat", "cmlm", "ctc", "latent_nat"]
 

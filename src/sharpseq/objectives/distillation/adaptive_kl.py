@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Method, Number, Setting
-from sharpseq.divergences import KullbackLeibler, ReverseKullbackLeibler
+from sharpseq.divergences import KL, ReverseKL
 from sharpseq.objectives.distillation.distribution_pair import DistributionPair
 
 
@@ -44,5 +44,6 @@ class AdaptiveKl(Method):
             gap = (pair.target.exp() - pair.model.exp()).abs()
             head, total = (gap * in_head).sum(1), gap.sum(1)
             share = torch.where(total > 0, head / total.clamp(min=torch.finfo(total.dtype).tiny), 0.5)
-        forward, reverse = KullbackLeibler(), ReverseKullbackLeibler()
-        return share * forward(pair.target, pair.model) + (1 - share) * reverse(pair.target, pair.model)
+        forward = KL().exact(target_logits=pair.target, model_logits=pair.model)
+        reverse = ReverseKL().exact(target_logits=pair.target, model_logits=pair.model)
+        return share * forward + (1 - share) * reverse

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Method, Setting
-from sharpseq.divergences import KullbackLeibler, ReverseKullbackLeibler
+from sharpseq.divergences import KL, ReverseKL
 from sharpseq.objectives.distillation.distribution_pair import DistributionPair
 
 
@@ -39,8 +39,8 @@ class BalancedKl(Method):
         """Return the number of each position, shape (N,)."""
         with torch.no_grad():
             is_surer = entropy(pair.model) < entropy(pair.target)
-        forward = KullbackLeibler()(pair.target, pair.model)
-        reverse = ReverseKullbackLeibler()(pair.target, pair.model)
+        forward = KL().exact(target_logits=pair.target, model_logits=pair.model)
+        reverse = ReverseKL().exact(target_logits=pair.target, model_logits=pair.model)
         return forward + reverse + (self.emphasis - 1) * torch.where(is_surer, forward, reverse)
 
 

@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from sharpseq.divergences import FDivergence
+from sharpseq.divergences import Divergence
 from sharpseq.objectives.distillation.distribution_pair import DistributionPair
 
-TokenDistillation: TypeAlias = FDivergence | Callable[[DistributionPair], Tensor]
+TokenDistillation: TypeAlias = Divergence | Callable[[DistributionPair], Tensor]
 """A divergence, or anything that turns a `DistributionPair` into a number for each position, shape (N,).
 
 A gradient reaches the student's log-probabilities only."""
@@ -18,4 +18,6 @@ A gradient reaches the student's log-probabilities only."""
 
 def position_values(method: TokenDistillation, pair: DistributionPair) -> Tensor:
     """Return the number of each position, shape (N,), not reduced."""
-    return method(pair.target, pair.model) if isinstance(method, FDivergence) else method(pair)
+    if isinstance(method, Divergence):
+        return method.exact(target_logits=pair.target, model_logits=pair.model)
+    return method(pair)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpseq.declarations import Declaration, Method, Number, Setting, at, value_at
-from sharpseq.divergences import KullbackLeibler
+from sharpseq.divergences import KL
 from sharpseq.objectives import OBJECTIVES, MaximumLikelihood, Objective
 from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS, TokenDistillation, position_values
 from sharpseq.scoring import BLOCK, ScoreRequest, SequenceScores
@@ -48,7 +48,7 @@ class Distillation(Method):
 
     divergence: Annotated[
         TokenDistillation, Setting("What is computed at each position.", methods=TOKEN_DISTILLATIONS)
-    ] = field(default_factory=KullbackLeibler)
+    ] = field(default_factory=KL)
     gold_weight: Annotated[Number, Setting("Weight of the objective of the target itself.", ge=0, le=1)] = 0.0
     gold: Annotated[Objective, Setting("Objective of the target itself.", methods=OBJECTIVES)] = field(
         default_factory=MaximumLikelihood

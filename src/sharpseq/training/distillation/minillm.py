@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpseq.declarations import Declaration, Method, Setting
-from sharpseq.divergences import ReverseKullbackLeibler
+from sharpseq.divergences import ReverseKL
 from sharpseq.objectives import MaximumLikelihood
 from sharpseq.objectives.distillation import DistributionPair
 from sharpseq.scoring import ScoreRequest
@@ -101,7 +101,7 @@ class MiniLlmLoss:
         targets = self.teacher.targets(model, arguments)
         labels = labels_of(model, arguments, int(targets.counts.sum()))
         statistics = {
-            "reverse_kl": PositionComparison(ReverseKullbackLeibler(), targets, labels),
+            "reverse_kl": PositionComparison(ReverseKL(), targets, labels),
             "label_target": PositionComparison(_label_target, targets, labels),
         }
         scores, gold = self.scores.scored(model, batch, step, ScoreRequest(statistics=statistics))
