@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from sharpseq.data import Example, Message, encode_sources, one_line, prompt_of, unicode_normalization_of
+from sharpseq.data import Example, Message, encode_sources, one_line
 from sharpseq.decoding import ReachedLimit
 from sharpseq.errors import UserError
+from sharpseq.generation.fingerprints import fingerprint_of
 from sharpseq.generation.incomplete_outputs import ReachedLimits
 from sharpseq.generation.sequence_generator import SequenceGenerator, sources_of
 from sharpseq.whole_files import check_ending, move_into_place, whole_file, write_whole_file
@@ -94,7 +93,12 @@ def distill_corpus(
     check_output(output)
     partial = output.with_name(output.name + ".partial")
     record = output.with_name(output.name + ".partial.json")
-    task = _Task(_hash_of_sources(corpus), _hash_of_weights(teacher), teacher.decoder, dict(teacher.options))
+    task = _Task(
+        _hash_of_sources(corpus),
+        fingerprint_of(teacher.model, teacher.tokenizer),
+        teacher.decoder,
+        dict(teacher.options),
+    )
     try:
         num_resumed, reached = _claim(partial, record, task)
         too_long = _too_long(teacher, corpus[:num_resumed])
@@ -205,14 +209,4 @@ def _hash_of_sources(corpus: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in corpus:
         digest.update("\n".join([*(message.content for message in example.history), example.source, ""]).encode())
-    return digest.hexdigest()
-
-
-def _hash_of_weights(teacher: SequenceGenerator) -> str:
-    """Return a hash of a teacher: one that was trained on in the same folder, or reads in another way, is another."""
-    read_as = (prompt_of(teacher.tokenizer), unicode_normalization_of(teacher.tokenizer))
-    digest = hashlib.sha256(repr(read_as).encode())
-    for name, weight in teacher.model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

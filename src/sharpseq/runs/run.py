@@ -15,7 +15,7 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from sharpseq.data import EncodedExample, Example, LengthFilter, StreamingBatches, encode, load_tokenizer
+from sharpseq.data import EncodedExample, Example, StreamingBatches, encode, load_tokenizer
 from sharpseq.data.token_budget import example_sizes, side_lengths
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult
@@ -35,6 +35,7 @@ from sharpseq.runs.recipe_methods import with_methods
 from sharpseq.runs.reporting import write_run_report
 from sharpseq.runs.stage_evaluation import RunEvaluator, recipe_rescorer
 from sharpseq.runs.stage_training import build_trainer
+from sharpseq.runs.teacher_choice import check_teacher
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
 from sharpseq.training.endless_stream import TOKENIZER_EXAMPLES
@@ -175,6 +176,8 @@ class _Run:
         self.shape = check_model(self.recipe)
         for stage in self.recipe.stages:
             build_arguments(self.recipe, stage, self.folder.stage(stage.name))
+            if stage.teacher is not None:
+                check_teacher(stage.teacher)
         data, form = self.recipe.data, self.recipe.unicode_normalization
         if (
             data.stream
@@ -247,11 +250,7 @@ class _Run:
     @cached_property
     def _validation_examples(self) -> list[EncodedExample]:
         encoded = encode(self._validation_corpus, self.tokenizer, append_eos_to_target=self.shape.is_autoregressive)
-        kept, report = LengthFilter(
-            max_source_length=self.shape.max_source_length,
-            max_target_length=self.shape.max_target_length,
-            max_row_length=self.shape.max_row_length,
-        ).apply(encoded)
+        kept, report = self.shape.length_filter.apply(encoded)
         if report.num_dropped:
             self.say(f"validation loss: {report}")
         if not kept:

@@ -9,6 +9,7 @@ from sharpseq.objectives import OBJECTIVES
 from sharpseq.training.adversarial_comp_sum import AdversarialCompSum
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights
+from sharpseq.training.distillation import Distillation, DistillationTrainer, MiniLlm
 from sharpseq.training.f_sft import FSft, FSftBregman, ReferenceMethod
 from sharpseq.training.gradient_matching_loss import GradientMatching, GradientMatchingLoss
 from sharpseq.training.loss import Loss, LossOutput, Statistic, Step, Term
@@ -18,12 +19,15 @@ from sharpseq.training.trainer import SequenceTrainer, collator_for
 __all__ = [
     "LOSSES",
     "AdversarialCompSum",
+    "Distillation",
+    "DistillationTrainer",
     "FSft",
     "FSftBregman",
     "GradientMatching",
     "GradientMatchingLoss",
     "Loss",
     "LossOutput",
+    "MiniLlm",
     "ReferenceMethod",
     "ScoreLoss",
     "SequenceTrainer",
@@ -36,6 +40,6 @@ __all__ = [
 ]
 
 LOSSES: Mapping[str, type[Method]] = method_table(
-    *OBJECTIVES.values(), AdversarialCompSum, FSft, FSftBregman, GradientMatching
+    *OBJECTIVES.values(), AdversarialCompSum, FSft, FSftBregman, Distillation, MiniLlm, GradientMatching
 )
 """The names that a stage's ``objective`` may have: objectives of scores, and losses of another kind."""

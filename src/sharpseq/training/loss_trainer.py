@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from sharpseq.errors import UserError
-from sharpseq.training.loss import Loss, LossOutput, Step
+from sharpseq.training.loss import Loss, LossOutput, PreparesBatches, Step
 from sharpseq.training.progress import StepClock, StepStatistics
 from sharpseq.training.reduction import Window, reduce_losses, sequence_shares
 from sharpseq.training.running_means import RunningMeans
@@ -60,6 +60,9 @@ class LossTrainer(Trainer):
     ) -> tuple[list[Any], None]:
         """Collect the micro-batches of an update and count what the loss is divided by."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if isinstance(self.loss, PreparesBatches):
+            step = self._step(is_training=True)
+            batches = [self.loss.prepare(self.model, self._prepare_inputs(batch), step) for batch in batches]
         self.window = self._window(batches)
         return batches, None
 
