@@ -28,6 +28,7 @@ from sharpseq.data import (
     read_parallel_text,
     train_tokenizer,
 )
+from sharpseq.decoding import with_margin
 from sharpseq.evaluation.systems import evaluate_system
 from sharpseq.generation import Generation
 from sharpseq.integrations import Ctranslate2Generator, export_ctranslate2
@@ -134,6 +135,17 @@ def test_dictionary_words_are_spelt_the_same(
 ) -> None:
     words = list(dict.fromkeys(example.source for example in dictionary))[:200]
     assert num_identical(outputs_of_both(speller, exported, words, **options)) >= least
+
+
+def test_limits_are_those_of_the_exported_model(speller: Path, exported: Path, dictionary: list[Example]) -> None:
+    words = [example.source for example in dictionary[:20]]
+    for options in ({"max_new_tokens": 4}, {"min_new_tokens": 4, "max_new_tokens": 4}):
+        pairs = outputs_of_both(speller, exported, words, **options)
+        assert all(other.reached_limit == one.reached_limit for one, other in pairs if one.text == other.text)
+        assert any(other.reached_limit for _, other in pairs)
+    longest = max(len(example.target.split()) for example in dictionary)
+    generator = Ctranslate2Generator(exported)
+    assert {generator._limit(source_length) for source_length in (1, 5, 40)} == {with_margin(longest)}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
 from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText, SourceLanguage, TargetLanguage
-from sharpseq.cli.number_lists import line_list
 
 
 def distill(
@@ -48,6 +47,7 @@ def distill(
     from sharpseq.cli.corpus_argument import load_corpus, normalize_for
     from sharpseq.cli.model_argument import load_generator, report_unknown_characters
     from sharpseq.generation import sources_of
+    from sharpseq.number_text import line_list
 
     raw = load_corpus(data, unicode_normalization="none")
     generator = load_generator(
@@ -79,4 +79,6 @@ def distill(
             + line_list(report.too_long),
             err=True,
         )
+    if report.reached_limits:
+        typer.echo(f"{report.limits}: lines {line_list(list(report.reached_limits))}", err=True)
     report_unknown_characters(generator.tokenizer, sources_of(corpus))

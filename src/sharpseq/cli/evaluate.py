@@ -17,7 +17,6 @@ from sharpseq.cli.model_argument import (
     SourceLanguage,
     TargetLanguage,
 )
-from sharpseq.cli.number_lists import line_list
 from sharpseq.cli.standard_streams import print_json
 from sharpseq.errors import UserError
 
@@ -75,7 +74,7 @@ def _score_model(
     from sharpseq.cli.metric_argument import check_metrics, metric_progress
     from sharpseq.cli.model_argument import load_generator, report_unknown_characters
     from sharpseq.evaluation import evaluate_system
-    from sharpseq.generation import sources_of
+    from sharpseq.generation import incomplete_outputs, sources_of
 
     metrics = check_metrics(metrics)
     # Faults of the data are reported before a model takes its time to load.
@@ -94,13 +93,8 @@ def _score_model(
             decoder_settings={"decoder": generator.decoder, **generator.options, **generator.languages},
             on_progress=on_progress,
         )
-    too_long = [number for number, output in enumerate(outputs, start=1) if getattr(output, "error", None)]
-    if too_long:
-        typer.echo(
-            f"{len(too_long)} sources are too long for the model, their outputs count as empty: lines "
-            + line_list(too_long),
-            err=True,
-        )
+    for line in incomplete_outputs(outputs):
+        typer.echo(line, err=True)
     report_unknown_characters(generator.tokenizer, sources_of(corpus))
     return result
 

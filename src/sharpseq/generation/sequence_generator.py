@@ -30,7 +30,7 @@ from sharpseq.data import (
     target_language_of,
     unicode_normalization_of,
 )
-from sharpseq.decoding import DECODERS, Rescorer, autoregressive_rescorer
+from sharpseq.decoding import DECODERS, ReachedLimit, Rescorer, autoregressive_rescorer
 from sharpseq.generation.decoder_choice import check_decoder, default_decoder, family_of
 from sharpseq.generation.model_loading import load_model, max_source_length, model_folder
 from sharpseq.generation.target_languages import with_languages
@@ -47,6 +47,8 @@ class Generation:
         num_tokens: Its length in tokens, as the log-probability counts them.
         num_passes: Target-side network passes of the batch that wrote it; 0 for a blank source.
         error: Why there is no text, in a few words; None for an ordinary output.
+        reached_limit: The length limit that the output reached, so that its end may be missing; None for an output that
+            ended by itself.
     """
 
     text: str
@@ -54,6 +56,7 @@ class Generation:
     num_tokens: int = 0
     num_passes: int = 0
     error: str | None = None
+    reached_limit: ReachedLimit | None = None
 
 
 class SequenceGenerator:
@@ -242,9 +245,15 @@ class SequenceGenerator:
         texts = self.tokenizer.batch_decode(decoded.sequences, skip_special_tokens=True)
         form = unicode_normalization_of(self.tokenizer)
         return [
-            Generation(_without_breaks(normalize_text(text, form)), log_prob, num_tokens, decoded.num_passes)
-            for text, log_prob, num_tokens in zip(
-                texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), strict=True
+            Generation(
+                _without_breaks(normalize_text(text, form)),
+                log_prob,
+                num_tokens,
+                decoded.num_passes,
+                reached_limit=reached_limit,
+            )
+            for text, log_prob, num_tokens, reached_limit in zip(
+                texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), decoded.reached_limits, strict=True
             )
         ]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sharpseq.data import encode_sources, languages_of, load_tokenizer, set_languages
+from sharpseq.decoding import longest_training_target, reached_new_token_limits, with_margin
 from sharpseq.errors import UserError
 from sharpseq.generation import Generation, load_model, max_source_length, with_languages
 from sharpseq.generation import model_folder as find_model
@@ -100,13 +102,13 @@ class Ctranslate2Generator:
 
     Args:
         folder: What `export_ctranslate2` wrote.
-        options: ``num_beams`` (1), ``length_penalty`` (1.0), ``min_new_tokens`` (0), ``max_new_tokens`` (2·S + 10 for
-            a source of S tokens) as for `sharpseq.decoding.autoregressive_decode`; and ``patience`` (2.0): the search
-            ends when ``patience · num_beams`` outputs are finished. At 1, CTranslate2's own default, it ends earlier
-            than that of transformers and up to one output in fifteen differs, none for the better; at 2, one in some
-            three hundred. A beam search that runs into the largest length is cut there, where ours weighs how probable
-            the end is. After the code of a target language, it leaves an output empty only where EOS is the most
-            probable token.
+        options: ``num_beams`` (1), ``length_penalty`` (1.0), ``min_new_tokens`` (0), ``max_new_tokens`` (None: the
+            default of the exported model) as for `sharpseq.decoding.autoregressive_decode`; and ``patience`` (2.0): the
+            search ends when ``patience · num_beams`` outputs are finished. At 1, CTranslate2's own default, it ends
+            earlier than that of transformers and up to one output in fifteen differs, none for the better; at 2, one in
+            some three hundred. A beam search that runs into the largest length is cut there, where ours weighs how
+            probable the end is. After the code of a target language, it leaves an output empty only where EOS is the
+            most probable token.
         batch_tokens: Token budget of a batch, padding included.
         num_threads: Threads of a batch; by default as many as torch uses, for a fair race.
         compute_type: What CTranslate2 computes in; by default what fits the stored weights.
@@ -146,6 +148,7 @@ class Ctranslate2Generator:
         self.batch_tokens = batch_tokens
         self._max_source_length: int = manifest["max_source_length"]
         self._max_target_length: int = manifest["max_target_length"]
+        self._longest_training_target: int | None = manifest.get("longest_training_target")
         self._never_written: list[str] = manifest["never_written"]
         self.tokenizer = load_tokenizer(folder)
         set_languages(self.tokenizer, source=source_language, target=target_language)
@@ -174,8 +177,8 @@ class Ctranslate2Generator:
             window: Lines that are read before the first output, to make batches of similar length.
 
         Yields:
-            One output a line. ``log_prob`` includes EOS, and is under the softmax without padding and begin
-            mark, which are never written.
+            One output a line, with the ``reached_limit`` of one that is as long as it may be. ``log_prob`` includes
+            EOS, and is under the softmax without padding and begin mark, which are never written.
         """
         reader = iter(lines)
         while gathered := list(islice(reader, window)):
@@ -211,13 +214,17 @@ class Ctranslate2Generator:
             again = self._translate([sources[position] for position in positions], max_new_tokens=limit)
             for position, output in zip(positions, again, strict=True):
                 decoded[position] = output
-        return decoded
+        lengths = torch.tensor([output.num_tokens for output in decoded])
+        reached = reached_new_token_limits(lengths, torch.tensor(limits), room=self._max_target_length)
+        return [replace(output, reached_limit=limit) for output, limit in zip(decoded, reached, strict=True)]
 
     def _limit(self, source_length: int) -> int:
         """Return the largest number of tokens of an output, EOS not counted."""
         if self.options["max_new_tokens"] is not None:
             return int(self.options["max_new_tokens"])
-        return min(max(2 * source_length + 10, int(self.options["min_new_tokens"] or 0)), self._max_target_length)
+        longest = self._longest_training_target
+        limit = 2 * source_length + 10 if longest is None else with_margin(longest)
+        return min(max(limit, int(self.options["min_new_tokens"] or 0)), self._max_target_length)
 
     def _translate(self, sources: list[list[str]], *, max_new_tokens: int) -> list[Generation]:
         batches: dict[str, Any] = {"max_batch_size": self.batch_tokens, "batch_type": "tokens"}
@@ -314,6 +321,7 @@ def _manifest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dic
         # The decoder start takes the first position, a target prefix the next.
         "max_target_length": model.config.max_position_embeddings - (1 if first is None else 2),
         "target_prefix": tokenizer.convert_ids_to_tokens([] if first is None else [first]),
+        "longest_training_target": longest_training_target(model),
         "never_written": tokenizer.convert_ids_to_tokens(sorted(ids)),
     }
 

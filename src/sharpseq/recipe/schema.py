@@ -153,9 +153,14 @@ Model = Annotated[
 
 
 class Validation(Section):
-    """What selects the best checkpoint: a metric of decoded validation sentences; by default the validation loss."""
+    """What selects the best checkpoint: a metric of decoded validation sentences; by default the validation loss.
+
+    Sentences are decoded as the evaluation at the end does, with the ``decoding`` of that name in
+    ``evaluation.decodings``; by default the first one of the stage.
+    """
 
     metric: str | None = None
+    decoding: str | None = None
     num_examples: int | None = Field(None, ge=1)
 
 
@@ -264,8 +269,12 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _stages_name_decodings(self) -> Recipe:
+    def _decodings_are_known(self) -> Recipe:
         known = list(self.evaluation.decodings)
+        chosen = self.validation.decoding
+        if chosen is not None and chosen not in known:
+            message = f"`decoding` must name one of `evaluation.decodings`; {nearest(chosen, known)}"
+            raise SettingError(message, "validation", "decoding")
         for position, stage in enumerate(self.stages):
             for index, name in enumerate(stage.decodings or ()):
                 path = ("stages", position, "decodings", index)

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from sharpseq.data import LengthFilter
 from sharpseq.models import MODELS
 from sharpseq.models.pretrained import is_causal, num_positions
 from sharpseq.recipe import schema
@@ -43,6 +44,15 @@ class ModelShape:
         """Whether targets end with EOS."""
         return MODELS[self.family].predicts_eos
 
+    @property
+    def length_filter(self) -> LengthFilter:
+        """Keeps the examples that the model has positions for."""
+        return LengthFilter(
+            max_source_length=self.max_source_length,
+            max_target_length=self.max_target_length,
+            max_row_length=self.max_row_length,
+        )
+
     def stand_in(self, *, with_refiner: bool = False) -> PreTrainedModel:
         """Build a tiny model with random weights that takes the same decoders and lengths.
 
@@ -74,6 +84,15 @@ def shape_of_family(model: schema.Family) -> ModelShape:
     """Return the shape of a model that is trained from random weights."""
     sizes = model.sizes
     return ModelShape(model.type, sizes["max_source_positions"], sizes["max_target_positions"], sizes=sizes)
+
+
+def shape_of_model(model: PreTrainedModel) -> ModelShape:
+    """Return the shape of a model that has weights."""
+    if not hasattr(model, "scores_labels"):
+        return shape_of_pretrained(model)
+    config: Any = model.config
+    [family] = [name for name, spec in MODELS.items() if type(model) is spec.model]
+    return ModelShape(family, config.max_source_positions, config.max_target_positions)
 
 
 def shape_of_pretrained(model: PreTrainedModel) -> ModelShape:

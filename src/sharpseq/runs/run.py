@@ -15,14 +15,17 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from sharpseq.data import EncodedExample, Example, LengthFilter, StreamingBatches, encode, load_tokenizer
+from sharpseq.data import EncodedExample, Example, StreamingBatches, encode, load_tokenizer
 from sharpseq.data.token_budget import example_sizes, side_lengths
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult
+from sharpseq.models.adapters import keep_generation_config
+from sharpseq.models.length_prediction import MAX_DIFFERENCE
 from sharpseq.processor_threads import ThreadWatch
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.runs.building import build_arguments, build_filter, build_stream, check_round_trip
 from sharpseq.runs.checks import check_metrics, check_model
+from sharpseq.runs.conclusion import Conclusion, conclude
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
 from sharpseq.runs.model_card import model_card
@@ -32,9 +35,11 @@ from sharpseq.runs.recipe_methods import with_methods
 from sharpseq.runs.reporting import write_run_report
 from sharpseq.runs.stage_evaluation import RunEvaluator, recipe_rescorer
 from sharpseq.runs.stage_training import build_trainer
+from sharpseq.runs.teacher_choice import check_teacher
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
 from sharpseq.training.endless_stream import TOKENIZER_EXAMPLES
+from sharpseq.training.feasibility import count_beyond_prediction
 from sharpseq.training.progress import MetricsFile, ProgressBar, read_metrics
 from sharpseq.training.thread_callback import ThreadCallback
 from sharpseq.training.trainer import SequenceTrainer
@@ -53,6 +58,7 @@ class RunResult:
         report: The report for people.
         results: Every evaluation, in the order of stages and decodings, by name of the data set.
         comparisons: Every system against the first one, by name of the data set.
+        conclusion: The final system beside the first one, on the last data set.
         example: A source to try the model on, from the last data set.
     """
 
@@ -61,6 +67,7 @@ class RunResult:
     report: Path
     results: Mapping[str, Sequence[EvaluationResult]]
     comparisons: Mapping[str, Sequence[Comparison]]
+    conclusion: Conclusion
     example: str
 
 
@@ -146,6 +153,8 @@ class _Run:
         self.threads.begin()
         results = self.evaluator.evaluate()
         comparisons = {data: self.evaluator.compare(data, systems) for data, systems in results.items()}
+        last = list(self.test_corpora)[-1]
+        conclusion = conclude(self.recipe.final_stage, self.test_corpora[last], results[last], comparisons[last])
         write_run_report(
             self.folder,
             self.recipe,
@@ -153,10 +162,13 @@ class _Run:
             corpora=self.test_corpora,
             results=results,
             comparisons=comparisons,
+            verdict=conclusion.verdict,
         )
-        sources = [example.source for example in list(self.test_corpora.values())[-1]]
+        sources = [example.source for example in self.test_corpora[last]]
         example = next((source for source in sources if source.strip() and "'" not in source), sources[0])
-        return RunResult(self.folder.path, self.folder.model, self.folder.report, results, comparisons, example)
+        return RunResult(
+            self.folder.path, self.folder.model, self.folder.report, results, comparisons, conclusion, example
+        )
 
     def check_before_work(self) -> None:
         """Find mistakes in the recipe before training, and before anything is written."""
@@ -164,6 +176,8 @@ class _Run:
         self.shape = check_model(self.recipe)
         for stage in self.recipe.stages:
             build_arguments(self.recipe, stage, self.folder.stage(stage.name))
+            if stage.teacher is not None:
+                check_teacher(stage.teacher)
         data, form = self.recipe.data, self.recipe.unicode_normalization
         if (
             data.stream
@@ -222,17 +236,21 @@ class _Run:
         kept, report = build_filter(self.recipe, self.shape, self.tokenizer).apply(encoded)
         self.say(f"training data: {report}")
         if not kept:
-            raise UserError("no training example is left; loosen `data.limits`")
+            raise UserError(
+                f"no training example is left ({report}); loosen `data.limits`, or take a model with more positions"
+            )
+        num_beyond = count_beyond_prediction(kept, self.shape.family)
+        if num_beyond:
+            self.say(
+                f"training data: {num_beyond:,} of {len(kept):,} targets are over {MAX_DIFFERENCE} tokens longer or "
+                "shorter than their source, the most that the model predicts; its outputs are cut there, or too long"
+            )
         return kept
 
     @cached_property
     def _validation_examples(self) -> list[EncodedExample]:
         encoded = encode(self._validation_corpus, self.tokenizer, append_eos_to_target=self.shape.is_autoregressive)
-        kept, report = LengthFilter(
-            max_source_length=self.shape.max_source_length,
-            max_target_length=self.shape.max_target_length,
-            max_row_length=self.shape.max_row_length,
-        ).apply(encoded)
+        kept, report = self.shape.length_filter.apply(encoded)
         if report.num_dropped:
             self.say(f"validation loss: {report}")
         if not kept:
@@ -262,6 +280,7 @@ class _Run:
             stage,
             self._starting_model(stage),
             arguments,
+            load_reference=partial(self._starting_model, stage),
             train_dataset=self._training_data(arguments),
             eval_dataset=self._validation_examples,
             processing_class=self.tokenizer,
@@ -277,6 +296,8 @@ class _Run:
                     callback.close()
         if trainer.filter_report.num_examples:
             self.say(f"training data: {trainer.filter_report}")
+        elif self.recipe.data.stream and arguments.dataloader_num_workers:
+            self.say("training data: what `data.limits` left out is not counted where `dataloader_num_workers` read")
         self._report_selection(stage, trainer)
         self._save_stage(stage, trainer)
 
@@ -348,6 +369,7 @@ class _Run:
         whole = trainer.accelerator.unwrap_model(trainer.whole_model)
         with whole_folder(self.folder.stage_model(stage.name)) as folder:
             whole.save_pretrained(folder, state_dict=weights)
+            keep_generation_config(whole, folder)
             self.tokenizer.save_pretrained(folder)
         for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
