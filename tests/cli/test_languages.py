@@ -38,6 +38,7 @@ def test_languages_are_chosen_on_every_command(model: Path, command: Command) ->
     assert saved["decoder_settings"] == {"decoder": "autoregressive", **LANGUAGES}
     command("distill", model, "lines.tsv", "-o", "distilled.txt", "--set", "num_beams=1", *OPTIONS)
     assert Path("distilled.txt").read_text().splitlines() == expected
+    command("teach", model, "lines.tsv", "-o", "store", *OPTIONS)
     command("export", model, "plain", "--to", "hugging_face", *OPTIONS)
     assert texts(Path("plain")) == expected
 
@@ -52,6 +53,8 @@ def test_mistakes_about_languages_are_one_line(model: Path, teacher_run: Path, m
         f"error: {teacher_run}: `target_language` is for models with language codes, such as NLLB, M2M100 and mBART, "
         "and the tokenizer of this one has none; leave it out\n"
     )
+    Path("lines.tsv").write_text("abc\tx\n")
+    assert "none is chosen" in mistake("teach", model, "lines.tsv", "-o", "store").stderr
     Path("out.txt").write_text("a\n")
     options = ("--hypotheses", "out.txt", "--references", "out.txt", "--target-language", "de")
     assert "are decoded already" in mistake("evaluate", *options).stderr

@@ -20,6 +20,7 @@ from sharpseq.scoring import ScoreRequest, score_model
 from sharpseq.training import LOSSES, Step, collator_for
 from sharpseq.training.distillation import Distillation, ModelTeacher, StoredTeacher, TeacherStore, teach
 from sharpseq.training.distillation.own_samples import with_own_samples
+from sharpseq.training.distillation.teachers import mixed_with
 
 FORWARD_KL = KL()
 STEP = Step(progress=0.5, update=1, seed=1, is_training=True)
@@ -95,15 +96,20 @@ def test_a_mixture_with_the_gold_targets_is_the_weighted_sum() -> None:
     torch.testing.assert_close(gold, -scores.normalized_log_prob())
 
 
-def test_an_autoregressive_teacher_guides_a_one_pass_student_of_target_tokens() -> None:
+@pytest.mark.parametrize("first", [None, 7])
+def test_an_autoregressive_teacher_guides_a_one_pass_student_of_target_tokens(first: int | None) -> None:
     teacher, student, batch = model("autoregressive", 1), model("vanilla_nat"), batch_for("vanilla_nat")
+    teacher.generation_config.forced_bos_token_id = first
     loss = loss_of(Distillation(FORWARD_KL), ModelTeacher(teacher), student, batch)
     with_inputs = {**batch, "decoder_input_ids": torch.roll(batch["labels"], 1, 1)}
     with_inputs["decoder_input_ids"][:, 0] = teacher.config.decoder_start_token_id
     with_inputs["decoder_input_ids"].masked_fill_(with_inputs["decoder_input_ids"] == -100, 1)
+    if first is not None:
+        start, rest = with_inputs["decoder_input_ids"].split([1, batch["labels"].shape[1] - 1], dim=1)
+        with_inputs["decoder_input_ids"] = torch.cat([start, torch.full_like(start, first), rest], dim=1)
     logits = teacher(
         **{name: value for name, value in with_inputs.items() if name not in ("example_ids", "labels")}
-    ).logits
+    ).logits[:, 0 if first is None else 1 :]
     scored = batch["labels"] != -100
     p = logits.log_softmax(-1)
     inputs = {name: value for name, value in batch.items() if name != "example_ids"}
@@ -314,6 +320,15 @@ def test_own_samples_replace_the_targets_of_a_share_of_the_examples(family: str)
 
 def targets(labels: torch.Tensor) -> list[int]:
     return labels[labels != -100].tolist()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_samples_begin_with_the_forced_token_whatever_the_teacher_says(share: float) -> None:
+    student, teacher, batch = model("autoregressive"), model("autoregressive", 1), batch_for("autoregressive", 12)
+    student.generation_config.forced_bos_token_id = 7
+    helper = mixed_with(ModelTeacher(teacher), share) if share else None
+    found = with_own_samples(student, batch, share=1.0, temperature=1.0, seed="a", helper=helper)
+    assert found["labels"][:, 0].tolist() == [7] * 12
 
 
 def test_samples_follow_the_models_distribution() -> None:

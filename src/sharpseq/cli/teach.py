@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
-from sharpseq.cli.model_argument import BatchTokens, Model
+from sharpseq.cli.model_argument import BatchTokens, Model, SourceLanguage, TargetLanguage
 from sharpseq.errors import UserError
 
 
@@ -19,6 +19,8 @@ def teach(
     k: Annotated[int, typer.Option("--k", min=1, help="Most probable tokens kept at each position.")] = 32,
     dtype: Annotated[str, typer.Option(help="Their type: float16, bfloat16 or float32.")] = "float16",
     temperature: Annotated[float, typer.Option(help="Divides the teacher's logits.")] = 1.0,
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
     batch_tokens: BatchTokens = 4000,
 ) -> None:
     """Store a teacher's most probable tokens at each position of a corpus, so that students need no teacher in memory.
@@ -37,7 +39,7 @@ def teach(
 
     from sharpseq.cli.corpus_argument import load_corpus, normalize_for
     from sharpseq.data import encode, load_tokenizer
-    from sharpseq.generation import load_model, model_folder
+    from sharpseq.generation import load_model, model_folder, with_languages
     from sharpseq.processor_threads import choose_num_threads
     from sharpseq.runs.model_shape import shape_of_model
     from sharpseq.training.distillation import DTYPES
@@ -47,8 +49,16 @@ def teach(
         raise UserError(f"--dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
     corpus = [example for text in data for example in load_corpus(text, unicode_normalization="none")]
     choose_num_threads()
-    model = load_model(teacher, merge=True)
-    tokenizer, shape = load_tokenizer(model_folder(teacher)), shape_of_model(model)
+    try:
+        model, tokenizer = with_languages(
+            load_model(teacher, merge=True),
+            load_tokenizer(model_folder(teacher)),
+            source=source_language,
+            target=target_language,
+        )
+    except ValueError as error:
+        raise UserError(f"{teacher}: {error}") from error
+    shape = shape_of_model(model)
     encoded = encode(normalize_for(tokenizer, corpus), tokenizer, append_eos_to_target=shape.is_autoregressive)
     kept, report = shape.length_filter.apply(encoded)
     console = Console(stderr=True)

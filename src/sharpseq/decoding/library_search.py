@@ -83,8 +83,9 @@ def search_config(
         length_penalty: Exponent of the length; without effect for one beam.
         options: Further options of ``GenerationConfig``.
     """
-    names = ("pad_token_id", "bos_token_id", "mask_token_id", "decoder_start_token_id")
-    special = {getattr(model.config, name, None) for name in names} - {None, *end_token_ids}
+    names = ("pad_token_id", "bos_token_id", "mask_token_id")
+    special = {getattr(model.config, name, None) for name in names} | {options.get("decoder_start_token_id")}
+    special -= {None, *end_token_ids}
     if num_beams > 1:
         options["length_penalty"] = length_penalty
     return GenerationConfig(

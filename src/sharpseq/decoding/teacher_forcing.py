@@ -19,7 +19,10 @@ def token_id(model: AutoregressiveModel, name: str) -> int:
     """
     value = _configured(model, name)
     if not isinstance(value, int):
-        raise ValueError(f"`model.config.{name}_token_id` must be one id; got {value!r}")
+        advice = "; `sharpseq.generation.fit_target_start(model, tokenizer)` sets that of a multilingual model"
+        raise ValueError(
+            f"`model.config.{name}_token_id` must be one id; got {value!r}{advice if name == 'decoder_start' else ''}"
+        )
     return value
 
 
@@ -42,8 +45,12 @@ def forced_first_id(model: AutoregressiveModel) -> int | None:
 
 
 def _configured(model: AutoregressiveModel, name: str) -> Any:
-    value = getattr(model.config, f"{name}_token_id", None)
-    return value if value is not None else getattr(model.generation_config, f"{name}_token_id", None)
+    places = [model.config, model.generation_config]
+    if name == "decoder_start":
+        # As in `generate` of transformers: the start may be a language, which is chosen after the training.
+        places.reverse()
+    values = (getattr(place, f"{name}_token_id", None) for place in places)
+    return next((value for value in values if value is not None), None)
 
 
 def teacher_forced_log_prob(

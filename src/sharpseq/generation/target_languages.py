@@ -56,7 +56,7 @@ def with_languages(
     if not writes or _start_of(model) == (wanted := _wanted_start(model, tokenizer)):
         return model, tokenizer
     twin = copy.copy(model)
-    twin.config, twin.generation_config = copy.copy(model.config), copy.deepcopy(model.generation_config)
+    twin.generation_config = copy.deepcopy(model.generation_config)
     _set_start(twin, wanted)
     return twin, tokenizer
 
@@ -69,7 +69,11 @@ def fit_target_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         tokenizer: Its tokenizer, set to languages if it has codes for them.
     """
     if is_seq2seq(model.config):
-        _set_start(model, _wanted_start(model, tokenizer))
+        wanted = _wanted_start(model, tokenizer)
+        _set_start(model, wanted)
+        if wanted.decoder_start is not None:
+            # M2M100's own loss starts the decoder from here.
+            model.config.decoder_start_token_id = wanted.decoder_start
 
 
 def _language_of_both(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -90,9 +94,9 @@ def _language_of_both(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 def _start_of(model: PreTrainedModel) -> TargetStart:
     """Return how the outputs of a model begin at present."""
     settings = model.generation_config
-    start = getattr(model.config, "decoder_start_token_id", None)
+    start = getattr(settings, "decoder_start_token_id", None)
     return TargetStart(
-        getattr(settings, "decoder_start_token_id", None) if start is None else start,
+        getattr(model.config, "decoder_start_token_id", None) if start is None else start,
         getattr(settings, "forced_bos_token_id", None),
     )
 
@@ -110,5 +114,5 @@ def _wanted_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 def _set_start(model: PreTrainedModel, start: TargetStart) -> None:
     if start != _start_of(model):
-        model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = start.decoder_start
+        model.generation_config.decoder_start_token_id = start.decoder_start
         model.generation_config.forced_bos_token_id = start.first

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sharpseq.data import EncodedExample, load_tokenizer
 from sharpseq.errors import UserError
-from sharpseq.generation import load_model, model_folder
+from sharpseq.generation import fit_target_start, load_model, model_folder
 from sharpseq.generation.fingerprints import vocabulary_fingerprint
 from sharpseq.recipe.stages import BASE_TEACHER
 from sharpseq.recipe.stages import Teacher as TeacherSection
@@ -66,4 +66,6 @@ def load_teacher(
     if vocabulary_fingerprint(load_tokenizer(folder)) != own:
         raise UserError(f"the teacher {section.model} has another vocabulary than the student; {_SAME_TOKENIZER}")
     dtype = None if section.dtype is None else getattr(torch, section.dtype)
-    return ModelTeacher(load_model(folder, merge=True, dtype=dtype))
+    teacher = load_model(folder, merge=True, dtype=dtype)
+    fit_target_start(teacher, tokenizer)
+    return ModelTeacher(teacher)

@@ -27,6 +27,7 @@ from sharpseq.data import (
     TokenBudgetBatchSampler,
 )
 from sharpseq.decoding import remember_longest_target
+from sharpseq.decoding.teacher_forcing import token_id
 from sharpseq.errors import UserError
 from sharpseq.models.adapters import keep_generation_config, without_wrapper
 from sharpseq.models.pretrained import is_causal
@@ -346,12 +347,8 @@ def collator_for(model: PreTrainedModel) -> SequenceCollator | CausalCollator:
         # Many causal models name no padding. Padding is neither attended to nor scored.
         return CausalCollator(model.config.pad_token_id or 0)
     is_autoregressive = model.config.is_encoder_decoder and not hasattr(model, "scores_labels")
-    start = getattr(model.config, "decoder_start_token_id", None) if is_autoregressive else None
-    if is_autoregressive and start is None:
-        raise ValueError(
-            "`model` must have a `config.decoder_start_token_id`; `sharpseq.generation.fit_target_start(model, "
-            "tokenizer)` sets that of a tokenizer with language codes"
-        )
+    inner: Any = without_wrapper(model)
+    start = token_id(inner, "decoder_start") if is_autoregressive else None
     return SequenceCollator(model.config.pad_token_id, decoder_start_token_id=start)
 
 

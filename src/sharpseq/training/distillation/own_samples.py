@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import ForcedBOSTokenLogitsProcessor, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from sharpseq.data import pad_rows
 from sharpseq.decoding.library_search import without_defaults
+from sharpseq.decoding.teacher_forcing import forced_first_id, token_id
 from sharpseq.scoring import IGNORED
 
 Helper: TypeAlias = Callable[[dict[str, Tensor]], LogitsProcessor]
@@ -92,8 +93,7 @@ def _sample(
     }
     if model.config.is_encoder_decoder:
         inputs = {name: batch[name][list(chosen)] for name in ("input_ids", "attention_mask")}
-        settings["decoder_start_token_id"] = model.config.decoder_start_token_id
-        settings["forced_bos_token_id"] = getattr(model.generation_config, "forced_bos_token_id", None)
+        settings["decoder_start_token_id"] = token_id(model, "decoder_start")
         num_given = 1
     else:
         prompts = [_prompts_and_targets(batch)[0][index] for index in chosen]
@@ -107,6 +107,10 @@ def _sample(
             model.eval()
             config = GenerationConfig(**settings)
             processors = LogitsProcessorList([] if helper is None else [helper(inputs)])
+            first = forced_first_id(model)
+            if first is not None:
+                # After the helper, which has no say in it.
+                processors.append(ForcedBOSTokenLogitsProcessor(first))
             rows = without_defaults(model).generate(**inputs, generation_config=config, logits_processor=processors)
             rows = rows[:, num_given:]
         finally:
@@ -129,7 +133,7 @@ def _until_end(tokens: list[int], *, ends: Sequence[int]) -> list[int]:
 def _seq2seq_targets(model: Any, labels: list[list[int]], *, pad: int, device: torch.device) -> dict[str, Tensor]:
     padded = pad_rows(labels, filler=IGNORED).to(device)
     previous = torch.roll(padded, 1, dims=1)
-    previous[:, 0] = model.config.decoder_start_token_id
+    previous[:, 0] = token_id(model, "decoder_start")
     return {"labels": padded, "decoder_input_ids": previous.masked_fill(previous == IGNORED, pad)}
 
 

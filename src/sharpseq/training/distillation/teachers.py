@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import LogitsProcessor
 
+from sharpseq.decoding.teacher_forcing import forced_first_id, token_id
 from sharpseq.errors import UserError
 from sharpseq.objectives.distillation import NO_LABEL
 from sharpseq.scoring import IGNORED, ScoreRequest, score_model
@@ -233,9 +235,14 @@ def _for_teacher(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         own.pop("decoder_input_ids", None)
     elif "decoder_input_ids" not in own:
         # A one-pass student has none. Its positions are the target tokens; the teacher's EOS is not compared.
-        labels: Tensor = own["labels"]
+        labels, first = own["labels"], forced_first_id(model)
+        if first is not None:
+            # Nor is the token that every output of the teacher begins with, such as a language code.
+            own["labels"] = labels = F.pad(labels, (1, 0), value=IGNORED)
         previous = torch.roll(labels, 1, dims=1)
-        previous[:, 0] = model.config.decoder_start_token_id
+        previous[:, 0] = token_id(model, "decoder_start")
+        if first is not None:
+            previous[:, 1] = first
         own["decoder_input_ids"] = previous.masked_fill(previous == IGNORED, model.config.pad_token_id)
     return own
 
