@@ -131,3 +131,23 @@ def test_impossible_options_are_one_line(teacher: Path, tmp_path: Path, argument
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("ctc", {"divergence": "plackett_luce"}, "frames of CTC have none"),
+        ("ctc", {"own_samples": 1.0}, "`own_samples` must be 0: a one-pass student"),
+    ],
+)
+def test_what_a_student_cannot_do_is_found_before_anything_is_written(
+    teacher: Path, tmp_path: Path, family: str, changes: dict, message: str
+) -> None:
+    path = student(teacher, tmp_path, {"model": str(teacher / "run")})
+    content = yaml.safe_load(path.read_text())
+    content["model"]["type"] = family
+    content["stages"][0]["objective"] |= changes
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        run_recipe(load_recipe(path), tmp_path / "run", say=lambda line: None)
+    assert not (tmp_path / "run").exists()

@@ -19,7 +19,18 @@ from sharpseq.runs.building import build_refiner
 from sharpseq.runs.model_shape import ModelShape, shape_of_family, shape_of_pretrained
 from sharpseq.runs.pretrained_start import check_fit, pretrained_config
 from sharpseq.runs.recipe_methods import build_objective
-from sharpseq.training import AdversarialCompSum, GradientMatching, Loss, ReferenceMethod, ScoreLoss, Step
+from sharpseq.training import (
+    AdversarialCompSum,
+    Distillation,
+    GradientMatching,
+    Loss,
+    MiniLlm,
+    ReferenceMethod,
+    ScoreLoss,
+    Step,
+)
+from sharpseq.training.distillation import ModelTeacher
+from sharpseq.training.loss import PreparesBatches
 
 
 def check_model(recipe: Recipe) -> ModelShape:
@@ -79,7 +90,8 @@ def _check_objectives(recipe: Recipe, shape: ModelShape) -> None:
             continue
         try:
             with torch.no_grad():
-                _loss_of(objective, shape)(shape.stand_in(), batch, step)
+                loss, model = _loss_of(objective, shape), shape.stand_in()
+                loss(model, loss.prepare(model, batch, step) if isinstance(loss, PreparesBatches) else batch, step)
         except ValueError as error:
             place = recipe.place_of("stages", position, "objective")
             raise UserError(f"{place}: {stage.objective.name}: {error}") from error
@@ -88,6 +100,8 @@ def _check_objectives(recipe: Recipe, shape: ModelShape) -> None:
 def _loss_of(objective: Any, shape: ModelShape) -> Loss:
     if isinstance(objective, ReferenceMethod):
         return objective.loss(shape.stand_in())
+    if isinstance(objective, Distillation | MiniLlm):
+        return objective.loss(ModelTeacher(shape.stand_in()))
     return objective.loss() if isinstance(objective, AdversarialCompSum) else ScoreLoss(objective)
 
 

@@ -23,6 +23,7 @@ from sharpseq.models.adapters import keep_generation_config
 from sharpseq.models.length_prediction import MAX_DIFFERENCE
 from sharpseq.processor_threads import ThreadWatch
 from sharpseq.recipe import Recipe, Stage
+from sharpseq.recipe.process_count import check_process_count, process_count_file
 from sharpseq.runs.building import build_arguments, build_filter, build_stream, check_round_trip
 from sharpseq.runs.checks import check_metrics, check_model
 from sharpseq.runs.conclusion import Conclusion, conclude
@@ -272,7 +273,7 @@ class _Run:
             self.say(f"stage {stage.name}: resuming at step {checkpoint.name.split('-')[-1]}")
         else:
             self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or self.source.first_weights}")
-        self._check_processes(stage, arguments, resumes=checkpoint is not None)
+        self._check_processes(stage, resumes=checkpoint is not None)
         self._check_budgets(stage, arguments)
         set_seed(self.recipe.seed)
         trainer = build_trainer(
@@ -312,15 +313,10 @@ class _Run:
                 f"chose the checkpoint{hint}"
             )
 
-    def _check_processes(self, stage: Stage, arguments: SequenceTrainingArguments, *, resumes: bool) -> None:
+    def _check_processes(self, stage: Stage, *, resumes: bool) -> None:
         """Check that a stage goes on with as many processes as it began with, where epochs are counted."""
-        file, now = self.folder.stage(stage.name) / "num_processes", self.processes.num_processes
-        before = int(file.read_text(encoding="utf-8")) if resumes and file.exists() else now
-        if before != now and arguments.max_steps <= 0:
-            raise UserError(
-                f"stage {stage.name} was begun with {before} process(es) and now there are {now}, which make another "
-                f"number of updates an epoch; go on with {before}, or delete {self.folder.stage(stage.name)}"
-            )
+        file, now = process_count_file(self.folder.path, stage), self.processes.num_processes
+        check_process_count(self.recipe, self.folder.path, now)
         if self.processes.is_main_process and not (resumes and file.exists()):
             write_whole_file(file, str(now))
 
@@ -373,7 +369,7 @@ class _Run:
             self.tokenizer.save_pretrained(folder)
         for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-        (self.folder.stage(stage.name) / "num_processes").unlink(missing_ok=True)
+        process_count_file(self.folder.path, stage).unlink(missing_ok=True)
         trainer.accelerator.wait_for_everyone()
 
     # Results
