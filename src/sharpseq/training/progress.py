@@ -78,7 +78,7 @@ class MetricsFile(TrainerCallback):
         if not state.is_world_process_zero or not self.path.exists():
             return
         others = [row for row in read_metrics(self.path) if row["stage"] != self.stage]
-        own = [self._row(entry, step=entry["step"], epoch=entry.get("epoch")) for entry in state.log_history]
+        own = [self._row(entry, step=int(entry["step"]), epoch=entry.get("epoch")) for entry in state.log_history]
         write_whole_file(self.path, "".join(json.dumps(row) + "\n" for row in [*others, *own]))
 
     def on_log(
