@@ -244,6 +244,7 @@ class SequenceGenerator:
         decoded = DECODERS[self.decoder].decode(self.model, self._batch(sources), **self.options, **self._objects)
         texts = self.tokenizer.batch_decode(decoded.sequences, skip_special_tokens=True)
         form = unicode_normalization_of(self.tokenizer)
+        limits = decoded.reached_limits or [None] * len(texts)
         return [
             Generation(
                 _without_breaks(normalize_text(text, form)),
@@ -253,7 +254,7 @@ class SequenceGenerator:
                 reached_limit=reached_limit,
             )
             for text, log_prob, num_tokens, reached_limit in zip(
-                texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), decoded.reached_limits, strict=True
+                texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), limits, strict=True
             )
         ]
 

@@ -237,9 +237,7 @@ class _Run:
         kept, report = build_filter(self.recipe, self.shape, self.tokenizer).apply(encoded)
         self.say(f"training data: {report}")
         if not kept:
-            raise UserError(
-                f"no training example is left ({report}); loosen `data.limits`, or take a model with more positions"
-            )
+            raise UserError("no training example is left; loosen `data.limits`, or take a model with more positions")
         num_beyond = count_beyond_prediction(kept, self.shape.family)
         if num_beyond:
             self.say(
