@@ -1,15 +1,13 @@
 """Killed at any moment and started again, a run ends with the same bits."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from forked_python import ForkedPython
 from tiny_recipe import write_recipe
 
 from sharpseq import UserError, load_recipe, run_recipe
@@ -19,31 +17,23 @@ from sharpseq.training.progress import read_metrics
 RUN = "import sys; from sharpseq import load_recipe, run_recipe; run_recipe(load_recipe(sys.argv[1]), sys.argv[2])"
 
 
-def start(recipe: Path, run: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(recipe), str(run)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(recipe: Path, run: Path) -> ForkedPython:
+    return ForkedPython("-c", RUN, recipe, run)
 
 
-def kill_when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+def kill_when(process: ForkedPython, happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not happened():
-        assert process.poll() is None, process.communicate()[0][-2000:]
+        assert process.poll() is None, process.communicate()[-2000:]
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
 
 
 def finish(recipe: Path, run: Path) -> str:
     process = start(recipe, run)
-    output, _ = process.communicate(timeout=240)
+    output = process.communicate()
     assert process.returncode == 0, output[-3000:]
     return output
 

@@ -1,6 +1,6 @@
 """What every process of a distributed test does: train each case and leave its results in a folder.
 
-Started by `test_distributed.py` through ``accelerate launch``, and imported by it for the single process.
+Started by `test_distributed.py`, and imported by it for the single process.
 """
 
 from __future__ import annotations

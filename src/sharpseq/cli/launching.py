@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from sharpseq.errors import UserError, nearest
 
 CONFIGURATIONS = Path(__file__).resolve().parent.parent / "accelerate_configs"
@@ -40,6 +42,18 @@ def launch(configuration: str, arguments: Sequence[str], *, num_processes: int |
         options += ["--main_process_port", "0"]  # whichever port is free
     command = ["-m", "accelerate.commands.launch", "--config_file", str(file), *options]
     return _run_until_it_ends([sys.executable, *command, "-m", "sharpseq", *arguments])
+
+
+def num_processes_of(configuration: str, num_processes: int | None) -> int:
+    """Return how many processes a configuration starts, unless another number is given.
+
+    Raises:
+        UserError: If there is no such configuration.
+    """
+    if num_processes is not None:
+        return num_processes
+    content = yaml.safe_load(_configuration_file(configuration).read_text(encoding="utf-8"))
+    return int((content or {}).get("num_processes") or 1) if isinstance(content, dict) else 1
 
 
 def _run_until_it_ends(command: Sequence[str]) -> int:

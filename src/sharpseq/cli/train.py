@@ -34,9 +34,12 @@ def train(
     if num_processes is not None and accelerate is None:
         raise UserError("--num-processes goes with --accelerate; give both, such as --accelerate ddp")
     if accelerate is not None:
-        from sharpseq.cli.launching import launch
+        from sharpseq.cli.launching import launch, num_processes_of
+        from sharpseq.recipe.process_count import check_process_count
 
         overrides = [part for setting in settings or [] for part in ("--set", setting)]
+        # Here, because every started process would report it, and the launcher would add a traceback.
+        check_process_count(loaded, folder, num_processes_of(accelerate, num_processes))
         arguments = ["train", recipe, *overrides, "--run", str(folder)]
         raise typer.Exit(launch(accelerate, arguments, num_processes=num_processes))
 

@@ -104,6 +104,11 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
         #: What the filter has dropped so far in the current or last pass; counted in this process, not in workers.
         self.filter_report = FilterReport()
 
+    @property
+    def max_target_length(self) -> int | None:
+        """Longest target that the filter lets through, in tokens as encoded; None for no limit."""
+        return self._length_filter.max_target_length
+
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, which decides the order of the next pass.
 

@@ -7,16 +7,20 @@ from typing import Any
 
 from torch import Tensor
 
+from sharpseq.decoding.length_limits import ReachedLimit
+
 
 @dataclass(frozen=True)
 class DecodeOutput:
     """The decoded batch.
 
     Args:
-        sequences: Token ids padded with the pad token, shape (B, T); no BOS, EOS or mask tokens.
+        sequences: Token ids padded with the pad token, shape (B, T); no BOS, EOS or mask tokens, and
+            no forced first token such as a language code.
         log_prob: Log-probability of each output under the model that wrote it, in nats, shape (B,).
         num_tokens: Length of each output in tokens, shape (B,).
         num_passes: Target-side network passes that the batch took.
+        reached_limits: The length limit of each output that reached it, None for the others; B of them.
         trace: What the decoder records on the way (outputs per pass, candidates), empty unless it has something to say.
     """
 
@@ -24,4 +28,5 @@ class DecodeOutput:
     log_prob: Tensor
     num_tokens: Tensor
     num_passes: int
+    reached_limits: tuple[ReachedLimit | None, ...] = ()
     trace: dict[str, Any] = field(default_factory=dict)

@@ -123,6 +123,10 @@ def diagnostic_columns(results: Sequence[EvaluationResult]) -> list[tuple[str, C
         ("length ratio", lambda result: format_number(result.length_ratio, decimals=3)),
         ("passes ↓", lambda result: "" if result.num_passes is None else f"{result.num_passes:.4g}"),
     ]
+    columns += [
+        ("sources too long ↓", lambda result: str(result.num_too_long or "")),
+        ("outputs at length limit ↓", lambda result: str(result.num_at_limit or "")),
+    ]
     batch_sizes = dict.fromkeys(entry.batch_size for result in results for entry in result.speed)
     columns += [(f"ms / sentence ↓ (batch {size})", _milliseconds_at(size)) for size in batch_sizes]
     headings_of_metrics = {metric_heading(name, results) for name in metric_names(results)}
