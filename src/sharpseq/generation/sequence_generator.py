@@ -226,7 +226,7 @@ class SequenceGenerator:
         self.unknown_characters.add(read, [encoded[position] for position in wanted])
         lengths = [len(encoded[position]) for position in wanted]
         budget = max(self.batch_tokens, *lengths, 1)
-        for batch in TokenBudgetBatchSampler(lengths, lengths, max_tokens=budget, shuffle=False):
+        for batch in TokenBudgetBatchSampler(lengths, lengths, batch_tokens=budget, shuffle=False):
             positions = [wanted[index] for index in batch]
             for position, output in zip(
                 positions, self._decode([encoded[position] for position in positions]), strict=True
