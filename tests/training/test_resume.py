@@ -147,3 +147,15 @@ def test_a_resumed_stage_has_the_rows_that_its_checkpoint_knows(tmp_path: Path) 
         ("second", 4, 1.0),
         ("second", 6, 0.5),
     ]
+
+
+def test_checkpoints_that_a_kill_has_left_beside_a_finished_model_go(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        write_recipe(tmp_path), overrides=["stages.0.training.max_steps=1", "stages.1.training.max_steps=1"]
+    )
+    run_recipe(recipe, tmp_path / "run", say=lambda line: None)
+    stage = tmp_path / "run" / "stages" / "first"
+    (stage / "checkpoint-1").mkdir()
+    (stage / "num_processes").write_text("1")
+    run_recipe(recipe, tmp_path / "run", say=lambda line: None)
+    assert [path.name for path in stage.iterdir()] == ["model"]
