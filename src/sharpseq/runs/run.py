@@ -237,9 +237,7 @@ class _Run:
         kept, report = build_filter(self.recipe, self.shape, self.tokenizer).apply(encoded)
         self.say(f"training data: {report}")
         if not kept:
-            raise UserError(
-                f"no training example is left ({report}); loosen `data.limits`, or take a model with more positions"
-            )
+            raise UserError("no training example is left; loosen `data.limits`, or take a model with more positions")
         num_beyond = count_beyond_prediction(kept, self.shape.family)
         if num_beyond:
             self.say(
@@ -263,6 +261,8 @@ class _Run:
     def _train(self, stage: Stage) -> None:
         if self.folder.stage_model(stage.name).exists():
             self.say(f"stage {stage.name}: done before")
+            if self.processes.is_main_process:
+                self._clear(stage)  # where a kill came between the model and this
             return
         folder = self.folder.stage(stage.name)
         arguments = build_arguments(self.recipe, stage, folder)
@@ -367,10 +367,14 @@ class _Run:
             whole.save_pretrained(folder, state_dict=weights)
             keep_generation_config(whole, folder)
             self.tokenizer.save_pretrained(folder)
+        self._clear(stage)
+        trainer.accelerator.wait_for_everyone()
+
+    def _clear(self, stage: Stage) -> None:
+        """Delete what a finished stage no longer needs."""
         for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         process_count_file(self.folder.path, stage).unlink(missing_ok=True)
-        trainer.accelerator.wait_for_everyone()
 
     # Results
 
