@@ -16,6 +16,7 @@ from sharpseq.decoding import DECODERS
 from sharpseq.evaluation import METRICS
 from sharpseq.models import MODELS
 from sharpseq.objectives import OBJECTIVES, TRANSFORMS
+from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS
 from sharpseq.recipe import shipped_recipes
 from sharpseq.training import LOSSES
 from sharpseq.training.kl_penalty import KlPenalty
@@ -26,6 +27,7 @@ BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /tab
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "objective": LOSSES,
+    "distillation": TOKEN_DISTILLATIONS,
     "transform": TRANSFORMS,
     "schedule": SCHEDULES,
     "model": MODELS,
@@ -145,6 +147,8 @@ TABLES = {
     "objectives": lambda: declared(OBJECTIVES),
     "objective-parameters": lambda: parameters(LOSSES),
     "transforms": lambda: declared(TRANSFORMS),
+    "token-distillations": lambda: declared(TOKEN_DISTILLATIONS),
+    "token-distillation-parameters": lambda: parameters(TOKEN_DISTILLATIONS),
     "transform-parameters": lambda: parameters(TRANSFORMS),
     "schedules": lambda: declared(SCHEDULES),
     "schedule-parameters": lambda: parameters(SCHEDULES),

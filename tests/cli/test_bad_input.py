@@ -90,7 +90,7 @@ def test_a_line_longer_than_the_model_allows_is_told_and_keeps_its_place(
 def test_sources_too_long_to_evaluate_are_told(ctc_run: Path, command: Command) -> None:
     Path("long.tsv").write_text("abc\tcba\n" + "a" * 40 + "\tb\n")
     result = command("evaluate", ctc_run, "long.tsv", "--latency", 0)
-    assert result.stderr == "1 sources are too long for the model, their outputs count as empty: lines 2\n"
+    assert result.stderr == "1 of 2 sources is too long for the model, its output counts as empty: line 2\n"
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,24 @@ def load_corpus(text: str, *, unicode_normalization: UnicodeNormalization = "nfc
     return corpus
 
 
+def load_sources(text: str) -> list[Example]:
+    """Read unlabelled sources: a DATA argument, or a text file with one source on each line.
+
+    Raises:
+        UserError: If there are none, or a file is missing or broken.
+    """
+    names = _names(text)
+    stem = names[0].removesuffix(".gz")
+    if len(names) > 1 or stem.endswith((".tsv", ".jsonl", ".json")) or not os.path.isfile(names[0]):
+        return load_corpus(text, unicode_normalization="none")
+    from sharpseq.data import read_sources
+
+    sources = read_sources(names[0], unicode_normalization="none")
+    if not sources:
+        raise UserError(f"{text} is empty; give data with at least one line")
+    return sources
+
+
 def normalize_for(tokenizer: PreTrainedTokenizerBase, corpus: list[Example]) -> list[Example]:
     """Normalise a corpus, references included, as the tokenizer of a model normalises what it encodes."""
     from sharpseq.data import normalize_example, unicode_normalization_of

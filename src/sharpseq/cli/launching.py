@@ -43,6 +43,19 @@ def launch(configuration: str, arguments: Sequence[str], *, num_processes: int |
     return _run_until_it_ends([sys.executable, *command, "-m", "sharpseq", *arguments])
 
 
+def num_processes_of(configuration: str, num_processes: int | None) -> int:
+    """Return how many processes a configuration starts, unless another number is given.
+
+    Raises:
+        UserError: If there is no such configuration, or it is broken.
+    """
+    file = _configuration_file(configuration)
+    number = num_processes or _read_configuration(file).get("num_processes") or 1
+    if not isinstance(number, int):
+        raise UserError(f"{file}: `num_processes` must be a whole number; got {number!r}")
+    return number
+
+
 def _run_until_it_ends(command: Sequence[str]) -> int:
     """Run a command, pass signals on to it, and return its exit status, 128 + n after signal n."""
     # Modules of the same name in the folder of the user are not what the started processes want.

@@ -93,6 +93,11 @@ def attach_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
     tokenizer.init_kwargs[_KEPT_AS] = asdict(prompt)
 
 
+def detach_prompt(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Take away the prompt of a tokenizer, if it has one; changed in place."""
+    tokenizer.init_kwargs.pop(_KEPT_AS, None)
+
+
 def prompt_of(tokenizer: PreTrainedTokenizerBase) -> Prompt | None:
     """Return the prompt that a tokenizer encodes sources with; None if it has none, as for all other models."""
     kept = tokenizer.init_kwargs.get(_KEPT_AS)

@@ -153,6 +153,11 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, pad_with_end: bool =
     except Exception as error:
         # A broken folder fails with whatever its parser raises: KeyError, JSONDecodeError, a bare Exception.
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "SentencePiece" in reason and isinstance(error, ImportError):
+            raise UserError(
+                f"{name_or_path}: this tokenizer needs the package `sentencepiece`: "
+                "pip install 'sharpseq[sentencepiece]'"
+            ) from error
         raise UserError(
             f"{where}: no tokenizer can be loaded from here ({type(error).__name__}: {reason[:200]}); "
             "check the name, or save it again with `tokenizer.save_pretrained`"

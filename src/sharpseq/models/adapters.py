@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from sharpseq.errors import UserError
 from sharpseq.models.pretrained import first_sentence, is_seq2seq, load_config, load_weights
@@ -87,6 +88,8 @@ def load_adapter(folder: Path, *, trainable: bool = False, dtype: torch.dtype | 
         # PEFT would look for the folder's name on the Hub.
         raise UserError(f"{folder}: {ADAPTER_WEIGHTS} is missing; copy the folder again")
     model = load_weights(base, load_config(base), dtype=dtype)
+    if (folder / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     try:
         with _without_deprecations():
             adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
@@ -115,6 +118,15 @@ def _base_of(folder: Path) -> str:
             f"`base_model_name_or_path` in {file}"
         )
     return base
+
+
+def keep_generation_config(model: Any, folder: Path) -> None:
+    """Save a model's generation configuration beside its adapter, if there is one in the folder.
+
+    PEFT leaves it out, and it has the length of the longest training target, which outputs are limited by.
+    """
+    if is_adapter_folder(folder):
+        without_wrapper(model).generation_config.save_pretrained(folder)
 
 
 def without_wrapper(model: Any) -> PreTrainedModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,7 @@ class ProgressBar(ProgressCallback):
 
 
 class MetricsFile(TrainerCallback):
-    """Appends every log as a line of JSON, and drops rows newer than the checkpoint that a run resumes from.
-
-    Lines that are broken, such as the last one after a kill, are dropped too: the next row would be written after them.
-    """
+    """Appends every log as a line of JSON; a resumed stage goes on with the rows that its checkpoint knows."""
 
     def __init__(self, path: Path, *, stage: str) -> None:
         self.path = path
@@ -77,14 +74,12 @@ class MetricsFile(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Drop rows of this stage that are newer than the state to resume."""
-        if not state.is_world_process_zero or not self.path.exists():
+        """Write the rows of this stage anew from the state to resume: later ones go, and lost ones come back."""
+        if not state.is_world_process_zero:
             return
-        rows = read_metrics(self.path)
-        kept = [row for row in rows if row["stage"] != self.stage or row["step"] <= state.global_step]
-        content = "".join(json.dumps(row) + "\n" for row in kept).encode()
-        if content != self.path.read_bytes():
-            write_whole_file(self.path, content)
+        others = [row for row in read_metrics(self.path) if row["stage"] != self.stage] if self.path.exists() else []
+        own = [self._row(entry, step=int(entry["step"]), epoch=entry.get("epoch")) for entry in state.log_history]
+        write_whole_file(self.path, "".join(json.dumps(row) + "\n" for row in [*others, *own]))
 
     def on_log(
         self,
@@ -96,9 +91,12 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         """Append one row."""
         if state.is_world_process_zero and logs:
-            row = {"stage": self.stage, "step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **logs}
+            row = self._row(logs, step=state.global_step, epoch=state.epoch)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
+
+    def _row(self, logs: Mapping[str, Any], *, step: int, epoch: float | None) -> dict[str, Any]:
+        return {"stage": self.stage, "step": step, "epoch": round(epoch or 0.0, 4), **logs}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
