@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -33,13 +33,25 @@ def is_readable(path: Path) -> bool:
     return path.is_file()
 
 
-def copy_lost_files(source: Path, folder: Path) -> list[str]:
-    """Copy the files of one folder that are lost or damaged in another, and return their names."""
+def copy_lost_files(source: Path, folder: Path, *, say: Callable[[str], None]) -> None:
+    """Copy the files of one folder that are lost or damaged in another, and say so."""
     lost = [path.name for path in sorted(source.iterdir()) if not is_readable(folder / path.name) and is_readable(path)]
     for name in lost:
         with (source / name).open("rb") as whole, whole_file(folder / name) as copy:
             shutil.copyfileobj(whole, copy)
-    return lost
+    if lost:
+        say(f"{folder}: {', '.join(lost)} missing or broken; copied again from {source}")
+
+
+def check_finished_stage(run: RunFolder, stage: str, *, say: Callable[[str], None]) -> None:
+    """Check the model of a finished stage before others are trained, and copy its tokenizer again if it is damaged.
+
+    Raises:
+        UserError: If its weights are lost or damaged.
+    """
+    folder = run.stage_model(stage)
+    check_weights(folder, fix=f"delete {folder.parent} and run the same command, which trains the stage {stage} again")
+    copy_lost_files(run.tokenizer, folder, say=say)
 
 
 def check_weights(folder: Path, *, fix: str) -> None:

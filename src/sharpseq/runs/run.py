@@ -29,7 +29,7 @@ from sharpseq.runs.checks import check_metrics, check_model
 from sharpseq.runs.conclusion import Conclusion, conclude
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
-from sharpseq.runs.lost_files import check_weights, copy_lost_files, find_tokenizer
+from sharpseq.runs.lost_files import check_finished_stage, copy_lost_files, find_tokenizer
 from sharpseq.runs.model_card import model_card
 from sharpseq.runs.model_shape import ModelShape
 from sharpseq.runs.model_source import ModelSource, source_of
@@ -265,7 +265,8 @@ class _Run:
 
     def _train(self, stage: Stage) -> None:
         if self.folder.stage_model(stage.name).exists():
-            self._check_finished(stage)
+            with self.processes.main_process_first():
+                check_finished_stage(self.folder, stage.name, say=self.say)
             self.say(f"stage {stage.name}: done before")
             if self.processes.is_main_process:
                 self._clear(stage)  # where a kill came between the model and this
@@ -307,19 +308,6 @@ class _Run:
             self.say("training data: what `data.limits` left out is not counted where `dataloader_num_workers` read")
         self._report_selection(stage, trainer)
         self._save_stage(stage, trainer)
-
-    def _check_finished(self, stage: Stage) -> None:
-        """Find a damaged model of a finished stage before other stages are trained; its tokenizer is copied again."""
-        folder = self.folder.stage_model(stage.name)
-        check_weights(
-            folder, fix=f"delete {folder.parent} and run the same command, which trains the stage {stage.name} again"
-        )
-        with self.processes.main_process_first():
-            self._copy_lost_files(self.folder.tokenizer, folder)
-
-    def _copy_lost_files(self, source: Path, folder: Path) -> None:
-        if names := copy_lost_files(source, folder):
-            self.say(f"{folder}: {', '.join(names)} missing or broken; copied again from {source}")
 
     def _report_selection(self, stage: Stage, trainer: SequenceTrainer) -> None:
         """Say so where the metric that should choose a checkpoint never moved."""
@@ -407,4 +395,4 @@ class _Run:
             return
         if not (model / "README.md").exists():
             write_whole_file(model / "README.md", model_card(self.recipe))
-        self._copy_lost_files(source, model)
+        copy_lost_files(source, model, say=self.say)
