@@ -110,9 +110,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         Where to write.
 
     Raises:
-        UserError: If there is something in the folder, a file in its place, or it cannot be made there.
+        UserError: If there is something in the folder, a file in its place, it cannot be made there, or its name is not
+            UTF-8.
         OSError: If it cannot be finished; nothing unfinished stays.
     """
+    check_name(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} is not empty; choose another folder or delete it")
     unfinished = _unfinished(path)
@@ -130,6 +132,25 @@ def whole_folder(path: Path) -> Iterator[Path]:
         move_into_place(unfinished, path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def check_name(folder: Path) -> None:
+    r"""Check that the name of a folder for models is UTF-8, without which libraries neither save nor load them.
+
+    Raises:
+        UserError: If it is not.
+
+    Example:
+        >>> check_name(Path("runs/größer"))
+        >>> check_name(Path("runs/gr\udcf6sser"))
+        Traceback (most recent call last):
+        sharpseq.errors.UserError: runs/gr\udcf6sser: the name is not UTF-8, as those of models must be; choose another
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        shown = str(folder).encode(errors="backslashreplace").decode()
+        raise UserError(f"{shown}: the name is not UTF-8, as those of models must be; choose another") from error
 
 
 def move_into_place(unfinished: Path, path: Path) -> None:

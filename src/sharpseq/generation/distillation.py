@@ -178,9 +178,12 @@ def _claim(partial: Path, record: Path, task: _Task) -> tuple[int, dict[int, Rea
         partial.touch()
         return 0, {}
     try:
-        there = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        there = {}
+        there = dict(json.loads(record.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{record} is missing or broken, which says what {partial} was made from; delete {partial}, or choose "
+            "another output"
+        ) from error
     here = json.loads(json.dumps(asdict(task)))
     differing = [name for name in here if there.get(name) != here[name]]
     if differing:

@@ -29,6 +29,7 @@ from sharpseq.runs.checks import check_metrics, check_model
 from sharpseq.runs.conclusion import Conclusion, conclude
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
+from sharpseq.runs.lost_files import check_weights, copy_lost_files, find_tokenizer
 from sharpseq.runs.model_card import model_card
 from sharpseq.runs.model_shape import ModelShape
 from sharpseq.runs.model_source import ModelSource, source_of
@@ -210,12 +211,16 @@ class _Run:
     def _make_tokenizer(self) -> None:
         """Train the tokenizer in the first process. Every process must call this, so it cannot be a lazy property."""
         with self.processes.main_process_first():
-            if self.folder.tokenizer.exists():
+            folder = find_tokenizer(self.folder, [stage.name for stage in self.recipe.stages])
+            if folder == self.folder.tokenizer:
                 return
-            tokenizer = self.source.tokenizer(self._tokenizer_examples)
+            if folder is not None:
+                self.say(f"{self.folder.tokenizer} is missing or broken; copied again from {folder}")
+            tokenizer = load_tokenizer(folder) if folder else self.source.tokenizer(self._tokenizer_examples)
             round_trip = check_round_trip(self.recipe, tokenizer, self._tokenizer_examples())
-            with whole_folder(self.folder.tokenizer) as folder:
-                tokenizer.save_pretrained(folder)
+            shutil.rmtree(self.folder.tokenizer, ignore_errors=True)
+            with whole_folder(self.folder.tokenizer) as new:
+                tokenizer.save_pretrained(new)
             self.say(f"tokenizer: {len(tokenizer)} entries")
             if round_trip.num_changed:
                 self.say(f"tokenizer: {round_trip}")
@@ -260,6 +265,7 @@ class _Run:
 
     def _train(self, stage: Stage) -> None:
         if self.folder.stage_model(stage.name).exists():
+            self._check_finished(stage)
             self.say(f"stage {stage.name}: done before")
             if self.processes.is_main_process:
                 self._clear(stage)  # where a kill came between the model and this
@@ -301,6 +307,19 @@ class _Run:
             self.say("training data: what `data.limits` left out is not counted where `dataloader_num_workers` read")
         self._report_selection(stage, trainer)
         self._save_stage(stage, trainer)
+
+    def _check_finished(self, stage: Stage) -> None:
+        """Find a damaged model of a finished stage before other stages are trained; its tokenizer is copied again."""
+        folder = self.folder.stage_model(stage.name)
+        check_weights(
+            folder, fix=f"delete {folder.parent} and run the same command, which trains the stage {stage.name} again"
+        )
+        with self.processes.main_process_first():
+            self._copy_lost_files(self.folder.tokenizer, folder)
+
+    def _copy_lost_files(self, source: Path, folder: Path) -> None:
+        if names := copy_lost_files(source, folder):
+            self.say(f"{folder}: {', '.join(names)} missing or broken; copied again from {source}")
 
     def _report_selection(self, stage: Stage, trainer: SequenceTrainer) -> None:
         """Say so where the metric that should choose a checkpoint never moved."""
@@ -379,8 +398,13 @@ class _Run:
     # Results
 
     def _finish_model(self) -> None:
-        if self.folder.model.exists():
+        """Copy the model of the last stage, or what is lost or damaged of the copy, and write a card for it."""
+        source, model = self.folder.stage_model(self.recipe.final_stage), self.folder.model
+        if not model.exists():
+            with whole_folder(model) as folder:
+                shutil.copytree(source, folder, dirs_exist_ok=True)
+                write_whole_file(folder / "README.md", model_card(self.recipe))
             return
-        with whole_folder(self.folder.model) as folder:
-            shutil.copytree(self.folder.stage_model(self.recipe.final_stage), folder, dirs_exist_ok=True)
-            write_whole_file(folder / "README.md", model_card(self.recipe))
+        if not (model / "README.md").exists():
+            write_whole_file(model / "README.md", model_card(self.recipe))
+        self._copy_lost_files(source, model)

@@ -121,8 +121,13 @@ def test_only_the_same_distillation_goes_on(teacher: SequenceGenerator, tmp_path
     with torch.no_grad():
         next(teacher.model.parameters()).view(-1)[0] -= 1
     assert partial.read_bytes() == left
-    (tmp_path / "out.partial.json").unlink()
-    with pytest.raises(UserError, match="left by another distillation"):
+    record = tmp_path / "out.partial.json"
+    for content in (b"", b"\xff\x00", b"3", b"[" * 100_000):
+        record.write_bytes(content)
+        with pytest.raises(UserError, match=r"out.partial.json is missing or broken, .* delete .*out.partial, or"):
+            distill_corpus(teacher, CORPUS, output)
+    record.unlink()
+    with pytest.raises(UserError, match=r"out.partial.json is missing or broken"):
         distill_corpus(teacher, CORPUS, output)
     assert partial.read_bytes() == left
 
