@@ -76,7 +76,12 @@ class Divergence(Method):
         """
         check_pair(target_logits.shape, model_logits.shape)
         check_temperature(temperature)
-        values: Tensor = _Exact.apply(self, target_logits.flatten(0, -2), model_logits.flatten(0, -2), temperature)
+        values: Tensor = _Exact.apply(
+            self,
+            target_logits.reshape(-1, target_logits.shape[-1]),
+            model_logits.reshape(-1, model_logits.shape[-1]),
+            temperature,
+        )
         return values.view(model_logits.shape[:-1])
 
     def chunked(

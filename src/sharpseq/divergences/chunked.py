@@ -35,9 +35,9 @@ def chunked_values(
     if isinstance(target, TopK):
         flat_target: Head | TopK | Tensor = target.flatten()
     else:
-        flat_target = target.cast() if isinstance(target, Head) else target.flatten(0, -2)
+        flat_target = target.cast() if isinstance(target, Head) else target.reshape(-1, target.shape[-1])
     if isinstance(model, Tensor):
-        hidden, weight, bias, logit_map = model.flatten(0, -2), None, None, None
+        hidden, weight, bias, logit_map = model.reshape(-1, model.shape[-1]), None, None, None
     else:
         cast = model.cast()
         hidden, weight, bias, logit_map = cast.hidden, cast.weight, cast.bias, (cast.scale, cast.softcap)

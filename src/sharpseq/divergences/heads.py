@@ -52,7 +52,13 @@ class Head:
         device = self.hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
         bias = None if self.bias is None else self.bias.to(dtype)
-        return Head(self.hidden.flatten(0, -2).to(dtype), self.weight.to(dtype), bias, self.scale, self.softcap)
+        return Head(
+            self.hidden.reshape(-1, self.hidden.shape[-1]).to(dtype),
+            self.weight.to(dtype),
+            bias,
+            self.scale,
+            self.softcap,
+        )
 
     def outputs(self, rows: slice, *, into: Tensor) -> Tensor:
         """Write hWᵀ + b of some rows, before scale and softcap, into the first rows of a buffer, and return those."""

@@ -80,8 +80,8 @@ class TopK:
         """Return it with its positions in one line."""
         flat = object.__new__(TopK)
         for name, value in (
-            ("ids", self.ids.flatten(0, -2)),
-            ("log_probs", self.log_probs.flatten(0, -2)),
+            ("ids", self.ids.reshape(-1, self.ids.shape[-1])),
+            ("log_probs", self.log_probs.reshape(-1, self.log_probs.shape[-1])),
             ("log_tail", self._tail.flatten()),
         ):
             object.__setattr__(flat, name, value)
