@@ -63,6 +63,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         return
     path = path.resolve()
     unfinished = _unfinished(path)
+    _delete_abandoned(path)
     try:
         with unfinished.open("wb") as file, _compressing(file, is_compressed) as content:
             yield content
@@ -199,6 +200,26 @@ def _force_names_to_disk(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _delete_abandoned(path: Path) -> None:
+    """Delete what processes of this machine that are no more left unfinished of a file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
+        process = left.name.removesuffix(".unfinished").rpartition(".")[2]
+        if process.isdigit() and not _is_running(int(process)):
+            left.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if _IS_WINDOWS:
+        return True  # there is no harmless way to ask
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def is_unfinished(path: Path) -> bool:

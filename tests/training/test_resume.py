@@ -99,7 +99,7 @@ def test_run_folder_of_another_recipe_is_refused_and_left_alone(tmp_path: Path) 
         run_recipe(load_recipe(recipe, overrides=[*shrunk, "stages.1.objective.transform.k=3"]), run)
     assert (result.model / "model.safetensors").read_bytes() == before
     (run / "recipe.yaml").write_text("a letter")
-    with pytest.raises(UserError, match=r"recipe.yaml is no recipe"):
+    with pytest.raises(UserError, match="is no recipe; the recipe of this run is unknown"):
         run_recipe(load_recipe(recipe, overrides=shrunk), run)
 
 

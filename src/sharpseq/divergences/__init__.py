@@ -18,6 +18,7 @@ from sharpseq.divergences.mixtures import Chi2Mixture, JensenShannon, LeCam, Ske
 from sharpseq.divergences.own import OwnFDivergence
 from sharpseq.divergences.power import Alpha, AmariAlpha, NeymanChi2, PearsonChi2, SquaredHellinger, Tsallis
 from sharpseq.divergences.renyi import Renyi
+from sharpseq.divergences.samples import Side, effective_sample_size
 from sharpseq.divergences.top_k import TopK
 from sharpseq.divergences.total_variation import TotalVariation
 
@@ -40,12 +41,14 @@ __all__ = [
     "PearsonChi2",
     "Renyi",
     "ReverseKL",
+    "Side",
     "SkewKL",
     "SkewReverseKL",
     "SquaredHellinger",
     "TopK",
     "TotalVariation",
     "Tsallis",
+    "effective_sample_size",
 ]
 
 DIVERGENCES: Mapping[str, type[Method]] = method_table(

@@ -72,7 +72,7 @@ class JensenShannon(FDivergence):
         """Return w p log(p/m) + (1 − w) q log(q/m)."""
         w = constant(self.weight)
         log_m = _log_mixture(log_p, log_q, w)
-        return w * log_p.exp() * (log_p - log_m) + (1 - w) * log_q.exp() * (log_q - log_m)
+        return torch.lerp(log_q.exp() * (log_q - log_m), log_p.exp() * (log_p - log_m), w)
 
     def p_slopes(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return w p log(p/m)."""

@@ -30,7 +30,7 @@ def check_process_count(recipe: Recipe, run: Path, num_processes: int) -> None:
         file = process_count_file(run, stage)
         before = num_processes
         if file.exists() and any(file.parent.glob("checkpoint-*")):
-            with suppress(ValueError):  # a damaged file says nothing
+            with suppress(ValueError):  # a broken file says nothing
                 before = int(file.read_text(encoding="utf-8"))
         if before != num_processes and (stage.training.get("max_steps") or -1) <= 0:
             raise UserError(

@@ -16,7 +16,6 @@ from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from sharpseq.data import EncodedExample, Example, StreamingBatches, encode, load_tokenizer
-from sharpseq.data.token_budget import example_sizes, side_lengths
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult
 from sharpseq.models.adapters import keep_generation_config
@@ -25,7 +24,7 @@ from sharpseq.processor_threads import ThreadWatch
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.recipe.process_count import check_process_count, process_count_file
 from sharpseq.runs.building import build_arguments, build_filter, build_stream, check_round_trip
-from sharpseq.runs.checks import check_metrics, check_model
+from sharpseq.runs.checks import check_budgets, check_metrics, check_model
 from sharpseq.runs.conclusion import Conclusion, conclude
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
@@ -281,7 +280,14 @@ class _Run:
         else:
             self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or self.source.first_weights}")
         self._check_processes(stage, resumes=checkpoint is not None)
-        self._check_budgets(stage, arguments)
+        check_budgets(
+            self.recipe,
+            stage,
+            arguments,
+            training=[] if self.recipe.data.stream else self._train_examples,
+            validation=self._validation_examples,
+            in_one_row=self.shape.in_one_row,
+        )
         set_seed(self.recipe.seed)
         trainer = build_trainer(
             self.recipe,
@@ -331,24 +337,6 @@ class _Run:
         if self.recipe.data.stream:
             return build_stream(self.recipe, self.shape, self.tokenizer, arguments)
         return self._train_examples
-
-    def _check_budgets(self, stage: Stage, arguments: SequenceTrainingArguments) -> None:
-        """Check that the longest example of all fits into a batch of its own."""
-        position = self.recipe.stages.index(stage)
-        budgets = [("per_device_eval_batch_tokens", self._validation_examples)]
-        if not self.recipe.data.stream:
-            budgets.insert(0, ("per_device_train_batch_tokens", self._train_examples))
-        for name, examples in budgets:
-            budget = getattr(arguments, name)
-            if budget is None:
-                continue
-            longest = int(example_sizes(*side_lengths(examples, in_one_row=self.shape.in_one_row)).max())
-            if longest > budget:
-                place = self.recipe.place_of("stages", position, "training", name)
-                raise UserError(
-                    f"{place}: `{name}` must hold every example and the longest has {longest} tokens; got {budget}; "
-                    "raise it, or lower `data.limits`"
-                )
 
     def _starting_model(self, stage: Stage) -> Any:
         start = self.recipe.start_of(stage)
