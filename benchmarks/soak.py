@@ -288,6 +288,8 @@ def _finish(job: Job) -> tuple[str, bool]:
     """Let a job end by itself; return what is wrong with its end, and whether it asked for something to be deleted."""
     advice = False
     if job.result is not None and job.result.exists():
+        for process in job.start():  # says that it is there already
+            process.wait()
         return _difference(job.end(job.folder), job.expected), advice
     for _ in range(4):
         running = job.start()

@@ -142,6 +142,10 @@ def check_output(output: Path) -> None:
             written.
     """
     if output.exists():
+        partial = output.with_name(output.name + ".partial")
+        if not partial.exists():
+            # A kill came between the last two steps of writing it.
+            partial.with_name(partial.name + ".json").unlink(missing_ok=True)
         raise UserError(f"{output} exists already; choose another name or delete it")
     check_ending(output)
     if not output.parent.is_dir():

@@ -147,6 +147,14 @@ def test_nothing_is_written_over(teacher: SequenceGenerator, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_kill_between_the_last_two_steps_leaves_nothing_behind(teacher: SequenceGenerator, tmp_path: Path) -> None:
+    distill_corpus(teacher, CORPUS, tmp_path / "out")
+    (tmp_path / "out.partial.json").write_text("{}")
+    with pytest.raises(UserError, match="out exists already"):
+        distill_corpus(teacher, CORPUS, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_line_break_in_a_kept_target_does_not_break_the_alignment(teacher: SequenceGenerator, tmp_path: Path) -> None:
     corpus = [Example("a" * 30, "one\ntwo"), Example("abc", "x")]
     distill_corpus(teacher, corpus, tmp_path / "out")
