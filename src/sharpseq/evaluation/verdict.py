@@ -49,7 +49,7 @@ def verdict(result: EvaluationResult, comparisons: Sequence[Comparison]) -> str:
     ]
     return (
         f"{first.system} {headline} {first.baseline}: {_name(first)} {_scores(first)} on the {result.num_sentences:,} "
-        f"examples of {first.data}; if the two were equally good, chance would make a difference this large in {chance} "
+        f"examples of {first.data}; if the two were equally good, chance would make such a difference in {chance} "
         f"of cases ({format_p_value(first.bootstrap.p_value)}){''.join(exceptions)}."
     )
 

@@ -35,7 +35,7 @@ def test_it_says_which_is_better_whichever_way_the_metric_points(outputs: list[s
 
 
 def test_it_says_what_chance_would_do() -> None:
-    assert said(["a"] * 50, metric="exact_match").endswith("a difference this large in 0.1 % of cases (p < 0.001).")
+    assert said(["a"] * 50, metric="exact_match").endswith("such a difference in 0.1 % of cases (p < 0.001).")
     assert said(["a", "b"] * 25, metric="exact_match").endswith("in 100 % of cases (p = 1.000).")
 
 
