@@ -2,8 +2,9 @@
 
 Each system computes the same number for each position: the divergence of a frozen teacher to a student, each weighted
 by a number of its own, gradients with respect to the student's hidden states and, unless the head is frozen (as under
-LoRA), to its head. Every measurement has a process of its own, in turns, so that a machine that gets busier slows all
-alike. Memory is the peak resident size (on a GPU: allocated) above what the inputs take.
+LoRA), to its head. Every measurement has a process of its own. Time is the processor's, of all threads and with that
+of the kernel, which other work on the machine hardly changes (on a GPU: the clock). Memory is the peak resident size
+(on a GPU: allocated) above what the inputs take.
 
 - naive: both logits, ``F.log_softmax`` in float32, then ``F.kl_div`` or the sum that defines it.
 - trl: the kernel behind TRL's distillation trainers.
@@ -134,11 +135,12 @@ def measure(
     ).backward()  # loads what is loaded once
     hidden.grad = weight.grad = None
     before = _reset_peak(device)
-    start = time.perf_counter()
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    start = clock()
     compute(hidden, weight, teacher_hidden, teacher_weight, weights).backward()
     if device == "cuda":
         torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     used = _peak(device) - before
     assert hidden.grad is not None
     return Measurement(seconds, used / 2**20, float(hidden.grad.float().abs().sum()))

@@ -10,8 +10,8 @@ training. At random moments it is interrupted and started again, until it ends b
 - ``kill``: SIGKILL;
 - ``disk_full``: from that moment on every write to a file fails, by a limit of the operating system on the size of
   files, which the job cannot tell from a full disk but for the words of the error. The job ends by itself;
-- ``cut``: SIGKILL, and the newest file is cut, as a power cut may leave it: to half its length, or in its last line if
-  lines are appended to it.
+- ``cut``: SIGKILL, and the newest file that was written since the start is cut, as a power cut may leave it: to half
+  its length, or in its last line if lines are appended to it.
 
 One process must end with the same bits; of results, times are left out. Two processes must end with the same weights up
 to rounding. After ``cut`` the job may also refuse to go on, with one line that says what to delete; that is done then.
@@ -259,6 +259,7 @@ def _series(
 
 def _interrupt(job: Job, kind: str, moment: float) -> bool:
     """Start a job and interrupt it; return False if it ended by itself before."""
+    began = time.time_ns()
     running = job.start()
     time.sleep(moment)
     if any(process.poll() is not None for process in running):
@@ -274,7 +275,8 @@ def _interrupt(job: Job, kind: str, moment: float) -> bool:
     for process in running:
         process.wait()
     if kind == "cut":
-        files = [path for path in job.folder.rglob("*") if path.is_file() and path.stat().st_size]
+        written = [path for path in job.folder.rglob("*") if path.is_file() and path.stat().st_mtime_ns > began]
+        files = [path for path in written if path.stat().st_size]
         if files:
             newest = max(files, key=lambda path: path.stat().st_mtime_ns)
             whole = newest.read_bytes()

@@ -23,6 +23,13 @@ def objectives() -> None:
     _print(_row(each.declaration) for each in LOSSES.values())
 
 
+def divergences() -> None:
+    """List the divergences, and what else a student can minimise at each position of a teacher."""
+    from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS
+
+    _print(_row(each.declaration) for each in TOKEN_DISTILLATIONS.values())
+
+
 def decoders() -> None:
     """List the decoders with their settings."""
     from sharpseq.decoding import DECODERS

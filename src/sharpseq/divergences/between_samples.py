@@ -9,6 +9,15 @@ from torch import Tensor
 
 from sharpseq.declarations import Method
 
+PROPERTIES = (
+    "zero_between_the_same_samples",
+    "order_and_place_do_not_matter",
+    "grows_with_a_shift",
+    "has_a_gradient_everywhere",
+    "keeps_precision",
+)
+"""What every divergence between sets of vectors keeps (``tests/contracts``)."""
+
 
 @dataclass(frozen=True)
 class SampleDivergence(Method):

@@ -23,6 +23,18 @@ from sharpseq.divergences.softmax_rows import (
 )
 from sharpseq.divergences.top_k import TopK
 
+PROPERTIES = (
+    "zero_at_equality_and_never_negative",
+    "gradients_are_right",
+    "keeps_shape_and_precision",
+    "finite_at_extremes",
+    "excluded_entries_count_for_nothing",
+    "temperature_divides_both",
+    "chunked_is_exact",
+    "all_of_a_top_k_is_exact",
+)
+"""What every divergence between categorical distributions keeps (``tests/contracts``)."""
+
 
 @dataclass(frozen=True)
 class Divergence(Method):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Example
-from sharpseq.divergences.categorical import Divergence
+from sharpseq.divergences.categorical import PROPERTIES, Divergence
 from sharpseq.divergences.kernels import gram_means
 from sharpseq.divergences.renyi import _shares
 
@@ -33,7 +33,14 @@ class CauchySchwarz(Divergence):
         "cauchy_schwarz",
         "−2 log Σ pq + log Σ p² + log Σ q²: the angle between the two",
         "Jenssen et al. 2006; Yu et al. 2024, CS-IB (#23)",
-        examples=(Example(("symmetric",)),),
+        examples=(
+            Example(
+                (
+                    *PROPERTIES,
+                    "symmetric",
+                )
+            ),
+        ),
     )
 
     def rows(self, log_p: Tensor, log_q: Tensor) -> Tensor:

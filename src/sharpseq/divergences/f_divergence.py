@@ -10,10 +10,21 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from sharpseq.divergences.categorical import Divergence
+from sharpseq.divergences.categorical import PROPERTIES, Divergence
 from sharpseq.divergences.samples import Side, terms_of_samples
 
 _LARGEST_LOG_RATIO = 700.0
+
+F_PROPERTIES = (
+    *PROPERTIES,
+    "generator_is_consistent",
+    "limits_are_prices_of_zeros",
+    "conjugate_is_dual",
+    "convex_in_both",
+    "top_k_is_a_lower_bound",
+    "samples_have_its_mean_and_gradient",
+)
+"""What every f-divergence keeps besides."""
 
 
 class Generator(Protocol):

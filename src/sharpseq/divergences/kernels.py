@@ -8,8 +8,14 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from sharpseq.declarations import Declaration, Setting
-from sharpseq.divergences.between_samples import SampleDivergence, check_samples, median_distance, squared_distances
+from sharpseq.declarations import Declaration, Example, Setting
+from sharpseq.divergences.between_samples import (
+    PROPERTIES,
+    SampleDivergence,
+    check_samples,
+    median_distance,
+    squared_distances,
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class MaximumMeanDiscrepancy(SampleDivergence):
         "maximum_mean_discrepancy",
         "squared distance of mean embeddings with a Gaussian kernel",
         "Gretton et al. 2012",
+        examples=(Example((*PROPERTIES, "symmetric_between_samples")),),
     )
 
     def between_samples(self, *, target: Tensor, model: Tensor) -> Tensor:

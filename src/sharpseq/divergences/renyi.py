@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Example, Number, Setting, constant
-from sharpseq.divergences.categorical import Divergence
+from sharpseq.divergences.categorical import PROPERTIES, Divergence
 from sharpseq.divergences.kullback_leibler import KL
 from sharpseq.divergences.power import Alpha
 from sharpseq.divergences.samples import Side, log_ratios
@@ -45,9 +45,9 @@ class Renyi(Divergence):
         "log Σ p^α q^(1−α) / (α − 1)",
         "Rényi 1961; van Erven and Harremoës 2014",
         examples=(
-            Example((), {"alpha": 0.5}),
-            Example((), {"alpha": 2.0}),
-            Example(("equals_kl",), {"alpha": 1.0}),
+            Example((*PROPERTIES, "top_k_is_a_lower_bound"), {"alpha": 0.5}),
+            Example((*PROPERTIES, "top_k_is_a_lower_bound"), {"alpha": 2.0}),
+            Example((*PROPERTIES, "top_k_is_a_lower_bound", "equals_kl"), {"alpha": 1.0}),
         ),
     )
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from sharpseq.declarations import Declaration, Setting
-from sharpseq.divergences.between_samples import SampleDivergence, check_samples, squared_distances
+from sharpseq.declarations import Declaration, Example, Setting
+from sharpseq.divergences.between_samples import PROPERTIES, SampleDivergence, check_samples, squared_distances
 
 
 class Transport(NamedTuple):
@@ -97,7 +97,8 @@ class Sinkhorn(SampleDivergence):
     amount that falls like :math:`1/\sqrt n` for fixed ε, and like :math:`n^{-1/D}` for ε → 0.
 
     Args:
-        epsilon: Entropy, as a share of the mean cost between the two sets.
+        epsilon: Entropy, as a share of the mean cost between the two sets, which counts as a number: no gradient goes
+            through it.
         cost: ``squared`` for ‖x − y‖², whose transport cost is the square of the 2-Wasserstein distance, or
             ``distance`` for ‖x − y‖, whose is the 1-Wasserstein distance.
 
@@ -117,6 +118,10 @@ class Sinkhorn(SampleDivergence):
         "sinkhorn",
         "optimal transport with an entropy, less that of each side to itself",
         "Genevay et al. 2018; Feydy et al. 2019",
+        examples=(
+            Example((*PROPERTIES, "symmetric_between_samples")),
+            Example((*PROPERTIES, "symmetric_between_samples"), {"epsilon": 0.5, "cost": "distance"}),
+        ),
     )
 
     def between_samples(self, *, target: Tensor, model: Tensor) -> Tensor:
@@ -167,6 +172,10 @@ class SlicedWasserstein(SampleDivergence):
         "sliced_wasserstein",
         "Wasserstein distance of projections to a line, over random directions",
         "Rabin et al. 2012; Bonneel et al. 2015; Tran et al. 2021 (#7)",
+        examples=(
+            Example((*PROPERTIES, "symmetric_between_samples")),
+            Example((*PROPERTIES, "symmetric_between_samples"), {"power": 1.0, "num_directions": 16}),
+        ),
     )
 
     def between_samples(self, *, target: Tensor, model: Tensor) -> Tensor:

@@ -53,9 +53,8 @@ def conclude(
         return Conclusion()
     systems = [results[0], final]
     differing = differing_positions(outputs_of(systems))
-    comparison = next(entry for entry in comparisons if entry.system == final.system)
     return Conclusion(
-        verdict(final, comparison),
+        verdict(final, [comparison for comparison in comparisons if comparison.system == final.system]),
         output_samples(corpus, systems, evenly_spaced(differing, num_samples)),
         len(differing),
     )

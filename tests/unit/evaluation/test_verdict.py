@@ -11,8 +11,8 @@ def said(outputs: list[str], *, metric: str, reference: str = "a") -> str:
     """Return the verdict on some outputs against a baseline that is right half of the time."""
     references = [[reference]] * len(outputs)
     systems = {"old": ["a", "b"] * (len(outputs) // 2), "new": outputs}
-    [comparison] = compare_systems(systems, references, metrics=[metric], data="test")
-    return verdict(evaluate_outputs(outputs, references, metrics=[metric]), comparison)
+    comparisons = compare_systems(systems, references, metrics=[metric], data="test")
+    return verdict(evaluate_outputs(outputs, references, metrics=[metric]), comparisons)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,20 @@ def test_it_says_which_is_better_whichever_way_the_metric_points(outputs: list[s
 
 
 def test_it_says_what_chance_would_do() -> None:
-    assert said(["a"] * 50, metric="exact_match").endswith("a difference this large in 0.1 % of cases (p < 0.001).")
+    assert said(["a"] * 50, metric="exact_match").endswith("such a difference in 0.1 % of cases (p < 0.001).")
     assert said(["a", "b"] * 25, metric="exact_match").endswith("in 100 % of cases (p = 1.000).")
+
+
+def test_metrics_that_say_something_else_are_named() -> None:
+    references, metrics = [["a b c d"]] * 100, ["word_error_rate", "phoneme_error_rate", "exact_match"]
+    systems = {"old": ["a b c x"] * 100, "new": ["a b c d"] * 20 + ["x"] * 80}
+    comparisons = compare_systems(systems, references, metrics=metrics)
+    result = evaluate_outputs(systems["new"], references, metrics=metrics)
+    end = "(p < 0.001); its phoneme error rate, 80.00 % against 25.00 %, is worse (p < 0.001)."
+    assert verdict(result, comparisons).endswith(end)
+    assert verdict(result, comparisons[::-1]).endswith(end)
+    with pytest.raises(ValueError, match="at least one comparison"):
+        verdict(result, [])
 
 
 def test_there_is_no_verdict_on_what_is_undefined() -> None:
