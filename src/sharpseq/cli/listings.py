@@ -1,4 +1,4 @@
-"""``sharpseq models``, ``objectives``, ``decoders``, ``metrics``, ``recipes``: one line for each entry."""
+"""The listings, such as ``sharpseq models`` and ``sharpseq objectives``: one line for each entry."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def objectives() -> None:
     from sharpseq.training import LOSSES
 
     _print(_row(each.declaration) for each in LOSSES.values())
+
+
+def divergences() -> None:
+    """List the divergences: between distributions, then between sets of vectors."""
+    from sharpseq.divergences import DIVERGENCES, SAMPLE_DIVERGENCES
+
+    _print(_row(each.declaration) for each in (*DIVERGENCES.values(), *SAMPLE_DIVERGENCES.values()))
 
 
 def decoders() -> None:
