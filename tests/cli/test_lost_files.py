@@ -148,10 +148,14 @@ def test_a_tokenizer_without_a_copy_is_not_trained_again_silently(two_runs: Path
     assert "or delete half/tokenizer and run the same command, which makes it again" in told
 
 
-def test_rows_after_a_broken_line_of_the_log_are_not_lost(two_runs: Path) -> None:
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_log_with_a_broken_line_and_a_lost_one_are_whole_again(is_there: bool, two_runs: Path) -> None:
     run = Path(shutil.copytree(two_runs / "half", "half"))
-    with (run / "metrics.jsonl").open("ab") as file:
-        file.write(b'{"stage": "first", "st\xff')  # as a kill leaves the last line
+    if is_there:
+        with (run / "metrics.jsonl").open("ab") as file:
+            file.write(b'{"stage": "first", "st\xff')  # as a kill leaves the last line
+    else:
+        (run / "metrics.jsonl").unlink()
     assert trained(two_runs / "tiny.yaml", run).exit_code == 0
     straight, resumed = (
         [(row["step"], sorted(row)) for row in map(yaml.safe_load, path.read_text().splitlines())]

@@ -11,7 +11,7 @@ from typing import Any
 from sharpseq.data.examples import Example
 from sharpseq.data.hub_names import is_missing_path
 from sharpseq.data.record_fields import example_from_record
-from sharpseq.data.text_files import iter_lines
+from sharpseq.data.text_files import iter_line_parts, iter_lines
 from sharpseq.data.unicode_text import UnicodeNormalization, normalize_example
 from sharpseq.errors import UserError
 
@@ -138,7 +138,11 @@ def _open(name_or_path: str, *, split: str, configuration: str | None, streaming
 def _check_line_ends(folder: Path) -> None:
     """Refuse data files without line ends: the library reads a line whole, and takes twenty times its size."""
     for file in sorted(folder.rglob("*")) if folder.is_dir() else []:
-        if file.name.removesuffix(".gz").endswith((".csv", ".tsv", ".jsonl")) and file.is_file():
+        name = file.name.removesuffix(".gz")
+        if not name.endswith((".csv", ".tsv", ".jsonl", ".json")) or not file.is_file():
+            continue
+        _, start, _ = next(iter_line_parts(file, longest=80), (1, "", True))
+        if not (name.endswith(".json") and start.lstrip().startswith("[")):  # a list may be on one line
             next(iter_lines(file), None)
 
 
