@@ -10,7 +10,8 @@ training. At random moments it is interrupted and started again, until it ends b
 - ``kill``: SIGKILL;
 - ``disk_full``: from that moment on every write to a file fails, by a limit of the operating system on the size of
   files, which the job cannot tell from a full disk but for the words of the error. The job ends by itself;
-- ``cut``: SIGKILL, and the newest file is cut to half its length, as a power cut may leave it.
+- ``cut``: SIGKILL, and the newest file that was written since the start is cut, as a power cut may leave it: to half
+  its length, or in its last line if lines are appended to it.
 
 One process must end with the same bits; of results, times are left out. Two processes must end with the same weights up
 to rounding. After ``cut`` the job may also refuse to go on, with one line that says what to delete; that is done then.
@@ -85,6 +86,7 @@ class Job:
         begin: Fills the folder.
         end: What it leaves, by name.
         processes: 1 or 2.
+        result: The file that is there when it has done everything but end; it would refuse to write that again.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Job:
     begin: Callable[[Path], None]
     end: Callable[[Path], Mapping[str, Any]]
     processes: int = 1
+    result: Path | None = None
     expected: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -167,6 +170,7 @@ def jobs(base: Path, *, processes: int = 1) -> list[Job]:
         base / "distill",
         lambda folder: None,
         lambda folder: {path.name: _digest(path.read_bytes()) for path in sorted(folder.iterdir())},
+        result=base / "distill" / "out.txt",
     )
     evaluate = Job(
         "evaluate",
@@ -232,7 +236,7 @@ def _series(
         job.renew()
         moments: list[float] = []
         # A job that never gets far is not what is to be shown: five interruptions, then it may end.
-        while len(moments) < 5 and done < count:
+        while len(moments) < 5 and done < count and not (job.result and job.result.exists()):
             moment = draw.random() * job.seconds
             if not _interrupt(job, kind, moment):
                 break
@@ -255,6 +259,7 @@ def _series(
 
 def _interrupt(job: Job, kind: str, moment: float) -> bool:
     """Start a job and interrupt it; return False if it ended by itself before."""
+    began = time.time_ns()
     running = job.start()
     time.sleep(moment)
     if any(process.poll() is not None for process in running):
@@ -270,17 +275,24 @@ def _interrupt(job: Job, kind: str, moment: float) -> bool:
     for process in running:
         process.wait()
     if kind == "cut":
-        files = [path for path in job.folder.rglob("*") if path.is_file() and path.stat().st_size]
+        written = [path for path in job.folder.rglob("*") if path.is_file() and path.stat().st_mtime_ns > began]
+        files = [path for path in written if path.stat().st_size]
         if files:
             newest = max(files, key=lambda path: path.stat().st_mtime_ns)
-            with newest.open("r+b") as file:
-                file.truncate(newest.stat().st_size // 2)
+            whole = newest.read_bytes()
+            # A file that lines are appended to loses its end.
+            kept = whole.rstrip(b"\n").rfind(b"\n") + 20 if newest.suffix == ".jsonl" else len(whole) // 2
+            newest.write_bytes(whole[:kept])
     return True
 
 
 def _finish(job: Job) -> tuple[str, bool]:
     """Let a job end by itself; return what is wrong with its end, and whether it asked for something to be deleted."""
     advice = False
+    if job.result is not None and job.result.exists():
+        for process in job.start():  # says that it is there already
+            process.wait()
+        return _difference(job.end(job.folder), job.expected), advice
     for _ in range(4):
         running = job.start()
         outputs = [process.communicate() for process in running]

@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from sharpseq import SequenceGenerator
 from sharpseq.cli import app, generate
 from sharpseq.decoding import DECODERS
+from sharpseq.divergences import DIVERGENCES, SAMPLE_DIVERGENCES
 from sharpseq.evaluation import METRICS, EvaluationResult
 from sharpseq.generation import Generation
 from sharpseq.models import MODELS
@@ -401,7 +402,10 @@ def test_another_distillation_does_not_go_on_with_what_was_interrupted(
     _change_a_weight(Path("teacher"))
     assert f"{start}teacher differ)" in mistake("distill", "teacher", "data.tsv", "-o", "out.txt").stderr
     Path("out.txt.partial.json").write_text("{")
-    assert start in mistake("distill", teacher_run, "data.tsv", "-o", "out.txt").stderr
+    assert (
+        "out.txt.partial.json is missing or broken"
+        in mistake("distill", teacher_run, "data.tsv", "-o", "out.txt").stderr
+    )
 
 
 def _change_a_weight(folder: Path) -> None:
@@ -424,6 +428,7 @@ def told_of(method: Any) -> tuple[str, str]:
     [
         ("models", {name: told_of(family) for name, family in MODELS.items()}),
         ("objectives", {name: told_of(loss) for name, loss in LOSSES.items()}),
+        ("divergences", {name: told_of(each) for name, each in {**DIVERGENCES, **SAMPLE_DIVERGENCES}.items()}),
         ("decoders", {name: (*told_of(decoder), *decoder.options) for name, decoder in DECODERS.items()}),
         ("metrics", {name: told_of(metric) for name, metric in METRICS.items()}),
         ("recipes", {entry.name: (entry.description,) for entry in shipped_recipes()}),

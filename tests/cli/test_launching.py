@@ -41,6 +41,24 @@ def test_a_file_of_ones_own_is_taken(monkeypatch, tmp_path):
     assert str(file) in commands[0] and "--num_processes" not in commands[0]
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xff\x00", "mine.yaml:1: not valid UTF-8"),
+        (b"", "mine.yaml is no configuration of accelerate; make one with `accelerate config --config_file"),
+        (b"abc " * 500, "mine.yaml is no configuration of accelerate"),
+        (b"a" * 2**20, "mine.yaml has 1,048,576 bytes, which is too much"),
+        (b"[" * 1_000, "mine.yaml is nested too deeply"),
+    ],
+)
+def test_a_file_that_is_no_configuration_starts_nothing(content, told, monkeypatch, tmp_path):
+    commands = started(monkeypatch)
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        launching.launch(str(tmp_path / "mine.yaml"), ["train", "g2p"])
+    assert not commands
+
+
 CHILD = """
 import signal, sys, time
 

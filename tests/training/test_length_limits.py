@@ -137,7 +137,7 @@ def test_trainers_remember_the_longest_target(tmp_path: Path) -> None:
     subject.save_model(str(tmp_path / "saved"))
     assert longest_training_target(load_model(tmp_path / "saved")) == longest - 1
     tokenizer = train_tokenizer(["ab"], kind="characters")
-    settings: dict[str, Any] = {"append_eos_to_target": True, "max_tokens": 50}
+    settings: dict[str, Any] = {"append_eos_to_target": True, "batch_tokens": 50}
     for bound, expected in ((9, 8), (None, longest - 1)):
         stream = StreamingBatches(list, tokenizer, length_filter=LengthFilter(max_target_length=bound), **settings)
         subject._remember_longest_target(stream)

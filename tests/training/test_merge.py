@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from sharpseq import SequenceGenerator, UserError
 from sharpseq.data import Prompt, attach_prompt, load_tokenizer, prompt_of
+from sharpseq.decoding import longest_training_target, remember_longest_target
 from sharpseq.generation import load_model
 from sharpseq.merging import MergeSettings, merge_models
 from sharpseq.models.adapters import add_lora
@@ -249,3 +250,15 @@ def test_settings_that_cannot_be_are_one_line(llamas: dict[str, str], tmp_path: 
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UserError, match="full is not empty"):
         merge_models(llamas["base"], [llamas["one"]], tmp_path / "full", settings=PLAIN)
+
+
+def test_the_merged_model_may_write_what_the_longest_winded_task_does(llamas: dict[str, str], tmp_path: Path) -> None:
+    for name, longest in (("one", 7), ("two", 30)):
+        shutil.copytree(llamas[name], tmp_path / name)
+        model = load_model(tmp_path / name)
+        remember_longest_target(model, longest)
+        model.generation_config.save_pretrained(tmp_path / name)
+    merge_models(llamas["base"], [str(tmp_path / name) for name in ("one", "two")], tmp_path / "out", settings=PLAIN)
+    assert longest_training_target(load_model(tmp_path / "out")) == 30
+    merge_models(llamas["base"], [llamas["one"]], tmp_path / "unknown", settings=PLAIN)
+    assert longest_training_target(load_model(tmp_path / "unknown")) is None

@@ -45,6 +45,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     theory.theory,
     listings.models,
     listings.objectives,
+    listings.divergences,
     listings.decoders,
     listings.metrics,
     listings.recipes,

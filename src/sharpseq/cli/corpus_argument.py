@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharpseq.cli.recipe_argument import load_recipe_argument
 from sharpseq.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -111,10 +110,11 @@ def _names(text: str) -> list[str]:
 
 
 def _corpus_of_recipe(name: str, corpus: str, form: UnicodeNormalization) -> list[Example]:
+    from sharpseq.recipe import read_recipe
     from sharpseq.runs.corpus_reading import build_corpus
 
     run = Path(name) / "recipe.yaml"
-    recipe = load_recipe_argument(run if run.is_file() else name)
+    recipe = read_recipe(run if run.is_file() else name)
     corpora = {"train": recipe.data.train, "validation": recipe.data.validation, **recipe.data.test}
     if corpus not in corpora:
         raise UserError(f"{name}:{corpus}: the recipe has no such corpus; {nearest(corpus, corpora)}")

@@ -107,6 +107,11 @@ def merge(
             line += (
                 f", {divergence} {in_nats(report.before[number])} → {in_nats(report.after[number])} nats per position"
             )
+        if report.num_examples and report.num_examples[number] < len(sources[number]):
+            line += (
+                f", on {report.num_examples[number]:,} of {len(sources[number]):,} sources: the others are blank, too "
+            )
+            line += "long for the model, or it writes nothing for them"
         typer.echo(line, err=True)
     if len(set(report.prompts)) > 1:
         typer.echo("the tasks have prompts of their own; give one when you generate: `--prompt` (README.md)", err=True)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from sharpseq.cli.recipe_argument import load_recipe_argument
 from sharpseq.errors import UserError
 
 
@@ -29,7 +28,9 @@ def train(
     ] = None,
 ) -> None:
     """Train, evaluate and report as a recipe says; the same command again resumes where it stopped."""
-    loaded = load_recipe_argument(recipe, overrides=settings or [])
+    from sharpseq.recipe import read_recipe
+
+    loaded = read_recipe(recipe, overrides=settings or [])
     folder = run or Path("runs") / loaded.name
     if num_processes is not None and accelerate is None:
         raise UserError("--num-processes goes with --accelerate; give both, such as --accelerate ddp")

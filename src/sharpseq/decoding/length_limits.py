@@ -50,12 +50,12 @@ def reached_limits(
     )
 
 
-def remember_longest_target(model: Any, num_tokens: int) -> None:
+def remember_longest_target(model: Any, num_tokens: int | None) -> None:
     """Note the longest target that a model is trained on in its generation configuration, which is saved with it.
 
     Args:
         model: The model; nothing happens to one without a generation configuration, which predicts lengths itself.
-        num_tokens: Length of that target in tokens, EOS not counted.
+        num_tokens: Length of that target in tokens, EOS not counted; None if it is unknown.
     """
     generation_config = getattr(model, "generation_config", None)
     if generation_config is not None:

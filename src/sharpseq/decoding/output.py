@@ -20,13 +20,14 @@ class DecodeOutput:
         log_prob: Log-probability of each output under the model that wrote it, in nats, shape (B,).
         num_tokens: Length of each output in tokens, shape (B,).
         num_passes: Target-side network passes that the batch took.
-        reached_limits: The length limit of each output that reached it, None for the others; B of them.
         trace: What the decoder records on the way (outputs per pass, candidates), empty unless it has something to say.
+        reached_limits: The length limit of each output that reached it, None for the others; B of them, or empty for a
+            decoder without limits.
     """
 
     sequences: Tensor
     log_prob: Tensor
     num_tokens: Tensor
     num_passes: int
-    reached_limits: tuple[ReachedLimit | None, ...] = ()
     trace: dict[str, Any] = field(default_factory=dict)
+    reached_limits: tuple[ReachedLimit | None, ...] = ()

@@ -9,21 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sharpseq.declarations import Method, method_table
+from sharpseq.divergences.between_samples import SampleDivergence
 from sharpseq.divergences.categorical import Divergence
 from sharpseq.divergences.cauchy_schwarz import CauchySchwarz
 from sharpseq.divergences.f_divergence import FDivergence, Generator
 from sharpseq.divergences.heads import Head
+from sharpseq.divergences.kernels import MaximumMeanDiscrepancy
 from sharpseq.divergences.kullback_leibler import KL, Jeffreys, ReverseKL
 from sharpseq.divergences.mixtures import Chi2Mixture, JensenShannon, LeCam, SkewKL, SkewReverseKL
 from sharpseq.divergences.own import OwnFDivergence
 from sharpseq.divergences.power import Alpha, AmariAlpha, NeymanChi2, PearsonChi2, SquaredHellinger, Tsallis
 from sharpseq.divergences.renyi import Renyi
+from sharpseq.divergences.samples import Side, effective_sample_size
 from sharpseq.divergences.top_k import TopK
 from sharpseq.divergences.total_variation import TotalVariation
+from sharpseq.divergences.transport import Sinkhorn, SlicedWasserstein, Transport, entropic_transport
 
 __all__ = [
     "DIVERGENCES",
     "KL",
+    "SAMPLE_DIVERGENCES",
     "Alpha",
     "AmariAlpha",
     "CauchySchwarz",
@@ -35,17 +40,25 @@ __all__ = [
     "Jeffreys",
     "JensenShannon",
     "LeCam",
+    "MaximumMeanDiscrepancy",
     "NeymanChi2",
     "OwnFDivergence",
     "PearsonChi2",
     "Renyi",
     "ReverseKL",
+    "SampleDivergence",
+    "Side",
+    "Sinkhorn",
     "SkewKL",
     "SkewReverseKL",
+    "SlicedWasserstein",
     "SquaredHellinger",
     "TopK",
     "TotalVariation",
+    "Transport",
     "Tsallis",
+    "effective_sample_size",
+    "entropic_transport",
 ]
 
 DIVERGENCES: Mapping[str, type[Method]] = method_table(
@@ -68,3 +81,6 @@ DIVERGENCES: Mapping[str, type[Method]] = method_table(
     CauchySchwarz,
 )
 """Divergences between categorical distributions by name; adding one is one file or class and one entry here."""
+
+SAMPLE_DIVERGENCES: Mapping[str, type[Method]] = method_table(MaximumMeanDiscrepancy, Sinkhorn, SlicedWasserstein)
+"""Divergences between two sets of vectors by name."""

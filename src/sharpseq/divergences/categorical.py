@@ -23,6 +23,18 @@ from sharpseq.divergences.softmax_rows import (
 )
 from sharpseq.divergences.top_k import TopK
 
+PROPERTIES = (
+    "zero_at_equality_and_never_negative",
+    "gradients_are_right",
+    "keeps_shape_and_precision",
+    "finite_at_extremes",
+    "excluded_entries_count_for_nothing",
+    "temperature_divides_both",
+    "chunked_is_exact",
+    "all_of_a_top_k_is_exact",
+)
+"""What every divergence between categorical distributions keeps (``tests/contracts``)."""
+
 
 @dataclass(frozen=True)
 class Divergence(Method):
@@ -76,10 +88,22 @@ class Divergence(Method):
         """
         check_pair(target_logits.shape, model_logits.shape)
         check_temperature(temperature)
-        values: Tensor = _Exact.apply(self, target_logits.flatten(0, -2), model_logits.flatten(0, -2), temperature)
+        values: Tensor = _Exact.apply(
+            self,
+            target_logits.reshape(-1, target_logits.shape[-1]),
+            model_logits.reshape(-1, model_logits.shape[-1]),
+            temperature,
+        )
         return values.view(model_logits.shape[:-1])
 
-    def chunked(self, *, target: Head | TopK | Tensor, model: Head | Tensor, temperature: float = 1.0) -> Tensor:
+    def chunked(
+        self,
+        *,
+        target: Head | TopK | Tensor,
+        model: Head | Tensor,
+        temperature: float = 1.0,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Return the same as `exact` without ever holding all logits, a few positions at a time.
 
         The backward computes the logits once more; where the model's head is frozen, the forward makes the gradient
@@ -93,15 +117,17 @@ class Divergence(Method):
             model: A `Head` with hidden states of shape (..., D), or logits of shape (..., V).
             temperature: Divides the logits of both, greater than 0. A `TopK` is taken as it is: store it at this
                 temperature.
+            weights: What each position counts, shape (...); 0 leaves one out, whatever its value. With them the result
+                is the weighted sum, and the forward makes the gradient of a trained head too: a third fewer products.
 
         Returns:
-            Shape (...), in nats, not reduced.
+            Shape (...), in nats, not reduced; with ``weights``, one number.
 
         Raises:
             ValueError: If shapes or vocabularies differ, the target wants a gradient, or ids are not of the vocabulary.
         """
         check_temperature(temperature)
-        return chunked_values(self, target=target, model=model, temperature=temperature)
+        return chunked_values(self, target=target, model=model, temperature=temperature, weights=weights)
 
 
 class _Exact(torch.autograd.Function):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Example
-from sharpseq.divergences.categorical import Divergence
+from sharpseq.divergences.categorical import PROPERTIES, Divergence
+from sharpseq.divergences.kernels import gram_means
 from sharpseq.divergences.renyi import _shares
 
 
@@ -32,7 +33,14 @@ class CauchySchwarz(Divergence):
         "cauchy_schwarz",
         "−2 log Σ pq + log Σ p² + log Σ q²: the angle between the two",
         "Jenssen et al. 2006; Yu et al. 2024, CS-IB (#23)",
-        examples=(Example(("symmetric",)),),
+        examples=(
+            Example(
+                (
+                    *PROPERTIES,
+                    "symmetric",
+                )
+            ),
+        ),
     )
 
     def rows(self, log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -47,3 +55,27 @@ class CauchySchwarz(Divergence):
     def target_slopes(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return ∂D/∂log p."""
         return self.model_slopes(log_q, log_p)
+
+    def between_samples(
+        self, *, target: Tensor, model: Tensor, width: float | None = None, has_diagonals: bool = True
+    ) -> Tensor:
+        """Return the estimate between the densities of two sets of vectors, through a Gaussian kernel.
+
+        It is the divergence of the two laws smoothed by a Gaussian of ``width``/√2 in each direction, so 0 only where
+        those agree; smaller than that of the laws as a rule. The logarithms of means add a bias of order 1/n, and the
+        diagonals one that grows as the width falls.
+
+        Args:
+            target: Samples of the target, shape (M, D).
+            model: Samples of the model, shape (N, D).
+            width: Width of the kernel; None is the median distance within both sets together.
+            has_diagonals: Whether a sample is compared with itself. Without, the value can be negative.
+
+        Returns:
+            One number, differentiable in both; +inf where the two share nothing.
+
+        Raises:
+            ValueError: If the shapes do not fit, a set is empty, or has one sample and the diagonals are left out.
+        """
+        within_target, within_model, between = gram_means(target, model, width, has_diagonals=has_diagonals)
+        return within_target.log() + within_model.log() - 2 * between.log()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -16,29 +16,41 @@ from sharpseq.divergences.top_k import TopK
 if TYPE_CHECKING:
     from sharpseq.divergences.categorical import Divergence
 
-_CHUNK_BYTES = {"cpu": 2**26}
-_CHUNK_BYTES_ELSEWHERE = 2**28
-"""Logits of one model held together: 64 MiB on a CPU, 256 MiB where starting a kernel costs more than its work."""
+_CHUNK_ELEMENTS = {"cpu": 2**25}
+_CHUNK_ELEMENTS_ELSEWHERE = 2**27
+"""Logits of one model held together: 128 MiB of float32 on a CPU, more where starting a kernel is dear."""
 
 
 def chunked_values(
-    divergence: Divergence, *, target: Head | TopK | Tensor, model: Head | Tensor, temperature: float
+    divergence: Divergence,
+    *,
+    target: Head | TopK | Tensor,
+    model: Head | Tensor,
+    temperature: float,
+    weights: Tensor | None,
 ) -> Tensor:
-    """Return the divergence at each position; see `Divergence.chunked`."""
+    """Return the divergence at each position, or their weighted sum; see `Divergence.chunked`."""
     positions, vocabulary = _extent(model)
     _check_target(target, positions, vocabulary)
     if isinstance(target, TopK):
         flat_target: Head | TopK | Tensor = target.flatten()
     else:
-        flat_target = target.cast() if isinstance(target, Head) else target.flatten(0, -2)
+        flat_target = target.cast() if isinstance(target, Head) else target.reshape(-1, target.shape[-1])
     if isinstance(model, Tensor):
-        hidden, weight, bias, logit_map = model.flatten(0, -2), None, None, None
+        hidden, weight, bias, logit_map = model.reshape(-1, model.shape[-1]), None, None, None
     else:
         cast = model.cast()
         hidden, weight, bias, logit_map = cast.hidden, cast.weight, cast.bias, (cast.scale, cast.softcap)
     comparison = _Comparison(divergence, flat_target, temperature, logit_map)
-    values: Tensor = _Chunked.apply(comparison, hidden, weight, bias)
-    return values.view(positions)
+    if weights is not None:
+        if weights.shape != positions or weights.requires_grad:
+            raise ValueError(
+                f"`weights` must have the shape of the positions, {tuple(positions)}, and no gradient; "
+                f"got {tuple(weights.shape)}{' with a gradient' if weights.requires_grad else ''}"
+            )
+        weights = weights.flatten()
+    values: Tensor = _Chunked.apply(comparison, weights, hidden, weight, bias)
+    return values.view(positions) if weights is None else values
 
 
 def _extent(model: Head | Tensor) -> tuple[torch.Size, int]:
@@ -80,112 +92,135 @@ class _Comparison(NamedTuple):
             return hidden
         return Head(hidden, weight, bias, *self.logit_map)
 
-    def chunk(self, model: Head | Tensor, rows: slice, *, values: Tensor | None, grad: Tensor | None) -> Tensor:
-        """Compare some rows.
+    def run(
+        self, model: Head | Tensor, *, values: Tensor | None = None, grad: Tensor | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Compare all rows, a chunk at a time, in one buffer for each head.
 
         Args:
             model: The model, its rows in one line.
-            rows: Which.
-            values: Where D of each of these rows is written.
-            grad: What comes from above for each of these rows; asks for the gradient.
+            values: Where D of each row is written.
+            grad: What comes from above for each row; asks for gradients.
 
-        Returns:
-            The gradient with respect to the model's outputs before scale and softcap, shape (n, V), where asked for.
+        Yields:
+            Which rows, and the gradient with respect to the model's outputs before scale and softcap, shape (n, V),
+            where that is asked for. The next chunk overwrites it.
         """
-        outputs = model[rows].clone() if isinstance(model, Tensor) else model.outputs(rows)
-        target = self.target.outputs(rows) if isinstance(self.target, Head) else self.target
-        for piece in slices(outputs):
-            raw = outputs[piece].to(precise(outputs))
-            logits = raw if isinstance(model, Tensor) else model.logits(raw)
-            found, grads = self._compare(target, logits, rows, piece, wants_grads=grad is not None)
-            if values is not None:
-                values[piece] = found
-            if grads is not None and grad is not None:
-                grads = scaled(grads, grad[piece, None])
-                outputs[piece] = grads if isinstance(model, Tensor) else model.to_outputs(grads, logits)
-        return outputs
+        like = model if isinstance(model, Tensor) else model.hidden
+        shape, vocabulary = _extent(model)
+        together = _CHUNK_ELEMENTS.get(like.device.type, _CHUNK_ELEMENTS_ELSEWHERE) // max(vocabulary, 1)
+        size = (min(max(together, 1), shape[0]), vocabulary)
+        ours = like.new_empty(size)
+        theirs = self.target.hidden.new_empty(size) if isinstance(self.target, Head) else ours
+        for start in range(0, shape[0], max(size[0], 1)):
+            rows = slice(start, min(start + size[0], shape[0]))
+            outputs = model[rows] if isinstance(model, Tensor) else model.outputs(rows, into=ours)
+            target = self.target.outputs(rows, into=theirs) if isinstance(self.target, Head) else self.target
+            for piece in slices(outputs):
+                raw = outputs[piece].to(precise(outputs))
+                logits = raw if isinstance(model, Tensor) else model.logits(raw)
+                log_p, log_q, to_logits = self._log_probs(target, logits, rows, piece)
+                if values is not None:
+                    values[rows][piece] = self.divergence.rows(log_p, log_q)
+                if grad is not None:
+                    slopes = through_softmax(self.divergence.model_slopes(log_p, log_q), log_q)
+                    grads = to_logits(scaled(slopes, grad[rows][piece, None] / self.temperature))
+                    ours[piece] = grads if isinstance(model, Tensor) else model.to_outputs(grads, logits)
+            yield rows, ours[: rows.stop - rows.start]
 
-    def _compare(
-        self, target: Tensor | TopK, logits: Tensor, rows: slice, piece: slice, *, wants_grads: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        inverse = 1 / self.temperature
+    def _log_probs(
+        self, target: Tensor | TopK, logits: Tensor, rows: slice, piece: slice
+    ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+        """Return both distributions of some positions, and the way from the model's to its logits."""
+        place = slice(rows.start + piece.start, rows.start + piece.stop)
         if isinstance(target, TopK):
-            place = slice(rows.start + piece.start, rows.start + piece.stop)
-            found, grads = target.compare(self.divergence, logits * inverse, place, wants_grads=wants_grads)
-            return found, None if grads is None else grads * inverse
+            return target.beside(logits if self.temperature == 1.0 else logits / self.temperature, place)
         if isinstance(self.target, Head):
             target_logits = self.target.logits(target[piece].to(logits.dtype))
         else:
-            target_logits = target[rows.start + piece.start : rows.start + piece.stop]
+            target_logits = target[place]
         log_p = log_probs(target_logits, self.temperature, dtype=logits.dtype)
-        log_q = log_probs(logits, self.temperature, dtype=logits.dtype)
-        found = self.divergence.rows(log_p, log_q)
-        if not wants_grads:
-            return found, None
-        return found, through_softmax(self.divergence.model_slopes(log_p, log_q), log_q) * inverse
+        return log_p, log_probs(logits, self.temperature, dtype=logits.dtype), _unchanged
+
+
+def _unchanged(grads: Tensor) -> Tensor:
+    return grads
 
 
 class _Chunked(torch.autograd.Function):
+    """With weights the result is their weighted sum, whose gradient the forward can make: only a factor comes later.
+
+    So it can for each row where the head is frozen, since the gradient of a row is its own up to a factor.
+    """
+
     @staticmethod
     def forward(
-        ctx: Any, comparison: _Comparison, hidden: Tensor, weight: Tensor | None, bias: Tensor | None
+        ctx: Any,
+        comparison: _Comparison,
+        weights: Tensor | None,
+        hidden: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
     ) -> Tensor:
-        _, needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad
-        model = comparison.head(hidden, weight, bias)
+        needs = ctx.needs_input_grad[2:]
         values = hidden.new_empty(len(hidden), dtype=precise(hidden))
-        # A frozen head lets the forward make the whole gradient: that of a row is its own, up to a factor.
-        is_frozen = needs_hidden and weight is not None and not (needs_weight or needs_bias)
-        ones = torch.ones_like(values)
-        grad_hidden = torch.empty_like(hidden, dtype=values.dtype) if is_frozen else None
-        for rows in _chunks(model):
-            grads = comparison.chunk(model, rows, values=values[rows], grad=ones[rows] if is_frozen else None)
-            if grad_hidden is not None and weight is not None:
-                grad_hidden[rows] = grads @ weight
-        ctx.comparison = comparison
-        ctx.save_for_backward(hidden, weight, bias, grad_hidden)
-        return values
+        is_made_now = any(needs) and (weights is not None or (weight is not None and needs == (True, False, False)))
+        grad = None
+        if is_made_now:
+            grad = torch.ones_like(values) if weights is None else weights.to(values.dtype)
+        made = _gradients(comparison, hidden, weight, bias, needs=needs, values=values, grad=grad)
+        ctx.comparison, ctx.is_made, ctx.is_sum = comparison, is_made_now, weights is not None
+        ctx.save_for_backward(*made) if is_made_now else ctx.save_for_backward(hidden, weight, bias)
+        return values if weights is None else torch.where(weights == 0, 0, weights * values).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, kept = ctx.saved_tensors
-        if kept is not None:
-            return None, scaled(kept * 1, grad[:, None]).to(hidden.dtype), None, None
-        _, needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad
-        model = ctx.comparison.head(hidden, weight, bias)
-        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=grad.dtype) if needs_weight else None
-        grad_bias = torch.zeros_like(bias, dtype=grad.dtype) if needs_bias else None
-        for rows in _chunks(model):
-            grads = ctx.comparison.chunk(model, rows, values=None, grad=grad[rows])
-            if grad_hidden is not None:
-                grad_hidden[rows] = grads if weight is None else grads @ weight
-            if grad_weight is not None:
-                _add_product(grad_weight, grads, hidden[rows])
-            if grad_bias is not None:
-                grad_bias += grads.sum(0, dtype=grad.dtype)
-        return (
-            None,
-            grad_hidden,
-            None if grad_weight is None else grad_weight.to(weight.dtype),
-            None if grad_bias is None else grad_bias.to(bias.dtype),
-        )
+        if not ctx.is_made:
+            return (
+                None,
+                None,
+                *_gradients(ctx.comparison, *ctx.saved_tensors, needs=ctx.needs_input_grad[2:], grad=grad),
+            )
+        factor = grad if ctx.is_sum else grad[:, None]
+        return None, None, *(None if made is None else scaled(made * 1, factor) for made in ctx.saved_tensors)
 
 
-def _add_product(total: Tensor, grads: Tensor, hidden: Tensor) -> None:
-    """Add gradsᵀ·hidden to a total, which is more precise than they are where they have half precision."""
-    if total.dtype == grads.dtype:
-        total.addmm_(grads.T, hidden)
-        return
-    width = 2**14
-    for start in range(0, len(total), width):
-        total[start : start + width] += grads[:, start : start + width].T @ hidden
+def _gradients(
+    comparison: _Comparison,
+    hidden: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    *,
+    needs: tuple[bool, bool, bool],
+    values: Tensor | None = None,
+    grad: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Go through all rows; write values where wanted, and sum gradients up where something comes from above."""
+    model = comparison.head(hidden, weight, bias)
+    dtype = precise(hidden)
+    needs_hidden, needs_weight, needs_bias = (need and grad is not None for need in needs)
+    grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+    grad_weight = torch.zeros_like(weight, dtype=dtype) if needs_weight and weight is not None else None
+    grad_bias = torch.zeros_like(bias, dtype=dtype) if needs_bias and bias is not None else None
+    for rows, grads in comparison.run(model, values=values, grad=grad):
+        if grad_hidden is not None:
+            grad_hidden[rows] = grads if weight is None else grads @ weight
+        if grad_weight is not None and isinstance(model, Head):
+            for tile in model.tiles():
+                _add_product(grad_weight[tile], grads[:, tile].T, hidden[rows])
+        if grad_bias is not None:
+            grad_bias += grads.sum(0, dtype=dtype)
+    return (
+        grad_hidden,
+        None if grad_weight is None else grad_weight.to(hidden.dtype),
+        None if grad_bias is None else grad_bias.to(hidden.dtype),
+    )
 
 
-def _chunks(model: Head | Tensor) -> Iterator[slice]:
-    values = model if isinstance(model, Tensor) else model.hidden
-    shape, vocabulary = _extent(model)
-    width = values.element_size() * max(vocabulary, 1)
-    step = max(_CHUNK_BYTES.get(values.device.type, _CHUNK_BYTES_ELSEWHERE) // width, 1)
-    for start in range(0, shape[0], step):
-        yield slice(start, min(start + step, shape[0]))
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a product to a total, which is more precise than the factors where they have half precision."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right

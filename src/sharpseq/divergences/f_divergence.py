@@ -5,14 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from sharpseq.divergences.categorical import Divergence
+from sharpseq.divergences.categorical import PROPERTIES, Divergence
+from sharpseq.divergences.samples import Side, terms_of_samples
 
 _LARGEST_LOG_RATIO = 700.0
+
+F_PROPERTIES = (
+    *PROPERTIES,
+    "generator_is_consistent",
+    "limits_are_prices_of_zeros",
+    "conjugate_is_dual",
+    "convex_in_both",
+    "top_k_is_a_lower_bound",
+    "samples_have_its_mean_and_gradient",
+)
+"""What every f-divergence keeps besides."""
 
 
 class Generator(Protocol):
@@ -82,7 +94,11 @@ class FDivergence(Divergence):
 
     def rows(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return D of each row; see `Divergence.rows`."""
-        return _with_zeros(self.terms, log_p, log_q, no_target=self.at_zero, no_model=self.slope_at_infinity).sum(-1)
+        return self.entry_terms(log_p, log_q).sum(-1)
+
+    def entry_terms(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """Return q·f(p/q) of each entry, also where a probability is 0."""
+        return _with_zeros(self.terms, log_p, log_q, no_target=self.at_zero, no_model=self.slope_at_infinity)
 
     def model_slopes(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return ∂D/∂log q; 0 for an entry whose price is infinite."""
@@ -93,6 +109,59 @@ class FDivergence(Divergence):
         """Return ∂D/∂log p; 0 for an entry whose price is infinite."""
         price = self.slope_at_infinity if math.isfinite(self.slope_at_infinity) else 0.0
         return _with_zeros(self.p_slopes, log_p, log_q, no_target=0.0, no_model=price)
+
+    def from_samples(
+        self,
+        *,
+        target_log_probs: Tensor,
+        model_log_probs: Tensor,
+        sampled_from: Side,
+        control: float | Literal["fitted"] = 0.0,
+    ) -> Tensor:
+        r"""Return a term for each sample, whose mean estimates D(target ‖ model).
+
+        With u = target/model a term is f(u) for samples of the model, f(u)/u for samples of the target. No bias, except
+        that mass of the other side where the sampled side has none is never seen. The gradient to ``model_log_probs``
+        has no bias either; for samples of the model it is that of the score function,
+        :math:`(f(u) - u f'(u)) \nabla \log q`, which differentiating the value would not give.
+
+        The variance is finite if that of the terms is. From the model, where f grows like u, that needs a finite
+        :math:`E_q[u^2] = 1 + \chi^2`, also because of the control variate; where f grows like :math:`u^\alpha`, a
+        finite :math:`E_q[u^{2\alpha}]`. From the target it needs :math:`E_p[u^{-2}]` in the same way.
+        `effective_sample_size` shows when that is in doubt.
+
+        Args:
+            target_log_probs: Log-probabilities of the samples under the target, any shape; no gradient.
+            model_log_probs: The same under the model, same shape.
+            sampled_from: Which of the two the samples are from.
+            control: Multiple of the control variate, :math:`u - 1` (from the target :math:`1 - 1/u`), that is added;
+                its mean is 0. At 0 every term is at least 0, and 0 where u = 1: for `ReverseKL` and samples of the
+                model it is −log u + u − 1, known as k3. At −1 it is −log u, k1, whose variance needs no E[u²].
+                "fitted" takes the multiple with the least variance among these samples, a bias of order 1/n.
+
+        Returns:
+            Same shape, in nats.
+
+        Raises:
+            ValueError: If shapes differ, or a sample has no mass where it is said to come from.
+
+        Example:
+            >>> log_p, log_q = torch.tensor([-1.0, -2.0]), torch.tensor([-1.0, -1.0])
+            >>> given = {"target_log_probs": log_p, "model_log_probs": log_q, "sampled_from": "model"}
+            >>> from sharpseq.divergences import ReverseKL
+            >>> ReverseKL().from_samples(**given), ReverseKL().from_samples(**given, control=-1.0)
+            (tensor([0.0000, 0.3679]), tensor([0., 1.]))
+
+        References:
+            Schulman 2020, "Approximating KL divergence" (k1, k3); Go et al. 2023, f-DPG (#1), for the gradient.
+        """
+        return terms_of_samples(
+            self,
+            target_log_probs=target_log_probs,
+            model_log_probs=model_log_probs,
+            sampled_from=sampled_from,
+            control=control,
+        )
 
     def f(self, u: Tensor) -> Tensor:
         """Return the values of f at ratios u = target/model, at least 0."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Example
-from sharpseq.divergences.f_divergence import FDivergence
+from sharpseq.divergences.f_divergence import F_PROPERTIES, FDivergence
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class KL(FDivergence):
         "kl",
         "KL(target ‖ model) = Σ p log(p/q): covers",
         "Kullback and Leibler 1951; Hinton et al. 2015",
-        examples=(Example(("convex_in_logits", "inverse_exists")),),
+        examples=(Example((*F_PROPERTIES, "convex_in_logits", "inverse_exists")),),
     )
 
     at_zero = 1.0
@@ -73,7 +73,7 @@ class ReverseKL(FDivergence):
         "reverse_kl",
         "KL(model ‖ target) = Σ q log(q/p): seeks a mode",
         "Kullback and Leibler 1951; Gu et al. 2024, MiniLLM (#103)",
-        examples=(Example(("inverse_exists",)),),
+        examples=(Example((*F_PROPERTIES, "inverse_exists")),),
     )
 
     at_zero = math.inf
@@ -116,7 +116,7 @@ class Jeffreys(FDivergence):
         "jeffreys",
         "KL(target ‖ model) + KL(model ‖ target)",
         "Jeffreys 1946",
-        examples=(Example(("symmetric", "inverse_exists")),),
+        examples=(Example((*F_PROPERTIES, "symmetric", "inverse_exists")),),
     )
 
     at_zero = math.inf

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Example, Number, Setting, constant
-from sharpseq.divergences.f_divergence import FDivergence
+from sharpseq.divergences.f_divergence import F_PROPERTIES, FDivergence
 from sharpseq.divergences.power import PearsonChi2
 
 
@@ -52,9 +52,9 @@ class JensenShannon(FDivergence):
         "w KL(p ‖ m) + (1 − w) KL(q ‖ m), m = w p + (1 − w) q: bounded, between both KL",
         "Lin 1991; Agarwal et al. 2024",
         examples=(
-            Example(("symmetric", "bounded_by_one", "inverse_exists")),
-            Example(("bounded_by_one", "inverse_exists"), {"weight": 0.1}),
-            Example(("bounded_by_one", "inverse_exists"), {"weight": 0.9}),
+            Example((*F_PROPERTIES, "symmetric", "bounded_by_one", "inverse_exists")),
+            Example((*F_PROPERTIES, "bounded_by_one", "inverse_exists"), {"weight": 0.1}),
+            Example((*F_PROPERTIES, "bounded_by_one", "inverse_exists"), {"weight": 0.9}),
         ),
     )
 
@@ -72,7 +72,7 @@ class JensenShannon(FDivergence):
         """Return w p log(p/m) + (1 − w) q log(q/m)."""
         w = constant(self.weight)
         log_m = _log_mixture(log_p, log_q, w)
-        return w * log_p.exp() * (log_p - log_m) + (1 - w) * log_q.exp() * (log_q - log_m)
+        return torch.lerp(log_q.exp() * (log_q - log_m), log_p.exp() * (log_p - log_m), w)
 
     def p_slopes(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return w p log(p/m)."""
@@ -120,9 +120,9 @@ class SkewKL(FDivergence):
         "KL(p ‖ λ p + (1 − λ) q): KL(target ‖ model) made finite",
         "Lee 1999; Ko et al. 2024, DistiLLM",
         examples=(
-            Example(("inverse_exists",), {"skew": 0.1}),
-            Example(("inverse_exists",), {"skew": 0.7}),
-            Example(("inverse_exists", "equals_kl"), {"skew": 0.0}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"skew": 0.1}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"skew": 0.7}),
+            Example((*F_PROPERTIES, "inverse_exists", "equals_kl"), {"skew": 0.0}),
         ),
     )
 
@@ -188,9 +188,9 @@ class SkewReverseKL(FDivergence):
         "KL(q ‖ λ q + (1 − λ) p): KL(model ‖ target) made finite",
         "Lee 1999; Ko et al. 2024, DistiLLM",
         examples=(
-            Example(("inverse_exists",), {"skew": 0.1}),
-            Example(("inverse_exists",), {"skew": 0.7}),
-            Example(("inverse_exists", "equals_reverse_kl"), {"skew": 0.0}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"skew": 0.1}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"skew": 0.7}),
+            Example((*F_PROPERTIES, "inverse_exists", "equals_reverse_kl"), {"skew": 0.0}),
         ),
     )
 
@@ -328,9 +328,9 @@ class Chi2Mixture(_Chi2ToMixture):
         "χ²(p ‖ w p + (1 − w) q): Pearson's χ² made finite",
         "Cundy and Ermon 2024, SequenceMatch (#50)",
         examples=(
-            Example(("inverse_exists", "symmetric", "bounded_by_one"), {"weight": 0.5}),
-            Example(("inverse_exists",), {"weight": 0.1}),
-            Example(("inverse_exists",), {"weight": 0.0}),
+            Example((*F_PROPERTIES, "inverse_exists", "symmetric", "bounded_by_one"), {"weight": 0.5}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"weight": 0.1}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"weight": 0.0}),
         ),
     )
 
@@ -358,6 +358,6 @@ class LeCam(_Chi2ToMixture):
         "le_cam",
         "½ Σ (p − q)²/(p + q), at most 1",
         "Vincze 1981; Le Cam 1986",
-        examples=(Example(("inverse_exists", "symmetric", "bounded_by_one")),),
+        examples=(Example((*F_PROPERTIES, "inverse_exists", "symmetric", "bounded_by_one")),),
     )
     _share = 0.5

@@ -25,22 +25,22 @@ class OwnFDivergence(FDivergence):
 
     Args:
         convex: The function f, elementwise, differentiable by autograd, of float tensors above 0.
-        at_zero: Its limit f(0), the price of an entry that only the model has.
-        slope_at_infinity: The limit of f(u)/u, the price of an entry that only the target has.
+        limit_at_zero: Its limit f(0), the price of an entry that only the model has.
+        limit_over_u: The limit of f(u)/u for u → ∞, the price of an entry that only the target has.
 
     Raises:
         ValueError: If f(1) is not 0, or f is not finite or not convex on the grid.
 
     Example:
-        >>> chi2 = OwnFDivergence(lambda u: (u - 1) ** 2, at_zero=1.0)
+        >>> chi2 = OwnFDivergence(lambda u: (u - 1) ** 2, limit_at_zero=1.0)
         >>> target, model = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.5, 0.5]]).log()
         >>> chi2.exact(target_logits=target, model_logits=model)
         tensor([0.2500])
     """
 
     convex: Callable[[Tensor], Tensor]
-    at_zero: float = math.inf
-    slope_at_infinity: float = math.inf
+    limit_at_zero: float = math.inf
+    limit_over_u: float = math.inf
 
     declaration = Declaration("own", "Σ q f(p/q) with a convex f of your own", "Csiszár 1967")
 
@@ -64,6 +64,16 @@ class OwnFDivergence(FDivergence):
     def _slope_at_one(self) -> float:
         one = torch.ones(1, dtype=torch.float64)
         return float(_derivative(self.convex, one)[0])
+
+    @property
+    def at_zero(self) -> float:
+        """Return f(0), f with the slope 0 at 1."""
+        return self.limit_at_zero + self._slope_at_one
+
+    @property
+    def slope_at_infinity(self) -> float:
+        """Return f'(∞), f with the slope 0 at 1."""
+        return self.limit_over_u - self._slope_at_one
 
     @property
     def slope_at_zero(self) -> float:

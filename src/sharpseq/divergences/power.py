@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Example, Number, Setting, constant
-from sharpseq.divergences.f_divergence import FDivergence
+from sharpseq.divergences.f_divergence import F_PROPERTIES, FDivergence
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,11 @@ class Alpha(PowerDivergence):
         "α-divergence (Σ p^α q^(1−α) − 1) / (α(α − 1)), in the form of AlphaNet",
         "Amari 1985; Wang et al. 2021, AlphaNet (#53)",
         examples=(
-            Example(("inverse_exists",), {"alpha": -1.0}),
-            Example(("inverse_exists", "symmetric"), {"alpha": 0.5}),
-            Example(("inverse_exists",), {"alpha": 3.0}),
-            Example(("inverse_exists", "equals_kl"), {"alpha": 1.0}),
-            Example(("inverse_exists", "equals_reverse_kl"), {"alpha": 0.0}),
+            Example((*F_PROPERTIES, "inverse_exists", "symmetric"), {"alpha": 0.5}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"alpha": -1.0}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"alpha": 3.0}),
+            Example((*F_PROPERTIES, "inverse_exists", "equals_kl"), {"alpha": 1.0}),
+            Example((*F_PROPERTIES, "inverse_exists", "equals_reverse_kl"), {"alpha": 0.0}),
         ),
     )
 
@@ -145,10 +145,10 @@ class AmariAlpha(PowerDivergence):
         "α-divergence 4/(1 − a²)·(1 − Σ p^((1−a)/2) q^((1+a)/2)), in Amari's form",
         "Amari 1985",
         examples=(
-            Example(("inverse_exists", "symmetric"), {"a": 0.0}),
-            Example(("inverse_exists",), {"a": 0.5}),
-            Example(("inverse_exists", "equals_kl"), {"a": -1.0}),
-            Example(("inverse_exists", "equals_reverse_kl"), {"a": 1.0}),
+            Example((*F_PROPERTIES, "inverse_exists", "symmetric"), {"a": 0.0}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"a": 0.5}),
+            Example((*F_PROPERTIES, "inverse_exists", "equals_kl"), {"a": -1.0}),
+            Example((*F_PROPERTIES, "inverse_exists", "equals_reverse_kl"), {"a": 1.0}),
         ),
     )
 
@@ -184,9 +184,9 @@ class Tsallis(PowerDivergence):
         "(Σ p^q m^(1−q) − 1) / (q − 1), m the model: KL with the q-logarithm",
         "Tsallis 1998; Zhu et al. 2023, MVI(q) (#41)",
         examples=(
-            Example(("inverse_exists",), {"q": 2.0}),
-            Example(("inverse_exists",), {"q": 0.3}),
-            Example(("inverse_exists", "equals_kl"), {"q": 1.0}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"q": 2.0}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"q": 0.3}),
+            Example((*F_PROPERTIES, "inverse_exists", "equals_kl"), {"q": 1.0}),
         ),
     )
 
@@ -213,7 +213,10 @@ class PearsonChi2(PowerDivergence):
     """
 
     declaration = Declaration(
-        "pearson_chi2", "χ²(target ‖ model) = Σ (p − q)² / q", "Pearson 1900", examples=(Example(("inverse_exists",)),)
+        "pearson_chi2",
+        "χ²(target ‖ model) = Σ (p − q)² / q",
+        "Pearson 1900",
+        examples=(Example((*F_PROPERTIES, "inverse_exists")),),
     )
     _exponent = 2.0
     _scale = 2.0
@@ -232,7 +235,10 @@ class NeymanChi2(PowerDivergence):
     """
 
     declaration = Declaration(
-        "neyman_chi2", "χ²(model ‖ target) = Σ (p − q)² / p", "Neyman 1949", examples=(Example(("inverse_exists",)),)
+        "neyman_chi2",
+        "χ²(model ‖ target) = Σ (p − q)² / p",
+        "Neyman 1949",
+        examples=(Example((*F_PROPERTIES, "inverse_exists")),),
     )
     _exponent = -1.0
     _scale = 2.0
@@ -254,7 +260,7 @@ class SquaredHellinger(PowerDivergence):
         "squared_hellinger",
         "½ Σ (√p − √q)², at most 1",
         "Hellinger 1909",
-        examples=(Example(("symmetric", "bounded_by_one", "inverse_exists")),),
+        examples=(Example((*F_PROPERTIES, "symmetric", "bounded_by_one", "inverse_exists")),),
     )
     _exponent = 0.5
     _scale = 0.25

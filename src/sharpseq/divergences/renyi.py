@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Example, Number, Setting, constant
-from sharpseq.divergences.categorical import Divergence
+from sharpseq.divergences.categorical import PROPERTIES, Divergence
+from sharpseq.divergences.kullback_leibler import KL
 from sharpseq.divergences.power import Alpha
+from sharpseq.divergences.samples import Side, log_ratios
 
 _NEAR_ONE = 0.05
 
@@ -43,9 +45,9 @@ class Renyi(Divergence):
         "log Σ p^α q^(1−α) / (α − 1)",
         "Rényi 1961; van Erven and Harremoës 2014",
         examples=(
-            Example((), {"alpha": 0.5}),
-            Example((), {"alpha": 2.0}),
-            Example(("equals_kl",), {"alpha": 1.0}),
+            Example((*PROPERTIES, "top_k_is_a_lower_bound"), {"alpha": 0.5}),
+            Example((*PROPERTIES, "top_k_is_a_lower_bound"), {"alpha": 2.0}),
+            Example((*PROPERTIES, "top_k_is_a_lower_bound", "equals_kl"), {"alpha": 1.0}),
         ),
     )
 
@@ -71,6 +73,40 @@ class Renyi(Divergence):
                 return slopes
             return slopes / (1 + alpha * (alpha - 1) * Alpha(alpha).rows(log_p, log_q))[..., None]
         return _shares(self._exponents(log_p, log_q)) * (alpha / (alpha - 1))
+
+    def from_samples(self, *, target_log_probs: Tensor, model_log_probs: Tensor, sampled_from: Side) -> Tensor:
+        r"""Return the estimate from samples of one side, with the log-probabilities of both.
+
+        :math:`\frac{1}{\alpha - 1} \log` of the mean of :math:`u^\alpha` over samples of the model, or of
+        :math:`u^{\alpha - 1}` over samples of the target, u = target/model. The logarithm of a mean is too small on
+        average: the estimate is too low for α > 1 and too high for α < 1, by about half the relative variance of that
+        mean over n; at α = 1 it is that of `KL`. The variance is infinite unless :math:`E_q[u^{2\alpha}]`, or
+        :math:`E_p[u^{2\alpha - 2}]`, is finite. The gradient goes to the model.
+
+        Args:
+            target_log_probs: Log-probabilities of the samples under the target, shape (..., n).
+            model_log_probs: The same under the model.
+            sampled_from: Which of the two the samples are from.
+
+        Returns:
+            Shape (...), in nats.
+
+        Raises:
+            ValueError: If shapes differ, or a sample has no mass where it is said to come from.
+        """
+        alpha = constant(self.alpha)
+        log_u = log_ratios(target_log_probs, model_log_probs, sampled_from)
+        if alpha == 1:
+            return (
+                KL()
+                .from_samples(
+                    target_log_probs=target_log_probs, model_log_probs=model_log_probs, sampled_from=sampled_from
+                )
+                .mean(-1)
+            )
+        exponents = (alpha if sampled_from == "model" else alpha - 1) * log_u
+        value = (exponents.logsumexp(-1) - math.log(exponents.shape[-1])) / (alpha - 1)
+        return value - (_shares(exponents) * (model_log_probs - model_log_probs.detach())).sum(-1)
 
     def _exponents(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         alpha = constant(self.alpha)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_SLICE_ELEMENTS = {"cpu": 2**20}
+_SLICE_ELEMENTS = {"cpu": 2**17}
 _SLICE_ELEMENTS_ELSEWHERE = 2**26
 """Probabilities looked at together: what fits a core's cache, or what makes starting a kernel worth while."""
 

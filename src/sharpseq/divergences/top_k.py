@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-
-from sharpseq.divergences.softmax_rows import through_softmax
-
-if TYPE_CHECKING:
-    from sharpseq.divergences.categorical import Divergence
 
 _TOLERANCE = 0.01
 """By how much stored probabilities may miss a sum of 1: what half precision does to a flat distribution."""
@@ -85,8 +80,8 @@ class TopK:
         """Return it with its positions in one line."""
         flat = object.__new__(TopK)
         for name, value in (
-            ("ids", self.ids.flatten(0, -2)),
-            ("log_probs", self.log_probs.flatten(0, -2)),
+            ("ids", self.ids.reshape(-1, self.ids.shape[-1])),
+            ("log_probs", self.log_probs.reshape(-1, self.log_probs.shape[-1])),
             ("log_tail", self._tail.flatten()),
         ):
             object.__setattr__(flat, name, value)
@@ -97,20 +92,26 @@ class TopK:
         assert self.log_tail is not None  # for type checkers: set when it is made
         return self.log_tail
 
-    def compare(
-        self, divergence: Divergence, logits: Tensor, rows: slice, *, wants_grads: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Compare some positions with a model's logits (n, V): values (n,), and ∂D/∂logits where that is wanted."""
+    def beside(self, logits: Tensor, rows: slice) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+        """Return some positions and a model's there, as distributions over the k entries and the tail.
+
+        Args:
+            logits: The model's, shape (n, V).
+            rows: Which positions these are, of positions in one line.
+
+        Returns:
+            Log-probabilities of the target and of the model, shape (n, k + 1), and the way from a gradient with respect
+            to the logits of these k + 1 to one with respect to ``logits``.
+        """
         ids = self.ids[rows]
-        tail = self._tail[rows].to(logits.dtype)
-        log_p = torch.cat([self.log_probs[rows].to(logits.dtype), tail[:, None]], -1)
         outside = logits.scatter(-1, ids, -torch.inf)
         log_outside = outside.logsumexp(-1, keepdim=True)
         log_q = torch.log_softmax(torch.cat([logits.gather(-1, ids), log_outside], -1), -1)
-        values = divergence.rows(log_p, log_q)
-        if not wants_grads:
-            return values, None
-        # The tail's logit is a logsumexp, whose derivatives are the shares of its members.
-        grads = through_softmax(divergence.model_slopes(log_p, log_q), log_q)
-        shares = (outside - log_outside.clamp(min=torch.finfo(logits.dtype).min)).exp()
-        return values, (shares * grads[:, -1:]).scatter(-1, ids, grads[:, :-1])
+        log_p = torch.cat([self.log_probs[rows], self._tail[rows, None]], -1).to(logits.dtype)
+
+        def to_logits(grads: Tensor) -> Tensor:
+            # The tail's logit is a logsumexp, whose derivatives are the shares of its members.
+            shares = (outside - log_outside.clamp(min=torch.finfo(logits.dtype).min)).exp()
+            return (shares * grads[:, -1:]).scatter(-1, ids, grads[:, :-1])
+
+        return log_p, log_q, to_logits

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Example
-from sharpseq.divergences.f_divergence import FDivergence
+from sharpseq.divergences.f_divergence import F_PROPERTIES, FDivergence
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TotalVariation(FDivergence):
         "total_variation",
         "½ Σ |p − q|, at most 1",
         "Wen et al. 2023, f-distill",
-        examples=(Example(("symmetric", "bounded_by_one")),),
+        examples=(Example((*F_PROPERTIES, "symmetric", "bounded_by_one")),),
     )
 
     at_zero = 0.5
@@ -47,6 +47,10 @@ class TotalVariation(FDivergence):
     def q_slopes(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return ½q sign(q − p)."""
         return 0.5 * log_q.exp() * (log_q - log_p).sign()
+
+    def derivative(self, u: Tensor) -> Tensor:
+        """Return ½ sign(u − 1), without rounding."""
+        return 0.5 * (u - 1).sign()
 
     def second_derivative(self, u: Tensor) -> Tensor:
         """Return 0, the value everywhere but at 1."""

@@ -142,6 +142,10 @@ def check_output(output: Path) -> None:
             written.
     """
     if output.exists():
+        partial = output.with_name(output.name + ".partial")
+        if not partial.exists():
+            # A kill came between the last two steps of writing it.
+            partial.with_name(partial.name + ".json").unlink(missing_ok=True)
         raise UserError(f"{output} exists already; choose another name or delete it")
     check_ending(output)
     if not output.parent.is_dir():
@@ -178,9 +182,12 @@ def _claim(partial: Path, record: Path, task: _Task) -> tuple[int, dict[int, Rea
         partial.touch()
         return 0, {}
     try:
-        there = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        there = {}
+        there = dict(json.loads(record.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{record} is missing or broken, which says what {partial} was made from; delete {partial}, or choose "
+            "another output"
+        ) from error
     here = json.loads(json.dumps(asdict(task)))
     differing = [name for name in here if there.get(name) != here[name]]
     if differing:

@@ -226,7 +226,7 @@ class SequenceGenerator:
         self.unknown_characters.add(read, [encoded[position] for position in wanted])
         lengths = [len(encoded[position]) for position in wanted]
         budget = max(self.batch_tokens, *lengths, 1)
-        for batch in TokenBudgetBatchSampler(lengths, lengths, max_tokens=budget, shuffle=False):
+        for batch in TokenBudgetBatchSampler(lengths, lengths, batch_tokens=budget, shuffle=False):
             positions = [wanted[index] for index in batch]
             for position, output in zip(
                 positions, self._decode([encoded[position] for position in positions]), strict=True
@@ -244,6 +244,7 @@ class SequenceGenerator:
         decoded = DECODERS[self.decoder].decode(self.model, self._batch(sources), **self.options, **self._objects)
         texts = self.tokenizer.batch_decode(decoded.sequences, skip_special_tokens=True)
         form = unicode_normalization_of(self.tokenizer)
+        limits = decoded.reached_limits or [None] * len(texts)
         return [
             Generation(
                 _without_breaks(normalize_text(text, form)),
@@ -253,7 +254,7 @@ class SequenceGenerator:
                 reached_limit=reached_limit,
             )
             for text, log_prob, num_tokens, reached_limit in zip(
-                texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), decoded.reached_limits, strict=True
+                texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), limits, strict=True
             )
         ]
 

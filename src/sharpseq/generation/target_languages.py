@@ -62,7 +62,7 @@ def with_languages(
 
 
 def fit_target_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make an encoder-decoder model begin its outputs as its tokenizer begins targets, and save that with the model.
+    """Make an encoder-decoder model begin its outputs as its tokenizer begins targets; this is saved with the model.
 
     Args:
         model: The model; its configurations are changed.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sharpseq.data import Example, normalize_example, prompt_of, unicode_normalization_of
 from sharpseq.data.prompts import detach_prompt
+from sharpseq.decoding import longest_training_target, remember_longest_target
 from sharpseq.errors import UserError, nearest
 from sharpseq.merging.coefficient_search import GRID, best_coefficient, learn_coefficients
 from sharpseq.merging.merge_card import merge_card
@@ -191,6 +192,8 @@ def merge_models(
             prompts=[prompt.template if (prompt := prompt_of(model.tokenizer)) else None for model in models],
         )
         merged.set(coefficients)
+        longest = [longest_training_target(model.model) for model in models]
+        remember_longest_target(merged.network, max((each for each in longest if each is not None), default=None))
         merged.network.save_pretrained(folder)
         tokenizer = models[0].tokenizer
         if len(set(report.prompts)) > 1:

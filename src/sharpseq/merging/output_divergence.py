@@ -134,7 +134,7 @@ def write_batches(
     encoded = encode(pairs, task.tokenizer, append_eos_to_target=predicts_eos)
     sources, targets = side_lengths(encoded, in_one_row=is_causal(task.model.config))
     budget = max(batch_tokens, *sources, *targets)
-    sampler = TokenBudgetBatchSampler(sources, targets, max_tokens=budget, seed=seed)
+    sampler = TokenBudgetBatchSampler(sources, targets, batch_tokens=budget, seed=seed)
     collate = collator_for(task.model)
     device = task.model.device
     batches = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from sharpseq.errors import UserError
@@ -27,8 +28,10 @@ def check_process_count(recipe: Recipe, run: Path, num_processes: int) -> None:
     """
     for stage in recipe.stages:
         file = process_count_file(run, stage)
-        resumes = file.exists() and any(file.parent.glob("checkpoint-*"))
-        before = int(file.read_text(encoding="utf-8")) if resumes else num_processes
+        before = num_processes
+        if file.exists() and any(file.parent.glob("checkpoint-*")):
+            with suppress(ValueError):  # a broken file says nothing
+                before = int(file.read_text(encoding="utf-8"))
         if before != num_processes and (stage.training.get("max_steps") or -1) <= 0:
             raise UserError(
                 f"stage {stage.name} was begun with {before} process(es) and now there are {num_processes}, which make "

@@ -71,7 +71,7 @@ def build_stream(
         ),
         tokenizer,
         append_eos_to_target=shape.is_autoregressive,
-        max_tokens=batch_tokens,
+        batch_tokens=batch_tokens,
         in_one_row=shape.in_one_row,
         length_filter=build_filter(recipe, shape, tokenizer, batch_tokens=batch_tokens),
         seed=arguments.data_seed if arguments.data_seed is not None else arguments.seed,

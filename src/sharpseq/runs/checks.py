@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from sharpseq.data import EncodedExample
+from sharpseq.data.token_budget import example_sizes, side_lengths
 from sharpseq.decoding import DECODERS, Batch, LatentModel
 from sharpseq.errors import UserError
 from sharpseq.evaluation import check_metric
 from sharpseq.generation import check_decoder, model_folder
 from sharpseq.models import MODELS
-from sharpseq.recipe import Recipe, schema
+from sharpseq.recipe import Recipe, Stage, schema
 from sharpseq.runs.building import build_refiner
 from sharpseq.runs.model_shape import ModelShape, shape_of_family, shape_of_pretrained
 from sharpseq.runs.pretrained_start import check_fit, pretrained_config
@@ -27,6 +29,7 @@ from sharpseq.training import (
     MiniLlm,
     ReferenceMethod,
     ScoreLoss,
+    SequenceTrainingArguments,
     Step,
 )
 from sharpseq.training.distillation import ModelTeacher
@@ -183,3 +186,31 @@ def check_metrics(recipe: Recipe) -> None:
             check_metric(metric)
         except UserError as error:
             raise UserError(f"{recipe.place_of(*path)}: {error}") from error
+
+
+def check_budgets(
+    recipe: Recipe,
+    stage: Stage,
+    arguments: SequenceTrainingArguments,
+    *,
+    training: Sequence[EncodedExample],
+    validation: Sequence[EncodedExample],
+    in_one_row: bool,
+) -> None:
+    """Check that the longest example of all fits into a batch of its own.
+
+    Raises:
+        UserError: If one does not.
+    """
+    examples = {"per_device_train_batch_tokens": training, "per_device_eval_batch_tokens": validation}
+    for name, found in examples.items():
+        budget = getattr(arguments, name)
+        if budget is None or not found:
+            continue
+        longest = int(example_sizes(*side_lengths(found, in_one_row=in_one_row)).max())
+        if longest > budget:
+            place = recipe.place_of("stages", recipe.stages.index(stage), "training", name)
+            raise UserError(
+                f"{place}: `{name}` must hold every example and the longest has {longest} tokens; got {budget}; "
+                "raise it, or lower `data.limits`"
+            )

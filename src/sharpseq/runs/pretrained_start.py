@@ -16,6 +16,7 @@ from transformers import (
 
 from sharpseq import data
 from sharpseq.data import Prompt
+from sharpseq.data.hub_names import expanded_path
 from sharpseq.errors import UserError
 from sharpseq.generation import fit_target_start, model_folder
 from sharpseq.models.adapters import add_lora, is_adapter_folder, load_adapter
@@ -28,6 +29,7 @@ from sharpseq.models.pretrained import (
     load_weights,
 )
 from sharpseq.recipe import Recipe, schema
+from sharpseq.runs.lost_files import check_weights
 from sharpseq.runs.recipe_languages import set_recipe_languages
 from sharpseq.whole_files import whole_folder
 
@@ -40,10 +42,7 @@ def pretrained_config(recipe: Recipe, model: schema.Pretrained) -> PreTrainedCon
     """
     place = recipe.place_of("model", "pretrained")
     try:
-        if _is_gguf(model):
-            config = load_gguf_config(Path(model.pretrained))
-        else:
-            config = load_config(_plain_folder(model.pretrained))
+        config = load_gguf_config(_path(model)) if _is_gguf(model) else load_config(_plain_folder(model.pretrained))
     except UserError as error:
         fix = "; give the path of yours with `--set model.pretrained=…`" if _is_missing(model) else ""
         raise UserError(f"{place}: {error}{fix}") from error
@@ -104,7 +103,8 @@ def locate_pretrained(model: schema.Pretrained, base: Path) -> str:
         return _plain_folder(model.pretrained)
     if not base.exists():
         with whole_folder(base) as folder:
-            convert_gguf(Path(model.pretrained), folder)
+            convert_gguf(_path(model), folder)
+    check_weights(base, fix=f"delete {base} and run the same command, which converts the GGUF file again")
     return str(base.absolute())
 
 
@@ -197,7 +197,11 @@ def _plain_folder(name_or_path: str) -> str:
 
 
 def _is_missing(model: schema.Pretrained) -> bool:
-    return not Path(model.pretrained).exists()
+    return not _path(model).exists()
+
+
+def _path(model: schema.Pretrained) -> Path:
+    return Path(expanded_path(model.pretrained))
 
 
 def _is_gguf(model: schema.Pretrained) -> bool:

@@ -16,7 +16,6 @@ from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from sharpseq.data import EncodedExample, Example, StreamingBatches, encode, load_tokenizer
-from sharpseq.data.token_budget import example_sizes, side_lengths
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult
 from sharpseq.models.adapters import keep_generation_config
@@ -25,10 +24,11 @@ from sharpseq.processor_threads import ThreadWatch
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.recipe.process_count import check_process_count, process_count_file
 from sharpseq.runs.building import build_arguments, build_filter, build_stream, check_round_trip
-from sharpseq.runs.checks import check_metrics, check_model
+from sharpseq.runs.checks import check_budgets, check_metrics, check_model
 from sharpseq.runs.conclusion import Conclusion, conclude
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
+from sharpseq.runs.lost_files import check_finished_stage, copy_lost_files, find_tokenizer
 from sharpseq.runs.model_card import model_card
 from sharpseq.runs.model_shape import ModelShape
 from sharpseq.runs.model_source import ModelSource, source_of
@@ -210,12 +210,16 @@ class _Run:
     def _make_tokenizer(self) -> None:
         """Train the tokenizer in the first process. Every process must call this, so it cannot be a lazy property."""
         with self.processes.main_process_first():
-            if self.folder.tokenizer.exists():
+            folder = find_tokenizer(self.folder, [stage.name for stage in self.recipe.stages])
+            if folder == self.folder.tokenizer:
                 return
-            tokenizer = self.source.tokenizer(self._tokenizer_examples)
+            if folder is not None:
+                self.say(f"{self.folder.tokenizer} is missing or broken; copied again from {folder}")
+            tokenizer = load_tokenizer(folder) if folder else self.source.tokenizer(self._tokenizer_examples)
             round_trip = check_round_trip(self.recipe, tokenizer, self._tokenizer_examples())
-            with whole_folder(self.folder.tokenizer) as folder:
-                tokenizer.save_pretrained(folder)
+            shutil.rmtree(self.folder.tokenizer, ignore_errors=True)
+            with whole_folder(self.folder.tokenizer) as new:
+                tokenizer.save_pretrained(new)
             self.say(f"tokenizer: {len(tokenizer)} entries")
             if round_trip.num_changed:
                 self.say(f"tokenizer: {round_trip}")
@@ -237,9 +241,7 @@ class _Run:
         kept, report = build_filter(self.recipe, self.shape, self.tokenizer).apply(encoded)
         self.say(f"training data: {report}")
         if not kept:
-            raise UserError(
-                f"no training example is left ({report}); loosen `data.limits`, or take a model with more positions"
-            )
+            raise UserError("no training example is left; loosen `data.limits`, or take a model with more positions")
         num_beyond = count_beyond_prediction(kept, self.shape.family)
         if num_beyond:
             self.say(
@@ -262,7 +264,11 @@ class _Run:
 
     def _train(self, stage: Stage) -> None:
         if self.folder.stage_model(stage.name).exists():
+            with self.processes.main_process_first():
+                check_finished_stage(self.folder, stage.name, say=self.say)
             self.say(f"stage {stage.name}: done before")
+            if self.processes.is_main_process:
+                self._clear(stage)  # where a kill came between the model and this
             return
         folder = self.folder.stage(stage.name)
         arguments = build_arguments(self.recipe, stage, folder)
@@ -274,7 +280,14 @@ class _Run:
         else:
             self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or self.source.first_weights}")
         self._check_processes(stage, resumes=checkpoint is not None)
-        self._check_budgets(stage, arguments)
+        check_budgets(
+            self.recipe,
+            stage,
+            arguments,
+            training=[] if self.recipe.data.stream else self._train_examples,
+            validation=self._validation_examples,
+            in_one_row=self.shape.in_one_row,
+        )
         set_seed(self.recipe.seed)
         trainer = build_trainer(
             self.recipe,
@@ -325,24 +338,6 @@ class _Run:
             return build_stream(self.recipe, self.shape, self.tokenizer, arguments)
         return self._train_examples
 
-    def _check_budgets(self, stage: Stage, arguments: SequenceTrainingArguments) -> None:
-        """Check that the longest example of all fits into a batch of its own."""
-        position = self.recipe.stages.index(stage)
-        budgets = [("per_device_eval_batch_tokens", self._validation_examples)]
-        if not self.recipe.data.stream:
-            budgets.insert(0, ("per_device_train_batch_tokens", self._train_examples))
-        for name, examples in budgets:
-            budget = getattr(arguments, name)
-            if budget is None:
-                continue
-            longest = int(example_sizes(*side_lengths(examples, in_one_row=self.shape.in_one_row)).max())
-            if longest > budget:
-                place = self.recipe.place_of("stages", position, "training", name)
-                raise UserError(
-                    f"{place}: `{name}` must hold every example and the longest has {longest} tokens; got {budget}; "
-                    "raise it, or lower `data.limits`"
-                )
-
     def _starting_model(self, stage: Stage) -> Any:
         start = self.recipe.start_of(stage)
         if start is None:
@@ -367,16 +362,25 @@ class _Run:
             whole.save_pretrained(folder, state_dict=weights)
             keep_generation_config(whole, folder)
             self.tokenizer.save_pretrained(folder)
+        self._clear(stage)
+        trainer.accelerator.wait_for_everyone()
+
+    def _clear(self, stage: Stage) -> None:
+        """Delete what a finished stage no longer needs."""
         for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         process_count_file(self.folder.path, stage).unlink(missing_ok=True)
-        trainer.accelerator.wait_for_everyone()
 
     # Results
 
     def _finish_model(self) -> None:
-        if self.folder.model.exists():
+        """Copy the model of the last stage, or what is lost or damaged of the copy, and write a card for it."""
+        source, model = self.folder.stage_model(self.recipe.final_stage), self.folder.model
+        if not model.exists():
+            with whole_folder(model) as folder:
+                shutil.copytree(source, folder, dirs_exist_ok=True)
+                write_whole_file(folder / "README.md", model_card(self.recipe))
             return
-        with whole_folder(self.folder.model) as folder:
-            shutil.copytree(self.folder.stage_model(self.recipe.final_stage), folder, dirs_exist_ok=True)
-            write_whole_file(folder / "README.md", model_card(self.recipe))
+        if not (model / "README.md").exists():
+            write_whole_file(model / "README.md", model_card(self.recipe))
+        copy_lost_files(source, model, say=self.say)

@@ -218,10 +218,10 @@ def read_scores(path: Path) -> list[tuple[float, int]]:
     Raises:
         ValueError: If the file is broken.
     """
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return [(float(row["log_prob"]), int(row["num_tokens"])) for row in rows]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} has a line without scores") from error
 
 

@@ -121,8 +121,13 @@ def test_only_the_same_distillation_goes_on(teacher: SequenceGenerator, tmp_path
     with torch.no_grad():
         next(teacher.model.parameters()).view(-1)[0] -= 1
     assert partial.read_bytes() == left
-    (tmp_path / "out.partial.json").unlink()
-    with pytest.raises(UserError, match="left by another distillation"):
+    record = tmp_path / "out.partial.json"
+    for content in (b"", b"\xff\x00", b"3", b"[" * 100_000):
+        record.write_bytes(content)
+        with pytest.raises(UserError, match=r"out.partial.json is missing or broken, .* delete .*out.partial, or"):
+            distill_corpus(teacher, CORPUS, output)
+    record.unlink()
+    with pytest.raises(UserError, match=r"out.partial.json is missing or broken"):
         distill_corpus(teacher, CORPUS, output)
     assert partial.read_bytes() == left
 
@@ -139,6 +144,14 @@ def test_nothing_is_written_over(teacher: SequenceGenerator, tmp_path: Path) -> 
         distill_corpus(teacher, CORPUS, tmp_path / "out")
     with pytest.raises(UserError, match=r"there is no folder .*; make it first"):
         distill_corpus(teacher, CORPUS, tmp_path / "no" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_kill_between_the_last_two_steps_leaves_nothing_behind(teacher: SequenceGenerator, tmp_path: Path) -> None:
+    distill_corpus(teacher, CORPUS, tmp_path / "out")
+    (tmp_path / "out.partial.json").write_text("{}")
+    with pytest.raises(UserError, match="out exists already"):
+        distill_corpus(teacher, CORPUS, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

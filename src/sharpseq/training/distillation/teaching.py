@@ -116,7 +116,7 @@ def _rows_of(
     collate = collator_for(model)
     lengths = side_lengths(examples, in_one_row=is_causal(model.config))
     longest = max(max(pair) for pair in zip(*lengths, strict=True))
-    batches = TokenBudgetBatchSampler(*lengths, max_tokens=max(batch_tokens, longest), shuffle=False)
+    batches = TokenBudgetBatchSampler(*lengths, batch_tokens=max(batch_tokens, longest), shuffle=False)
     rows_together = max(_LOGITS_TOGETHER // int(model.config.get_text_config().vocab_size), 1)
     found: dict[int, StoredRows] = {}
     for places in batches:
