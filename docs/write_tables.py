@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from sharpseq.declarations import SCHEDULES, Parameter, Schedule, parameters_of
 from sharpseq.decoding import DECODERS
+from sharpseq.divergences import DIVERGENCES, SAMPLE_DIVERGENCES, FDivergence
 from sharpseq.evaluation import METRICS
 from sharpseq.models import MODELS
 from sharpseq.objectives import OBJECTIVES, TRANSFORMS
@@ -29,6 +30,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "objective": LOSSES,
     "distillation": TOKEN_DISTILLATIONS,
     "transform": TRANSFORMS,
+    "divergence": {**DIVERGENCES, **SAMPLE_DIVERGENCES},
     "schedule": SCHEDULES,
     "model": MODELS,
     "decoder": DECODERS,
@@ -111,6 +113,19 @@ def decoder_settings() -> list[list[str]]:
     return rows
 
 
+def generators() -> list[list[str]]:
+    """Return what the f of each f-divergence costs at the ends, with its defaults, and whether (f')⁻¹ exists."""
+    rows = [["name", "f(0): only the model has it", "f'(∞): only the target has it", "f'(0)", "(f')⁻¹", "symmetric"]]
+    for name, method in DIVERGENCES.items():
+        if issubclass(method, FDivergence):
+            made = method()
+            properties = method.declaration.examples[0].properties
+            limits = (f"{value:.3g}" for value in (made.at_zero, made.slope_at_infinity, made.slope_at_zero))
+            declared = ("yes" if each in properties else "no" for each in ("inverse_exists", "symmetric"))
+            rows.append([f"`{name}`", *(limit.replace("inf", "∞") for limit in limits), *declared])
+    return rows
+
+
 def every_method() -> list[list[str]]:
     """Return all methods with their tier, maturity, file and reference."""
     rows = [["kind", "name", "tier, maturity", "file", "from"]]
@@ -150,6 +165,10 @@ TABLES = {
     "token-distillations": lambda: declared(TOKEN_DISTILLATIONS),
     "token-distillation-parameters": lambda: parameters(TOKEN_DISTILLATIONS),
     "transform-parameters": lambda: parameters(TRANSFORMS),
+    "divergences": lambda: declared(DIVERGENCES),
+    "sample-divergences": lambda: declared(SAMPLE_DIVERGENCES),
+    "divergence-parameters": lambda: parameters({**DIVERGENCES, **SAMPLE_DIVERGENCES}),
+    "divergence-generators": generators,
     "schedules": lambda: declared(SCHEDULES),
     "schedule-parameters": lambda: parameters(SCHEDULES),
     "kl-parameters": lambda: parameters({"kl_penalty": KlPenalty}),

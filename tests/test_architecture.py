@@ -41,8 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analyses": {"data", "decoding", "evaluation", "generation", "models", "objectives", "scoring", "theory"},
     "runs": {"data", "decoding", "evaluation", "generation", "models", "objectives", "recipe", "scoring", "training"},
     "integrations": {"data", "decoding", "generation", "models", "objectives", "recipe", "runs", "scoring", "training"},
-    "cli": {"analyses", "data", "decoding", "evaluation", "generation", "integrations", "merging", "models"}
-    | {"recipe", "runs", "training"},
+    "cli": {"analyses", "data", "decoding", "divergences", "evaluation", "generation", "integrations", "merging"}
+    | {"models", "objectives", "recipe", "runs", "training"},
 }
 # Only the two entrances to the package may point anywhere: the lazy table of public names, and `python -m sharpseq`.
 ENTRANCES = {"__init__", "__main__"}

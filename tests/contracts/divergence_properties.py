@@ -222,6 +222,16 @@ def limits_are_prices_of_zeros(divergence: FDivergence) -> None:
     shared = 0.4 * float(divergence.f(torch.tensor([0.5], dtype=torch.float64)))
     expected = shared + 0.1 * divergence.at_zero + 0.3 * divergence.slope_at_infinity
     assert float(value) == pytest.approx(expected, rel=1e-6)
+    if math.isfinite(expected):
+
+        def one_sided(target: Tensor, model: Tensor) -> Tensor:
+            excluded = torch.full((1,), -INF, dtype=torch.float64)
+            return divergence.exact(
+                target_logits=torch.cat([target, excluded]), model_logits=torch.cat([model[:2], excluded, model[2:]])
+            )
+
+        leaves = [_logits(3, seed=seed).requires_grad_() for seed in (1, 2)]
+        assert torch.autograd.gradcheck(one_sided, leaves)
 
 
 def conjugate_is_dual(divergence: FDivergence) -> None:

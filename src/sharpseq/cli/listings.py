@@ -1,4 +1,4 @@
-"""``sharpseq models``, ``objectives``, ``decoders``, ``metrics``, ``recipes``: one line for each entry."""
+"""The listings, such as ``sharpseq models`` and ``sharpseq objectives``: one line for each entry."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def objectives() -> None:
 
 
 def divergences() -> None:
-    """List the divergences, and what else a student can minimise at each position of a teacher."""
+    """List the divergences, what else a student can minimise at a position, and those between sets of vectors."""
+    from sharpseq.divergences import SAMPLE_DIVERGENCES
     from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS
 
-    _print(_row(each.declaration) for each in TOKEN_DISTILLATIONS.values())
+    _print(_row(each.declaration) for each in (*TOKEN_DISTILLATIONS.values(), *SAMPLE_DIVERGENCES.values()))
 
 
 def decoders() -> None:

@@ -65,7 +65,7 @@ def train(
             print_table(summary_table(result.results[data], result.comparisons[data], title=title))
     conclusion = result.conclusion
     if conclusion.samples:
-        typer.echo(f"{len(conclusion.samples)} of the {conclusion.num_differing:,} examples on which they differ:")
+        typer.echo(f"{conclusion.samples_note}:")
         print_samples(conclusion.samples)
     if conclusion.verdict:
         typer.echo(conclusion.verdict)

@@ -73,14 +73,7 @@ class ReverseKL(FDivergence):
         "reverse_kl",
         "KL(model ‖ target) = Σ q log(q/p): seeks a mode",
         "Kullback and Leibler 1951; Gu et al. 2024, MiniLLM (#103)",
-        examples=(
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                )
-            ),
-        ),
+        examples=(Example((*F_PROPERTIES, "inverse_exists")),),
     )
 
     at_zero = math.inf

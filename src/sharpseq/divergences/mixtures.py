@@ -120,20 +120,8 @@ class SkewKL(FDivergence):
         "KL(p ‖ λ p + (1 − λ) q): KL(target ‖ model) made finite",
         "Lee 1999; Ko et al. 2024, DistiLLM",
         examples=(
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                ),
-                {"skew": 0.1},
-            ),
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                ),
-                {"skew": 0.7},
-            ),
+            Example((*F_PROPERTIES, "inverse_exists"), {"skew": 0.1}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"skew": 0.7}),
             Example((*F_PROPERTIES, "inverse_exists", "equals_kl"), {"skew": 0.0}),
         ),
     )
@@ -200,20 +188,8 @@ class SkewReverseKL(FDivergence):
         "KL(q ‖ λ q + (1 − λ) p): KL(model ‖ target) made finite",
         "Lee 1999; Ko et al. 2024, DistiLLM",
         examples=(
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                ),
-                {"skew": 0.1},
-            ),
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                ),
-                {"skew": 0.7},
-            ),
+            Example((*F_PROPERTIES, "inverse_exists"), {"skew": 0.1}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"skew": 0.7}),
             Example((*F_PROPERTIES, "inverse_exists", "equals_reverse_kl"), {"skew": 0.0}),
         ),
     )
@@ -353,20 +329,8 @@ class Chi2Mixture(_Chi2ToMixture):
         "Cundy and Ermon 2024, SequenceMatch (#50)",
         examples=(
             Example((*F_PROPERTIES, "inverse_exists", "symmetric", "bounded_by_one"), {"weight": 0.5}),
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                ),
-                {"weight": 0.1},
-            ),
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                ),
-                {"weight": 0.0},
-            ),
+            Example((*F_PROPERTIES, "inverse_exists"), {"weight": 0.1}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"weight": 0.0}),
         ),
     )
 

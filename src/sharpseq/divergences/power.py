@@ -106,21 +106,9 @@ class Alpha(PowerDivergence):
         "α-divergence (Σ p^α q^(1−α) − 1) / (α(α − 1)), in the form of AlphaNet",
         "Amari 1985; Wang et al. 2021, AlphaNet (#53)",
         examples=(
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                ),
-                {"alpha": -1.0},
-            ),
             Example((*F_PROPERTIES, "inverse_exists", "symmetric"), {"alpha": 0.5}),
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                ),
-                {"alpha": 3.0},
-            ),
+            Example((*F_PROPERTIES, "inverse_exists"), {"alpha": -1.0}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"alpha": 3.0}),
             Example((*F_PROPERTIES, "inverse_exists", "equals_kl"), {"alpha": 1.0}),
             Example((*F_PROPERTIES, "inverse_exists", "equals_reverse_kl"), {"alpha": 0.0}),
         ),
@@ -158,13 +146,7 @@ class AmariAlpha(PowerDivergence):
         "Amari 1985",
         examples=(
             Example((*F_PROPERTIES, "inverse_exists", "symmetric"), {"a": 0.0}),
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                ),
-                {"a": 0.5},
-            ),
+            Example((*F_PROPERTIES, "inverse_exists"), {"a": 0.5}),
             Example((*F_PROPERTIES, "inverse_exists", "equals_kl"), {"a": -1.0}),
             Example((*F_PROPERTIES, "inverse_exists", "equals_reverse_kl"), {"a": 1.0}),
         ),
@@ -202,20 +184,8 @@ class Tsallis(PowerDivergence):
         "(Σ p^q m^(1−q) − 1) / (q − 1), m the model: KL with the q-logarithm",
         "Tsallis 1998; Zhu et al. 2023, MVI(q) (#41)",
         examples=(
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                ),
-                {"q": 2.0},
-            ),
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                ),
-                {"q": 0.3},
-            ),
+            Example((*F_PROPERTIES, "inverse_exists"), {"q": 2.0}),
+            Example((*F_PROPERTIES, "inverse_exists"), {"q": 0.3}),
             Example((*F_PROPERTIES, "inverse_exists", "equals_kl"), {"q": 1.0}),
         ),
     )
@@ -246,14 +216,7 @@ class PearsonChi2(PowerDivergence):
         "pearson_chi2",
         "χ²(target ‖ model) = Σ (p − q)² / q",
         "Pearson 1900",
-        examples=(
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                )
-            ),
-        ),
+        examples=(Example((*F_PROPERTIES, "inverse_exists")),),
     )
     _exponent = 2.0
     _scale = 2.0
@@ -275,14 +238,7 @@ class NeymanChi2(PowerDivergence):
         "neyman_chi2",
         "χ²(model ‖ target) = Σ (p − q)² / p",
         "Neyman 1949",
-        examples=(
-            Example(
-                (
-                    *F_PROPERTIES,
-                    "inverse_exists",
-                )
-            ),
-        ),
+        examples=(Example((*F_PROPERTIES, "inverse_exists")),),
     )
     _exponent = -1.0
     _scale = 2.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sharpseq.data import Example
@@ -12,6 +12,7 @@ from sharpseq.evaluation import (
     OutputSample,
     differing_positions,
     evenly_spaced,
+    measure,
     verdict,
 )
 
@@ -22,13 +23,14 @@ class Conclusion:
 
     Args:
         verdict: What their difference under the first metric means, in a sentence; empty where there is nothing to say.
-        samples: Examples on which their outputs differ, evenly spaced.
-        num_differing: On how many examples their outputs differ.
+        samples: Examples that only one of them gets right, evenly spaced; where there are too few, examples on which
+            their outputs differ.
+        samples_note: What these are, and of how many.
     """
 
     verdict: str = ""
     samples: Sequence[OutputSample] = ()
-    num_differing: int = 0
+    samples_note: str = ""
 
 
 def conclude(
@@ -52,12 +54,26 @@ def conclude(
     if final is None or final is results[0]:
         return Conclusion()
     systems = [results[0], final]
-    differing = differing_positions(outputs_of(systems))
+    positions, kind = _telling(corpus, outputs_of(systems), at_least=num_samples)
+    chosen = evenly_spaced(positions, num_samples)
     return Conclusion(
         verdict(final, [comparison for comparison in comparisons if comparison.system == final.system]),
-        output_samples(corpus, systems, evenly_spaced(differing, num_samples)),
-        len(differing),
+        output_samples(corpus, systems, chosen),
+        f"{len(chosen)} of the {len(positions):,} examples {kind}" if chosen else "",
     )
+
+
+def _telling(
+    corpus: Sequence[Example], outputs: Mapping[str, Sequence[str]], *, at_least: int
+) -> tuple[list[int], str]:
+    """Return the examples that tell two systems apart, and what they are in words."""
+    references = [example.references for example in corpus]
+    right = [measure("exact_match", texts, references).statistics[:, 0] > 0 for texts in outputs.values()]
+    positions = [position for position, (one, other) in enumerate(zip(*right, strict=True)) if one != other]
+    if len(positions) < at_least:
+        return differing_positions(outputs), "on which they differ"
+    counts = ", ".join(f"{system} {int(ones[positions].sum()):,}" for system, ones in zip(outputs, right, strict=True))
+    return positions, f"that only one of them gets right ({counts})"
 
 
 def outputs_of(results: Sequence[EvaluationResult]) -> dict[str, Sequence[str]]:

@@ -69,6 +69,22 @@ def test_differentiating_the_value_of_model_samples_would_give_another_gradient(
     torch.testing.assert_close(naive, forward)
 
 
+def test_the_control_variate_is_in_the_gradient_too() -> None:
+    """From the target the terms' gradient is that of their values; from the model the variate is a baseline, −c."""
+    samples = drawn("target", 20)
+    model = samples["model_log_probs"].clone().requires_grad_()  # type: ignore[union-attr]
+    log_r = model - samples["target_log_probs"]
+    value = log_r.exp() - 1 - log_r + 0.7 * (1 - log_r.exp())
+    terms = KL().from_samples(**{**samples, "model_log_probs": model}, control=0.7)  # type: ignore[arg-type]
+    torch.testing.assert_close(terms, value)
+    torch.testing.assert_close(*(torch.autograd.grad(each.sum(), model)[0] for each in (terms, value)))
+    samples = drawn("model", 20)
+    model = samples["model_log_probs"].clone().requires_grad_()  # type: ignore[union-attr]
+    terms = ReverseKL().from_samples(**{**samples, "model_log_probs": model}, control=-1.0)  # type: ignore[arg-type]
+    log_u = samples["target_log_probs"] - samples["model_log_probs"]  # type: ignore[operator]
+    torch.testing.assert_close(torch.autograd.grad(terms.sum(), model)[0], 1 - log_u)
+
+
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("side", ["model", "target"])
 def test_renyi_from_many_samples_and_its_bias_from_few(side: str, alpha: float) -> None:
