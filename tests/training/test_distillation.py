@@ -208,11 +208,26 @@ def test_broken_stores_are_one_line(tmp_path: Path) -> None:
     part = folder / "part-00000.safetensors"
     whole = part.read_bytes()
     part.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"part-00000\.safetensors is broken; delete it"):
+    with pytest.raises(UserError, match=r"part-00000\.safetensors is broken; run the same `sharpseq teach` again"):
         TeacherStore(folder)
+    assert teach(model("autoregressive", 1), tokenizer(), corpus("autoregressive"), folder, k=3).num_resumed == 0
+    assert part.read_bytes() == whole
     (folder / "store.json").write_text("{}")
     with pytest.raises(UserError, match=r"store\.json is broken"):
         TeacherStore(folder)
+    (folder / "store.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"store\.json is broken"):
+        TeacherStore(folder)
+
+
+def test_a_store_in_float16_serves_a_student_that_trains_in_bfloat16(tmp_path: Path) -> None:
+    teach(model("autoregressive", 1), tokenizer(), corpus("autoregressive"), tmp_path, k=3)
+    batch, student = batch_for("autoregressive"), model("autoregressive")
+    stored = StoredTeacher(TeacherStore(tmp_path))
+    expected = stored.targets(student, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = stored.targets(student, batch)
+    assert torch.equal(found.log_probs, expected.log_probs)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     with pytest.raises(UserError, match="is there and no teacher's store"):

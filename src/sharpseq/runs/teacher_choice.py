@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from sharpseq.data import EncodedExample, load_tokenizer
+from sharpseq.data.hub_names import expanded_path
 from sharpseq.errors import UserError
 from sharpseq.generation import fit_target_start, load_model, model_folder
 from sharpseq.generation.fingerprints import vocabulary_fingerprint
@@ -29,7 +29,7 @@ def check_teacher(section: TeacherSection) -> None:
         UserError: If there is none, or its store is not finished.
     """
     if section.store is not None:
-        TeacherStore(Path(section.store).expanduser())
+        TeacherStore(expanded_path(section.store))
     elif section.model != BASE_TEACHER:
         model_folder(str(section.model))
 
@@ -56,7 +56,7 @@ def load_teacher(
         return AdapterBaseTeacher()
     own = vocabulary_fingerprint(tokenizer)
     if section.store is not None:
-        store = TeacherStore(Path(section.store).expanduser())
+        store = TeacherStore(expanded_path(section.store))
         if store.record.vocabulary != own:
             raise UserError(f"{store.folder} was made with another tokenizer than the student's; {_SAME_TOKENIZER}")
         for name, examples in (("training", training or ()), ("validation", validation)):

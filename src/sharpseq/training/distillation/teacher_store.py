@@ -131,7 +131,7 @@ def claim_store(folder: Path, record: StoreRecord) -> int:
     """Make a folder the store of what a record says, or go on with one that was interrupted.
 
     Returns:
-        Number of parts that are there already.
+        Number of parts that are there already and whole.
 
     Raises:
         UserError: If the folder holds something else, or cannot be written.
@@ -153,9 +153,17 @@ def claim_store(folder: Path, record: StoreRecord) -> int:
             "delete it"
         )
     number = 0
-    while number < record.num_parts and part_file(folder, number).exists():
+    while number < record.num_parts and _opened(part_file(folder, number)) is not None:
         number += 1
     return number
+
+
+def _opened(path: Path) -> Any:
+    """Return a part opened to read, None if its header is broken or does not fit its size, or it is missing."""
+    try:
+        return safe_open(str(path), framework="pt")
+    except (OSError, SafetensorError):
+        return None
 
 
 def read_record(folder: Path) -> StoreRecord:
@@ -172,7 +180,7 @@ def read_record(folder: Path) -> StoreRecord:
         version = content["version"]
         if version == _VERSION:
             return StoreRecord(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is broken; delete {folder} and run `sharpseq teach` again") from error
     raise UserError(f"{file} has version {version}, and this sharpseq reads {_VERSION}; run `sharpseq teach` again")
 
@@ -199,10 +207,10 @@ class TeacherStore:
                 f"{self.folder} is not finished: {path.name} is missing; run the same `sharpseq teach` again, which "
                 "continues from there"
             )
-        try:
-            return safe_open(str(path), framework="pt")
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} is broken; delete it and run the same `sharpseq teach` again") from error
+        part = _opened(path)
+        if part is None:
+            raise UserError(f"{path} is broken; run the same `sharpseq teach` again, which makes it again")
+        return part
 
     @cached_property
     def _places(self) -> dict[int, tuple[int, int, int]]:

@@ -118,12 +118,13 @@ class StoredTeacher:
         keys = batch_keys(batch, in_one_row=not unwrapped.config.is_encoder_decoder)
         found = [self.store.rows(key) for key in keys]
 
-        def joined(name: str) -> Tensor:
-            return torch.cat([getattr(rows, name) for rows in found]).to(device)
+        def joined(name: str, dtype: torch.dtype = torch.float32) -> Tensor:
+            # Before they are joined: autocast to bfloat16 joins no float16.
+            return torch.cat([getattr(rows, name).to(dtype) for rows in found]).to(device)
 
-        known = torch.cat([joined("log_probs").float(), joined("tail")[:, None]], dim=1)
+        known = torch.cat([joined("log_probs"), joined("tail")[:, None]], dim=1)
         return TopKTargets(
-            token_ids=joined("token_ids").long(),
+            token_ids=joined("token_ids", torch.long),
             # Rounded log-probabilities do not quite sum to 1.
             log_probs=known - known.logsumexp(1, keepdim=True),
             label_log_probs=joined("label_log_probs"),
