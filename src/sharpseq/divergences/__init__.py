@@ -20,7 +20,7 @@ from sharpseq.divergences.mixtures import Chi2Mixture, JensenShannon, LeCam, Ske
 from sharpseq.divergences.own import OwnFDivergence
 from sharpseq.divergences.power import Alpha, AmariAlpha, NeymanChi2, PearsonChi2, SquaredHellinger, Tsallis
 from sharpseq.divergences.renyi import Renyi
-from sharpseq.divergences.samples import Side, effective_sample_size
+from sharpseq.divergences.samples import effective_sample_size
 from sharpseq.divergences.top_k import TopK
 from sharpseq.divergences.total_variation import TotalVariation
 from sharpseq.divergences.transport import Sinkhorn, SlicedWasserstein, Transport, entropic_transport
@@ -47,7 +47,6 @@ __all__ = [
     "Renyi",
     "ReverseKL",
     "SampleDivergence",
-    "Side",
     "Sinkhorn",
     "SkewKL",
     "SkewReverseKL",
