@@ -29,6 +29,7 @@ def main(
     output: Path,
     document: Path | None = None,
     marker: str = "",
+    data: Sequence[str] = (),
     seeds: Sequence[int] = (),
     overrides: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
@@ -40,6 +41,7 @@ def main(
         output: JSON file: one row a system and data set, with provenance.
         document: Markdown file; the table goes between its lines ``<!-- MARKER -->`` and ``<!-- /MARKER -->``.
         marker: The marker.
+        data: The data sets in the table; by default all.
         seeds: Run every recipe with each; by default with its own.
         overrides: ``KEY=VALUE``, as for ``sharpseq train --set``.
 
@@ -55,19 +57,20 @@ def main(
             if finished is None:
                 raise SystemExit("run this in one process")
             label = name if seed is None else f"{name}, seed {seed}"
-            for data, results in finished.results.items():
-                rows += [row(label, result, finished.comparisons[data]) for result in results]
+            for name_of_data, results in finished.results.items():
+                rows += [row(label, result, finished.comparisons[name_of_data]) for result in results]
     options = [
         *(f"--set {setting}" for setting in overrides),
         *([f"--seeds {' '.join(map(str, seeds))}"] if seeds else []),
     ]
     options += [f"--output {output}", *([f"--document {document} --marker {marker}"] if document else [])]
+    options += [f"--data {' '.join(data)}"] if data else []
     command = f"python benchmarks/run_recipes.py {' '.join(recipes)} {' '.join(options)}"
     output.parent.mkdir(parents=True, exist_ok=True)
     record = {"provenance": provenance(command), "rows": rows}
     output.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if document is not None:
-        insert(document, marker, table(rows))
+        insert(document, marker, table([row for row in rows if not data or row["data"] in data]))
     return rows
 
 
@@ -155,6 +158,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--document", type=Path)
     parser.add_argument("--marker", default="")
+    parser.add_argument("--data", nargs="+", default=(), help="data sets in the table; by default all")
     parser.add_argument("--seeds", nargs="+", type=int, default=())
     parser.add_argument("--set", action="append", dest="overrides", metavar="KEY=VALUE", default=[])
     return parser.parse_args(arguments)

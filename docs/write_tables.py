@@ -17,6 +17,7 @@ from sharpseq.divergences import DIVERGENCES, SAMPLE_DIVERGENCES, FDivergence
 from sharpseq.evaluation import METRICS
 from sharpseq.models import MODELS
 from sharpseq.objectives import OBJECTIVES, TRANSFORMS
+from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS
 from sharpseq.recipe import shipped_recipes
 from sharpseq.training import LOSSES
 from sharpseq.training.kl_penalty import KlPenalty
@@ -27,6 +28,7 @@ BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /tab
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "objective": LOSSES,
+    "distillation": TOKEN_DISTILLATIONS,
     "transform": TRANSFORMS,
     "divergence": {**DIVERGENCES, **SAMPLE_DIVERGENCES},
     "schedule": SCHEDULES,
@@ -160,6 +162,8 @@ TABLES = {
     "objectives": lambda: declared(OBJECTIVES),
     "objective-parameters": lambda: parameters(LOSSES),
     "transforms": lambda: declared(TRANSFORMS),
+    "token-distillations": lambda: declared(TOKEN_DISTILLATIONS),
+    "token-distillation-parameters": lambda: parameters(TOKEN_DISTILLATIONS),
     "transform-parameters": lambda: parameters(TRANSFORMS),
     "divergences": lambda: declared(DIVERGENCES),
     "sample-divergences": lambda: declared(SAMPLE_DIVERGENCES),

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "whole_files": set(),
     "divergences": set(),
     "scoring": set(),
-    "objectives": {"scoring"},
+    "objectives": {"divergences", "scoring"},
     "theory": {"objectives"},
     "decoding": {"scoring"},
     "models": {"scoring", "decoding"},
@@ -36,12 +36,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recipe": set(),
     "generation": {"decoding", "models", "data"},
     "evaluation": {"data", "generation"},
-    "training": {"data", "decoding", "models", "objectives", "scoring"},
+    "training": {"data", "decoding", "divergences", "generation", "models", "objectives", "scoring"},
+    "merging": {"data", "decoding", "generation", "models", "scoring", "training"},
     "analyses": {"data", "decoding", "evaluation", "generation", "models", "objectives", "scoring", "theory"},
     "runs": {"data", "decoding", "evaluation", "generation", "models", "objectives", "recipe", "scoring", "training"},
-    "integrations": {"data", "generation", "models", "objectives", "recipe", "runs", "scoring", "training"},
-    "cli": {"analyses", "data", "decoding", "divergences", "evaluation", "generation", "integrations", "models"}
-    | {"recipe", "runs", "training"},
+    "integrations": {"data", "decoding", "generation", "models", "objectives", "recipe", "runs", "scoring", "training"},
+    "cli": {"analyses", "data", "decoding", "divergences", "evaluation", "generation", "integrations", "merging"}
+    | {"models", "objectives", "recipe", "runs", "training"},
 }
 # Only the two entrances to the package may point anywhere: the lazy table of public names, and `python -m sharpseq`.
 ENTRANCES = {"__init__", "__main__"}

@@ -186,6 +186,7 @@ SECTIONS: Mapping[str, tuple[type[schema.Section], ...]] = {
     "`prompt`": (schema.PromptTemplate,),
     "`stages`": (stages.Stage,),
     "`refiner`": (stages.Refiner,),
+    "`teacher`": (stages.Teacher,),
     "`validation`": (schema.Validation,),
     "`evaluation`": (schema.Evaluation,),
 }

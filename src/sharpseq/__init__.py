@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from sharpseq.objectives import BoxCox, ConvexComposition, Exponential, Identity, MaximumLikelihood, Power
     from sharpseq.runs import load_recipe, run_recipe
     from sharpseq.scoring import ScoreRequest, SequenceScores, score_logits, score_model
-    from sharpseq.training import SequenceTrainer, SequenceTrainingArguments
+    from sharpseq.training import DistillationTrainer, SequenceTrainer, SequenceTrainingArguments
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BoxCox",
     "ConvexComposition",
+    "DistillationTrainer",
     "Exponential",
     "Identity",
     "MaximumLikelihood",
@@ -47,6 +48,7 @@ _ROOMS = {
     "SequenceScores": "sharpseq.scoring",
     "score_logits": "sharpseq.scoring",
     "score_model": "sharpseq.scoring",
+    "DistillationTrainer": "sharpseq.training",
     "SequenceTrainer": "sharpseq.training",
     "SequenceTrainingArguments": "sharpseq.training",
     "UserError": "sharpseq.errors",

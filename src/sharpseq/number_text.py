@@ -1,15 +1,17 @@
-"""Numbers that people write: in options of the command line, and in files."""
+"""Numbers that people write, in options of the command line and in files; and lists of numbers that they read."""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 N = TypeVar("N", int, float)
 
 _LARGEST = sys.float_info.max
+_MOST_LINES = 10
 
 
 def read_number(
@@ -44,3 +46,13 @@ def read_number(
     named = {"of at least": least, "above": above, "of at most": most}
     limits = " and ".join(f"{words} {limit:g}" for words, limit in named.items() if math.isfinite(limit))
     raise ValueError(f"a {'whole number' if kind is int else 'number'} {limits}".strip())
+
+
+def line_list(numbers: Sequence[int]) -> str:
+    """Return the first line numbers of a list, as messages show them.
+
+    Example:
+        >>> line_list([3, 8]), line_list(range(1, 12))
+        ('3, 8', '1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …')
+    """
+    return ", ".join(map(str, numbers[:_MOST_LINES])) + (", …" if len(numbers) > _MOST_LINES else "")

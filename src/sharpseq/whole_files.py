@@ -63,6 +63,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         return
     path = path.resolve()
     unfinished = _unfinished(path)
+    _delete_abandoned(path)
     try:
         with unfinished.open("wb") as file, _compressing(file, is_compressed) as content:
             yield content
@@ -110,9 +111,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         Where to write.
 
     Raises:
-        UserError: If there is something in the folder, a file in its place, or it cannot be made there.
+        UserError: If there is something in the folder, a file in its place, it cannot be made there, or its name is not
+            UTF-8.
         OSError: If it cannot be finished; nothing unfinished stays.
     """
+    check_name(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} is not empty; choose another folder or delete it")
     unfinished = _unfinished(path)
@@ -130,6 +133,25 @@ def whole_folder(path: Path) -> Iterator[Path]:
         move_into_place(unfinished, path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def check_name(folder: Path) -> None:
+    r"""Check that the name of a folder for models is UTF-8, without which libraries neither save nor load them.
+
+    Raises:
+        UserError: If it is not.
+
+    Example:
+        >>> check_name(Path("runs/größer"))
+        >>> check_name(Path("runs/gr\udcf6sser"))
+        Traceback (most recent call last):
+        sharpseq.errors.UserError: runs/gr\udcf6sser: the name is not UTF-8, as those of models must be; choose another
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        shown = str(folder).encode(errors="backslashreplace").decode()
+        raise UserError(f"{shown}: the name is not UTF-8, as those of models must be; choose another") from error
 
 
 def move_into_place(unfinished: Path, path: Path) -> None:
@@ -178,6 +200,26 @@ def _force_names_to_disk(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _delete_abandoned(path: Path) -> None:
+    """Delete what processes of this machine that are no more left unfinished of a file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
+        process = left.name.removesuffix(".unfinished").rpartition(".")[2]
+        if process.isdigit() and not _is_running(int(process)):
+            left.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if _IS_WINDOWS:
+        return True  # there is no harmless way to ask
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def is_unfinished(path: Path) -> bool:

@@ -29,6 +29,13 @@ def test_numbers_and_table_of_a_tiny_recipe(tmp_path: Path) -> None:
     assert text.endswith("<!-- /tiny -->\nafter\n")
     assert "old" not in text
     assert "| second |" in text
+    assert "word_error_rate, validation" in text and "word_error_rate, test" in text
+    again = run_recipes.main(
+        [str(recipe)], runs=tmp_path / "runs", output=output, document=document, marker="tiny", data=["test"]
+    )
+    assert len(again) == len(rows)
+    assert "validation" not in document.read_text() and "word_error_rate, test" in document.read_text()
+    assert json.loads(output.read_text())["provenance"]["command"].endswith("--marker tiny --data test")
 
 
 def test_a_document_without_the_marker_is_left_alone(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_line_longer_than_the_model_allows_is_told_and_keeps_its_place(
 def test_sources_too_long_to_evaluate_are_told(ctc_run: Path, command: Command) -> None:
     Path("long.tsv").write_text("abc\tcba\n" + "a" * 40 + "\tb\n")
     result = command("evaluate", ctc_run, "long.tsv", "--latency", 0)
-    assert result.stderr == "1 sources are too long for the model, their outputs count as empty: lines 2\n"
+    assert result.stderr == "1 of 2 sources is too long for the model, its output counts as empty: line 2\n"
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,19 @@ def test_a_run_whose_recipe_a_power_cut_emptied(ctc_run: Path, mistake: Command)
     shutil.copytree(ctc_run, "run")
     Path("run/recipe.yaml").write_text("")
     told = mistake("train", ctc_run.parent / "tiny.yaml", "--run", "run").stderr
-    assert "run/recipe.yaml is empty, so the recipe of this run is unknown; copy the recipe there" in told
+    assert "run/recipe.yaml is empty; the recipe of this run is unknown: copy it there" in told
+
+
+def test_a_run_whose_recipe_is_no_recipe(ctc_run: Path, mistake: Command) -> None:
+    shutil.copytree(ctc_run, "run")
+    for content, told in (
+        (b"\xff", ":1: not valid UTF-8"),
+        (b"abc " * 500, " is no recipe"),
+        (b"a" * 2**20, " has 1,048,576 bytes, which is too much for a recipe"),
+        (b"[" * 1_000, " is nested too deeply for a recipe"),
+    ):
+        Path("run/recipe.yaml").write_bytes(content)
+        assert f"run/recipe.yaml{told}" in mistake("train", ctc_run.parent / "tiny.yaml", "--run", "run").stderr
 
 
 def test_a_run_folder_that_is_no_run(recipe: Path, mistake: Command) -> None:
@@ -344,6 +356,8 @@ def test_a_run_folder_that_was_never_worked_on_takes_the_mended_recipe(
     ("name", "told"),
     [
         ("nowhere/at/all", "no such folder; give a run folder, a model folder or a Hub id"),
+        ("runs/none", "runs/none: no such folder; give a run folder, a model folder or a Hub id"),
+        ("my model", "my model: no such folder; give a run folder, a model folder or a Hub id"),
         (".", ". holds no model (no config.json in it); give a run folder or a model folder"),
         ("unfinished/..", ". holds no model (no config.json in it); give a run folder or a model folder"),
         ("unfinished", "unfinished is a run without a finished model; go on with `sharpseq train`"),
@@ -420,7 +434,7 @@ def test_a_broken_model_inside_a_run(ctc_run: Path, mistake: Command, command: C
     weights = Path("run/stages/first/model/model.safetensors")
     whole = weights.read_bytes()
     weights.write_bytes(whole[:500])
-    assert "run/stages/first/model: the weights cannot be loaded" in mistake(*arguments, notes=3).stderr
+    assert "run/stages/first/model/model.safetensors is broken; delete" in mistake(*arguments, notes=1).stderr
     weights.write_bytes(whole)
     Path("run/evaluation/first.default.validation.scores.jsonl").unlink()
     command(*arguments)
@@ -464,6 +478,7 @@ def test_a_broken_checkpoint_is_passed_over(recipe: Path, command: Command) -> N
         (["max_new_tokens=many"], "`max_new_tokens` must be a whole number or null; got 'many'"),
         (["num_beams"], "--set num_beams: write it as KEY=VALUE, such as num_beams=5"),
         (["num_beams=[5"], "--set num_beams=[5: '[5' is no value; write a number, a word or true/false"),
+        (["num_beams=" + "[" * 600], "is no value; write a number, a word or true/false"),
     ],
 )
 def test_a_setting_of_a_decoder_with_a_mistake(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,8 +42,9 @@ def test_train_generate_evaluate_compare_and_distill(here: Path, command: Comman
     recipe = write_recipe(here)
     few = [argument for stage in (0, 1) for argument in ("--set", f"stages.{stage}.training.max_steps=2")]
     trained = command("train", recipe, *few, "--set", "stages.0.evaluate=true")
-    assert "tiny: validation" in trained.stdout
     assert "tiny: test" in trained.stdout
+    assert "tiny: validation" not in trained.stdout
+    assert "second cannot be told from first: exact match " in trained.stdout
     assert "report: runs/tiny/report.html\nmodel:  runs/tiny/model\n" in trained.stdout
     assert Path("runs/tiny/report.html").exists()
     # The last line is a command that works as it stands.
@@ -315,6 +317,25 @@ def test_one_model_decoded_in_two_ways_is_compared_by_file(ctc_run: Path, comman
     assert (by_data["data"], by_file["data"]) == ("test", "references.txt")
 
 
+def test_outputs_that_reach_their_limit_are_reported(teacher_run: Path, here: Path, command: Command) -> None:
+    lengths = ("--set", "min_new_tokens=2", "--set", "max_new_tokens=2")
+    Path("data.tsv").write_text("abc\tx\n\tx\nfed\ty\n" + "a" * 40 + "\tz\n")
+    result = "2 of {} outputs reached the limit of 2 tokens; raise the decoder's setting `max_new_tokens`"
+    assert command("generate", teacher_run, *lengths, stdin="abc\n\nfed\n").stderr == result.format(3) + "\n"
+    found = command("evaluate", teacher_run, "data.tsv", *lengths, "--metric", "chrf", "--latency", 0, "--json")
+    assert found.stderr.splitlines() == [
+        "1 of 4 sources is too long for the model, its output counts as empty: line 4",
+        result.format(4),
+    ]
+    counts = json.loads(found.stdout)
+    assert (counts["num_at_limit"], counts["num_too_long"]) == (2, 1)
+    table = command("evaluate", teacher_run, "data.tsv", *lengths, "--metric", "chrf", "--latency", 0).stdout
+    assert re.search(r"outputs at length limit ↓ *│ *2", table)
+    assert re.search(r"sources too long ↓ *│ *1", table)
+    distilled = command("distill", teacher_run, "data.tsv", *lengths, "-o", "out")
+    assert f"{result.format(4)}: lines 1, 3\n" in distilled.stderr
+
+
 # distill
 
 
@@ -381,7 +402,10 @@ def test_another_distillation_does_not_go_on_with_what_was_interrupted(
     _change_a_weight(Path("teacher"))
     assert f"{start}teacher differ)" in mistake("distill", "teacher", "data.tsv", "-o", "out.txt").stderr
     Path("out.txt.partial.json").write_text("{")
-    assert start in mistake("distill", teacher_run, "data.tsv", "-o", "out.txt").stderr
+    assert (
+        "out.txt.partial.json is missing or broken"
+        in mistake("distill", teacher_run, "data.tsv", "-o", "out.txt").stderr
+    )
 
 
 def _change_a_weight(folder: Path) -> None:

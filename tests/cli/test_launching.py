@@ -6,8 +6,10 @@ import time
 
 import pytest
 import yaml
+from tiny_recipe import write_recipe
+from typer.testing import CliRunner
 
-from sharpseq.cli import launching
+from sharpseq.cli import app, launching
 from sharpseq.errors import UserError
 
 
@@ -37,6 +39,24 @@ def test_a_file_of_ones_own_is_taken(monkeypatch, tmp_path):
     file.write_text("distributed_type: MULTI_GPU\n")
     launching.launch(str(file), ["train", "g2p"])
     assert str(file) in commands[0] and "--num_processes" not in commands[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xff\x00", "mine.yaml:1: not valid UTF-8"),
+        (b"", "mine.yaml is no configuration of accelerate; make one with `accelerate config --config_file"),
+        (b"abc " * 500, "mine.yaml is no configuration of accelerate"),
+        (b"a" * 2**20, "mine.yaml has 1,048,576 bytes, which is too much"),
+        (b"[" * 1_000, "mine.yaml is nested too deeply"),
+    ],
+)
+def test_a_file_that_is_no_configuration_starts_nothing(content, told, monkeypatch, tmp_path):
+    commands = started(monkeypatch)
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        launching.launch(str(tmp_path / "mine.yaml"), ["train", "g2p"])
+    assert not commands
 
 
 CHILD = """
@@ -96,3 +116,18 @@ def test_shipped_configurations_are_what_accelerate_reads(name):
     config = ClusterConfig.from_yaml_file(yaml_file=str(launching.CONFIGURATIONS / f"{name}.yaml"))
     assert config.num_processes == 2
     assert yaml.safe_load((launching.CONFIGURATIONS / f"{name}.yaml").read_text())["num_machines"] == 1
+
+
+def test_another_number_of_processes_is_refused_before_any_starts(monkeypatch, tmp_path):
+    commands, run = started(monkeypatch), tmp_path / "run"
+    (run / "stages" / "first" / "checkpoint-4").mkdir(parents=True)
+    (run / "stages" / "first" / "num_processes").write_text("1")
+    recipe = write_recipe(tmp_path)
+    epochs = ["--set", "stages.0.training.max_steps=-1", "--set", "stages.0.training.num_train_epochs=2"]
+    result = CliRunner().invoke(app, ["train", str(recipe), "--run", str(run), "--accelerate", "ddp", *epochs])
+    assert result.exit_code == 2
+    assert "begun with 1 process(es) and now there are 2" in " ".join(result.output.split())
+    assert not commands
+    # Counted in updates, it may go on with any number.
+    assert CliRunner().invoke(app, ["train", str(recipe), "--run", str(run), "--accelerate", "ddp"]).exit_code == 3
+    assert len(commands) == 1

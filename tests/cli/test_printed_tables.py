@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from sharpseq.cli.printed_tables import print_results
-from sharpseq.evaluation import evaluate_outputs
+from sharpseq.cli.printed_tables import print_results, print_samples
+from sharpseq.evaluation import OutputSample, evaluate_outputs
 
 METRICS = ["bleu", "chrf", "ter", "exact_match", "word_error_rate"]
 
@@ -34,3 +34,13 @@ def test_no_number_is_cut(
     assert "word error rate % ↓" in shown
     if width is not None:
         assert max(map(len, shown.splitlines())) <= width
+
+
+def test_samples_show_both_outputs_and_mark_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    samples = [OutputSample("read [1]", ["R IY D", "R EH D"], {"first": "R AE D", "second": "R EH D"})]
+    print_samples([*samples, OutputSample("a", ["b"], {"first": "", "second": "c"})])
+    shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert [row for row in shown if row] == [
+        ["read [1]", "R IY D / R EH D", "R AE D", "R EH D ✓"],
+        ["a", "b", "(empty)", "c"],
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_multilingual import LANGUAGES, write_multilingual
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typer.testing import CliRunner
 
@@ -27,6 +28,7 @@ from sharpseq.data import (
     read_parallel_text,
     train_tokenizer,
 )
+from sharpseq.decoding import with_margin
 from sharpseq.evaluation.systems import evaluate_system
 from sharpseq.generation import Generation
 from sharpseq.integrations import Ctranslate2Generator, export_ctranslate2
@@ -135,6 +137,17 @@ def test_dictionary_words_are_spelt_the_same(
     assert num_identical(outputs_of_both(speller, exported, words, **options)) >= least
 
 
+def test_limits_are_those_of_the_exported_model(speller: Path, exported: Path, dictionary: list[Example]) -> None:
+    words = [example.source for example in dictionary[:20]]
+    for options in ({"max_new_tokens": 4}, {"min_new_tokens": 4, "max_new_tokens": 4}):
+        pairs = outputs_of_both(speller, exported, words, **options)
+        assert all(other.reached_limit == one.reached_limit for one, other in pairs if one.text == other.text)
+        assert any(other.reached_limit for _, other in pairs)
+    longest = max(len(example.target.split()) for example in dictionary)
+    generator = Ctranslate2Generator(exported)
+    assert {generator._limit(source_length) for source_length in (1, 5, 40)} == {with_margin(longest)}
+
+
 @pytest.fixture(scope="module")
 def translator(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared_data / "multi30k"
@@ -167,6 +180,27 @@ def test_outputs_that_never_end_stop_at_the_same_length(phonemes: PreTrainedToke
     assert [output.num_tokens for output in ours] == [2 * (len(word) + 1) + 10 for word in words]
     assert [output.text for output in theirs] == [output.text for output in ours]
     assert [output.log_prob for output in theirs] == pytest.approx([output.log_prob for output in ours], rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["nllb", "m2m100"])
+@pytest.mark.parametrize(
+    "options", [{}, {"min_new_tokens": 4}, {"num_beams": 4, "length_penalty": 0.0, "min_new_tokens": 1}], ids=str
+)
+def test_the_target_language_begins_every_output(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
+    _, german, french = LANGUAGES[kind]
+    model = write_multilingual(tmp_path / "model", kind, seed=10)
+    with pytest.raises(ValueError, match="none is chosen"):
+        export_ctranslate2(model, tmp_path / "exported")
+    languages = {"source_language": german, "target_language": french}
+    exported = export_ctranslate2(model, tmp_path / "exported", **languages)
+    lines = ["abc", "a", "zyxwv abc", "hello world", "q"]
+    wanted = [languages, {"source_language": french, "target_language": german}]
+    for chosen, given in zip(wanted, [{}, wanted[1]], strict=True):
+        ours = list(SequenceGenerator.from_pretrained(model, options=options, **chosen).generate(lines))
+        theirs = list(Ctranslate2Generator(exported, options=options, **given).generate(lines))
+        assert [output.text for output in ours] == [output.text for output in theirs]
+        assert [output.num_tokens for output in ours] == [output.num_tokens for output in theirs]
+        assert [output.log_prob for output in theirs] == pytest.approx([output.log_prob for output in ours], rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from transformers import HfArgumentParser, MixtralConfig, MixtralForCausalLM, Pr
 
 from sharpseq.integrations import trl as integration
 from sharpseq.integrations.trl import SharpSFTConfig, SharpSFTTrainer, TrlRows
+from sharpseq.integrations.trl_targets import kept_part, report_targets
 
 K = 0.5
 SMOOTHED = {"transform": {"name": "exponential", "k": K}, "label_smoothing": 0.1}
@@ -267,9 +269,10 @@ def test_sequences_without_a_scored_token_change_nothing(layout: str, tmp_path: 
     settings = {"reduction": "sequence_mean", **LAYOUTS[layout]}
     # One row at a time: some micro-batches have nothing to learn at all.
     skip = {"dataset_kwargs": {"skip_prepare_dataset": True}} if layout != "packed" else {}
-    run = trainer(
-        tmp_path, data=mixed, per_device_train_batch_size=1, gradient_accumulation_steps=6, **skip, **settings
-    )
+    with pytest.warns(UserWarning, match="of 6 examples of the train data set, 3 have no token to learn from"):
+        run = trainer(
+            tmp_path, data=mixed, per_device_train_batch_size=1, gradient_accumulation_steps=6, **skip, **settings
+        )
     changes = updates(run)
     expected = updates(trainer(tmp_path, data=dataset(3), **settings))
     for name, change in changes.items():
@@ -279,13 +282,73 @@ def test_sequences_without_a_scored_token_change_nothing(layout: str, tmp_path: 
 
 @pytest.mark.parametrize("layout", ["padded", "padding-free"])
 def test_a_window_of_masked_labels_changes_nothing(layout: str, tmp_path: Path) -> None:
-    silent = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}] * 2)
-    skip = {"dataset_kwargs": {"skip_prepare_dataset": True}}
-    run = trainer(tmp_path, data=silent, divide_by_mean_weight=True, **skip, **LAYOUTS[layout])
-    assert not any(change.any() for change in updates(run).values())
-    row = run.state.log_history[0]
-    assert row["loss"] == 0
+    silent = {"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}
+    settings = {"divide_by_mean_weight": True, "per_device_train_batch_size": 1, **LAYOUTS[layout]}
+    settings |= {"dataset_kwargs": {"skip_prepare_dataset": True}}
+    with pytest.warns(UserWarning, match="of 2 examples of the train data set, 1 have no token to learn from"):
+        run = trainer(tmp_path, data=Dataset.from_list([silent, *rows(1)]), max_steps=2, **settings)
+    changes, expected = updates(run), updates(trainer(tmp_path, data=dataset(1), **settings))
+    for name, change in changes.items():
+        torch.testing.assert_close(change, expected[name])
+    [row] = [row for row in run.state.log_history if row.get("loss") == 0]
     assert "weight_mean" not in row
+
+
+CUT = [
+    {"prompt": "w1 w2 w3 w4 w5 w6 w7 w8", "completion": " w9"},
+    {"prompt": "w1 w2 w3 w4 w5", "completion": " w6 w7 w8 w9"},
+    {"prompt": "w1 w2", "completion": " w3"},
+]
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_completions_that_are_cut_away_are_counted(packing: bool, tmp_path: Path) -> None:
+    found = "of 3 examples of the {} data set, 1 keep nothing to learn from, 1 lose a part of their target "
+    found += "within `max_length` 8; raise it to keep them whole"
+    settings = {"max_length": 8, "packing": packing}
+    with pytest.warns(UserWarning) as warned:
+        run = trainer(tmp_path, data=Dataset.from_list(CUT), eval_dataset=Dataset.from_list(CUT), **settings)
+    texts = [str(warning.message) for warning in warned]
+    assert [text for text in texts if "to learn from" in text] == [found.format("train"), found.format("eval")]
+    nll = run.evaluate()["eval_nll"]
+    kept = [
+        {"input_ids": [5, 6, 7, 8, 9, 10, 11, 12], "labels": [-100] * 5 + [10, 11, 12]},
+        {"input_ids": [5, 6, 7, 1], "labels": [-100, -100, 7, 1]},
+    ]
+    assert nll == pytest.approx(loss_by_definition(tiny_llama(), kept, lambda g: g).item())
+
+
+def test_the_beginning_of_a_target_may_be_cut_too() -> None:
+    options: Any = SimpleNamespace(max_length=3, truncation_mode="keep_end", packing_strategy="bfd")
+    data = Dataset.from_list([{"labels": [-100, 5, 6, 7, 8]}, {"labels": [-100, -100, 6, 7]}, {"labels": [5, 6, -100]}])
+    with pytest.warns(UserWarning, match=r"of 3 examples of the train data set, 1 lose a part .* `max_length` 3"):
+        report_targets(data, name="train", kept=kept_part(options, packing=False), speaks=True)
+    assert kept_part(options, packing=True) == slice(3)
+    options.packing_strategy = "bfd_split"
+    assert kept_part(options, packing=True) == slice(None)
+
+
+def test_data_without_any_target_are_refused(tmp_path: Path) -> None:
+    hopeless = Dataset.from_list(CUT[:1])
+    message = "the {} data set has no example with a token to learn from within `max_length` 8: prompts alone fill it"
+    with pytest.raises(ValueError, match=message.format("train")):
+        trainer(tmp_path, data=hopeless, max_length=8)
+    with pytest.raises(ValueError, match=message.format("eval")):
+        trainer(tmp_path, data=Dataset.from_list(CUT[2:]), eval_dataset=hopeless, max_length=8)
+    silent = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, -100, -100]}])
+    skip = {"dataset_kwargs": {"skip_prepare_dataset": True}}
+    with pytest.raises(ValueError, match=r"the train data set has no example .*: all labels are -100"):
+        trainer(tmp_path, data=silent, **skip)
+    run = trainer(tmp_path, data=dataset(2), **skip)
+    with pytest.raises(UserError, match="no validation example has a target token to be scored on"):
+        run.evaluate(silent)
+
+
+def test_what_is_cut_of_a_stream_is_said_once(tmp_path: Path) -> None:
+    stream = Dataset.from_list([*CUT, *CUT]).to_iterable_dataset()
+    with pytest.warns(UserWarning, match="of the streamed train data set, some") as warned:
+        trainer(tmp_path, data=stream, max_length=8, max_steps=2, per_device_train_batch_size=1).train()
+    assert len([warning for warning in warned if "streamed" in str(warning.message)]) == 2
 
 
 def test_padding_of_a_flattened_row_is_no_sequence(tmp_path: Path) -> None:

@@ -1,11 +1,8 @@
-"""Two processes under TRL, started as a user would start them, do what one does."""
+"""Two processes under TRL do what one does."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,28 +10,16 @@ import torch
 
 pytest.importorskip("trl")
 
+from forked_python import finish_pair
 from two_trl_processes import CASES, case_trainer, record
 
 pytestmark = pytest.mark.slow
 
-LAUNCH = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, here = tmp_path_factory.mktemp("processes"), Path(__file__).parent
-    paths = [str(here), *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [sys.executable, "-m", *LAUNCH, str(here / "two_trl_processes.py"), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
+    folder = tmp_path_factory.mktemp("processes")
+    finish_pair(Path(__file__).parent / "two_trl_processes.py", folder)
     return folder
 
 

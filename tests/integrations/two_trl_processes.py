@@ -1,6 +1,6 @@
 """What every process of the distributed TRL test does: train and validate each case, and leave its results in a folder.
 
-Started by `test_trl_distributed.py` through ``accelerate launch``, and imported by it for the single process.
+Started by `test_trl_distributed.py`, and imported by it for the single process.
 """
 
 from __future__ import annotations

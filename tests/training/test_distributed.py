@@ -1,4 +1,4 @@
-"""Two processes, started as a user would start them, do what one does."""
+"""Two processes do what one does; once they are started as a user would start them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from forked_python import finish_pair, fork_pair
 from tiny_recipe import write_recipe
 from tiny_task import weights
 from two_processes import CASES, NUM_STREAMED, case_trainer, record, stream
@@ -44,23 +45,19 @@ def finish(process: subprocess.Popen[str]) -> str:
         output, _ = process.communicate(timeout=240)
     finally:
         if process.poll() is None:
-            kill(process)
+            # The launcher and its workers.
+            workers = psutil.Process(process.pid).children(recursive=True)
+            for victim in (process.pid, *(worker.pid for worker in workers)):
+                os.kill(victim, signal.SIGKILL)
+            process.communicate()
     assert process.returncode == 0, output[-5000:]
     return output
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    """End the launcher and its workers, each with SIGKILL."""
-    workers = psutil.Process(process.pid).children(recursive=True)
-    for victim in (process.pid, *(worker.pid for worker in workers)):
-        os.kill(victim, signal.SIGKILL)
-    process.communicate()
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    finish(launch(Path(__file__).parent / "two_processes.py", folder))
+    finish_pair(Path(__file__).parent / "two_processes.py", folder)
     return folder
 
 
@@ -124,13 +121,16 @@ def test_processes_draw_different_dropout(results: Path) -> None:
 def test_a_recipe_trains_in_two_processes_and_goes_on_after_a_kill(tmp_path: Path) -> None:
     recipe, run = write_recipe(tmp_path), tmp_path / "run"
     command = ["-m", "sharpseq", "train", recipe, "--run", run]
-    process = launch(*command)
+    processes = fork_pair(*command)
     deadline = time.monotonic() + 120
     while not (run / "stages" / "first" / "checkpoint-4" / MANIFEST).exists():
-        assert process.poll() is None, process.communicate()[0][-5000:]
+        for process in processes:
+            assert process.poll() is None, process.communicate()[-5000:]
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    kill(process)
+    for process in processes:
+        process.kill()
+        process.wait()
     assert not (run / "model").exists()
 
     output = finish(launch(*command))
@@ -144,4 +144,4 @@ def test_a_recipe_trains_in_two_processes_and_goes_on_after_a_kill(tmp_path: Pat
     assert not list(run.rglob("*.unfinished"))
 
     # A run that is finished has nothing left for anyone, and nobody waits for the other.
-    assert "stage second: done before" in finish(launch(*command))
+    assert "stage second: done before" in finish_pair(*command)

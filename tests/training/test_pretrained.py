@@ -23,10 +23,13 @@ from transformers import (
 )
 
 from sharpseq import SequenceGenerator, UserError, load_recipe, run_recipe
-from sharpseq.data import prompt_of
+from sharpseq.data import load_tokenizer, prompt_of
 from sharpseq.generation import load_model
 from sharpseq.integrations import export_hugging_face
 from sharpseq.runs import RunResult
+from sharpseq.runs.checks import check_model
+from sharpseq.runs.model_card import model_card
+from sharpseq.runs.pretrained_start import locate_pretrained
 from sharpseq.training.checkpoints import seal_checkpoint
 
 
@@ -222,10 +225,42 @@ def test_a_gguf_file_is_converted_once_and_goes_along_when_the_run_is_moved(tmp_
     assert converted.shape[-1] == len(TOKENS) + 1
     assert torch.equal(converted[..., :-1], logits(original))
     assert not torch.equal(trained, converted)
+    weights = (base / "model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"base/model.safetensors is broken; delete .*base and run the same command"):
+        locate_pretrained(load_recipe(recipe).model, base)
+    (base / "model.safetensors").write_bytes(weights)
     file.unlink()
     moved = result.folder.rename(tmp_path / "moved")
     assert torch.equal(logits(load_model(moved)), trained)
     assert len(list(SequenceGenerator.from_pretrained(moved).generate(["abc"]))) == 1
+
+
+# Paths and lost files
+
+
+def test_paths_may_begin_at_home(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(llama.parent))
+    path = write_pretrained_recipe(tmp_path, "~/llama")
+    for overrides in ([], ["tokenizer={kind: pretrained, name: ~/llama}"], ["model.pretrained=$HOME/llama"]):
+        recipe = load_recipe(path, overrides=overrides)
+        check_model(recipe)
+        assert locate_pretrained(recipe.model, tmp_path / "base") == str(llama)
+        assert f"base_model: {recipe.model.pretrained}" not in model_card(recipe)
+    assert load_tokenizer("$HOME/llama").get_vocab() == load_tokenizer(llama, pad_with_end=True).get_vocab()
+
+
+def test_an_adapter_that_lost_its_weights_or_its_model_is_told(adapted: RunResult, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(adapted.model, tmp_path / "copy"))
+    weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
+    weights.unlink()
+    # PEFT would ask the Hub for it.
+    with pytest.raises(UserError, match=r"copy: adapter_model.safetensors is missing; copy the folder again"):
+        load_model(folder)
+    for content in ('{"base_model_name_or_path": 3}', "[]", "[" * 100_000, "{}"):
+        config.write_text(content)
+        with pytest.raises(UserError, match="does not say `base_model_name_or_path`; copy the folder again"):
+            load_model(folder)
 
 
 # Kills

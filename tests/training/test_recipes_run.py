@@ -59,12 +59,12 @@ def shrunk(content: dict[str, Any], folder: Path) -> Recipe:
         stage["training"] |= UPDATES
         if stage["training"].get("eval_steps"):
             stage["training"]["eval_steps"] = 2
-    content["validation"]["num_examples"] = 4
     decodings = content["evaluation"]["decodings"]
     # A search needs a teacher, whose recipe is another one.
     names = [name for name in content["stages"][-1]["decodings"] or decodings if not name.startswith("search")]
     decoding = {names[-1]: decodings[names[-1]]}
     content["evaluation"] |= {"decodings": decoding, "latency_sentences": 1, "rescorer": None}
+    content["validation"] |= {"num_examples": 4, "decoding": None}
     for stage in content["stages"]:
         stage["decodings"] = None
     return Recipe(**content)

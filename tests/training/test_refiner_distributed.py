@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_distributed import finish, launch
+from forked_python import finish_pair
 from tiny_task import weights
 from two_refiners import REDUCTIONS, kind_trainer, record
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("refiners")
-    finish(launch(Path(__file__).parent / "two_refiners.py", folder))
+    finish_pair(Path(__file__).parent / "two_refiners.py", folder)
     return folder
 
 

@@ -1,49 +1,40 @@
 """Killed at any moment and started again, a run ends with the same bits."""
 
-import os
+import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from forked_python import ForkedPython
 from tiny_recipe import write_recipe
 
 from sharpseq import UserError, load_recipe, run_recipe
 from sharpseq.training.checkpoints import MANIFEST, is_whole, newest_checkpoint, seal_checkpoint
-from sharpseq.training.progress import read_metrics
+from sharpseq.training.progress import MetricsFile, read_metrics
 
 RUN = "import sys; from sharpseq import load_recipe, run_recipe; run_recipe(load_recipe(sys.argv[1]), sys.argv[2])"
 
 
-def start(recipe: Path, run: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(recipe), str(run)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(recipe: Path, run: Path) -> ForkedPython:
+    return ForkedPython("-c", RUN, recipe, run)
 
 
-def kill_when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+def kill_when(process: ForkedPython, happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not happened():
-        assert process.poll() is None, process.communicate()[0][-2000:]
+        assert process.poll() is None, process.communicate()[-2000:]
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
 
 
 def finish(recipe: Path, run: Path) -> str:
     process = start(recipe, run)
-    output, _ = process.communicate(timeout=240)
+    output = process.communicate()
     assert process.returncode == 0, output[-3000:]
     return output
 
@@ -108,7 +99,7 @@ def test_run_folder_of_another_recipe_is_refused_and_left_alone(tmp_path: Path) 
         run_recipe(load_recipe(recipe, overrides=[*shrunk, "stages.1.objective.transform.k=3"]), run)
     assert (result.model / "model.safetensors").read_bytes() == before
     (run / "recipe.yaml").write_text("a letter")
-    with pytest.raises(UserError, match="another recipe"):
+    with pytest.raises(UserError, match="is no recipe; the recipe of this run is unknown"):
         run_recipe(load_recipe(recipe, overrides=shrunk), run)
 
 
@@ -136,3 +127,35 @@ def test_a_description_does_not_make_another_recipe(tmp_path: Path) -> None:
     before = (result.model / "model.safetensors").stat().st_mtime_ns
     run_recipe(load_recipe(recipe, overrides=[*overrides, "description=in other words"]), tmp_path / "run")
     assert (result.model / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_resumed_stage_has_the_rows_that_its_checkpoint_knows(tmp_path: Path) -> None:
+    """A line that a kill has cut short is not glued to the next one, and what was lost before it comes back."""
+    path = tmp_path / "metrics.jsonl"
+    entries = [{"loss": 2.0, "step": 2, "epoch": 0.5}, {"loss": 1.0, "step": 4, "epoch": 1.0}]
+    state = Mock(is_world_process_zero=True, global_step=4, log_history=entries)
+    first = '{"stage": "first", "step": 24, "epoch": 2.0, "loss": 3.0}\n'
+    path.write_text(first + '{"stage": "second", "step": 2, "epoch": 0.5, "lo')
+    callback = MetricsFile(path, stage="second")
+    callback.on_train_begin(Mock(), state, Mock())
+    state.global_step, state.epoch = 6, 1.5
+    callback.on_log(Mock(), state, Mock(), logs={"loss": 0.5})
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(row["stage"], row["step"], row["loss"]) for row in rows] == [
+        ("first", 24, 3.0),
+        ("second", 2, 2.0),
+        ("second", 4, 1.0),
+        ("second", 6, 0.5),
+    ]
+
+
+def test_checkpoints_that_a_kill_has_left_beside_a_finished_model_go(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        write_recipe(tmp_path), overrides=["stages.0.training.max_steps=1", "stages.1.training.max_steps=1"]
+    )
+    run_recipe(recipe, tmp_path / "run", say=lambda line: None)
+    stage = tmp_path / "run" / "stages" / "first"
+    (stage / "checkpoint-1").mkdir()
+    (stage / "num_processes").write_text("1")
+    run_recipe(recipe, tmp_path / "run", say=lambda line: None)
+    assert [path.name for path in stage.iterdir()] == ["model"]

@@ -29,7 +29,7 @@ def corpus(count: int = 60) -> list[Example]:
 
 
 def stream(**options: Any) -> StreamingBatches:
-    settings = {"append_eos_to_target": False, "max_tokens": 60, "buffer_size": 25, "seed": 3, **options}
+    settings = {"append_eos_to_target": False, "batch_tokens": 60, "buffer_size": 25, "seed": 3, **options}
     return StreamingBatches(corpus, TOKENIZER, **settings)
 
 

@@ -131,7 +131,7 @@ def test_logged_weights_are_the_derivative_of_the_transform(tmp_path: Path) -> N
     sampler = TokenBudgetBatchSampler(
         [len(e.input_ids) for e in run.train_dataset],
         [len(e.labels) for e in run.train_dataset],
-        max_tokens=100,
+        batch_tokens=100,
         seed=run.args.seed,
     )
     batch = SequenceCollator(1)([run.train_dataset[i] for i in next(iter(sampler))])

@@ -36,7 +36,7 @@ def trainer(folder: Path, family: str, *, count: int = 24, dropout: float = 0.0,
     """Return a trainer on the copying task; ``kwargs`` go to its arguments, but for the trainer's own."""
     own = {
         name: kwargs.pop(name)
-        for name in ("objective", "callbacks", "model", "eval_dataset", "compute_metrics")
+        for name in ("objective", "loss", "callbacks", "model", "eval_dataset", "compute_metrics")
         if name in kwargs
     }
     is_autoregressive = family == "autoregressive"

@@ -1,6 +1,6 @@
 """What every process of a distributed test does: train each case and leave its results in a folder.
 
-Started by `test_distributed.py` through ``accelerate launch``, and imported by it for the single process.
+Started by `test_distributed.py`, and imported by it for the single process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def streamed() -> list[Example]:
 
 def stream() -> StreamingBatches:
     """Return a stream whose two buffers hold an even number of batches each."""
-    return StreamingBatches(streamed, TOKENIZER, append_eos_to_target=False, max_tokens=25, buffer_size=15)
+    return StreamingBatches(streamed, TOKENIZER, append_eos_to_target=False, batch_tokens=25, buffer_size=15)
 
 
 def case_trainer(folder: Path, name: str, **settings: Any) -> SequenceTrainer:

@@ -1,6 +1,6 @@
 """What every process of `test_refiner_distributed.py` does: train a refinement network and leave it in a folder.
 
-Started through ``accelerate launch``, and imported by the test for the single process.
+Started by it, and imported by the test for the single process.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import errno
 import gzip
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,3 +162,14 @@ def test_a_file_system_that_cannot_force_folders_is_no_error(
             force_to_disk(tmp_path)
     else:
         force_to_disk(tmp_path)
+
+
+def test_what_a_killed_process_left_unfinished_goes_with_the_next_file(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / f".scores.json.{ended.pid}.unfinished"
+    running = tmp_path / f".scores.json.{os.getppid()}.unfinished"
+    for file in (left, running):
+        file.write_text("half")
+    write_whole_file(tmp_path / "scores.json", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([running.name, "scores.json"])

@@ -13,7 +13,20 @@ from typing import Annotated, Any
 
 import typer
 
-from sharpseq.cli import compare, distill, evaluate, export, generate, info, latent, listings, theory, train
+from sharpseq.cli import (
+    compare,
+    distill,
+    evaluate,
+    export,
+    generate,
+    info,
+    latent,
+    listings,
+    merge,
+    teach,
+    theory,
+    train,
+)
 from sharpseq.cli.failures import OneLineFailures
 from sharpseq.cli.standard_streams import prepare_streams
 
@@ -26,6 +39,8 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     evaluate.evaluate,
     compare.compare,
     distill.distill,
+    merge.merge,
+    teach.teach,
     export.export,
     theory.theory,
     listings.models,

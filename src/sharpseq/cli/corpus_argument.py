@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sharpseq.cli.recipe_argument import load_recipe_argument
 from sharpseq.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -34,6 +33,24 @@ def load_corpus(text: str, *, unicode_normalization: UnicodeNormalization = "nfc
     if not corpus:
         raise UserError(f"{text} is empty; give data with at least one line")
     return corpus
+
+
+def load_sources(text: str) -> list[Example]:
+    """Read unlabelled sources: a DATA argument, or a text file with one source on each line.
+
+    Raises:
+        UserError: If there are none, or a file is missing or broken.
+    """
+    names = _names(text)
+    stem = names[0].removesuffix(".gz")
+    if len(names) > 1 or stem.endswith((".tsv", ".jsonl", ".json")) or not os.path.isfile(names[0]):
+        return load_corpus(text, unicode_normalization="none")
+    from sharpseq.data import read_sources
+
+    sources = read_sources(names[0], unicode_normalization="none")
+    if not sources:
+        raise UserError(f"{text} is empty; give data with at least one line")
+    return sources
 
 
 def normalize_for(tokenizer: PreTrainedTokenizerBase, corpus: list[Example]) -> list[Example]:
@@ -93,10 +110,11 @@ def _names(text: str) -> list[str]:
 
 
 def _corpus_of_recipe(name: str, corpus: str, form: UnicodeNormalization) -> list[Example]:
+    from sharpseq.recipe import read_recipe
     from sharpseq.runs.corpus_reading import build_corpus
 
     run = Path(name) / "recipe.yaml"
-    recipe = load_recipe_argument(run if run.is_file() else name)
+    recipe = read_recipe(run if run.is_file() else name)
     corpora = {"train": recipe.data.train, "validation": recipe.data.validation, **recipe.data.test}
     if corpus not in corpora:
         raise UserError(f"{name}:{corpus}: the recipe has no such corpus; {nearest(corpus, corpora)}")

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
-from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText
-from sharpseq.cli.number_lists import line_list
+from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText, SourceLanguage, TargetLanguage
 
 
 def distill(
@@ -30,6 +29,8 @@ def distill(
         typer.Option("--set", metavar="KEY=VALUE", help="A decoder's setting; num_beams=5 by default."),
     ] = None,
     prompt: PromptText = None,
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
     batch_tokens: BatchTokens = 4000,
 ) -> None:
     """Decode training sources with a teacher into a new corpus (sequence-level knowledge distillation).
@@ -46,10 +47,17 @@ def distill(
     from sharpseq.cli.corpus_argument import load_corpus, normalize_for
     from sharpseq.cli.model_argument import load_generator, report_unknown_characters
     from sharpseq.generation import sources_of
+    from sharpseq.number_text import line_list
 
     raw = load_corpus(data, unicode_normalization="none")
     generator = load_generator(
-        teacher, decoder=decoder, settings=settings or [], prompt=prompt, batch_tokens=batch_tokens
+        teacher,
+        decoder=decoder,
+        settings=settings or [],
+        prompt=prompt,
+        source_language=source_language,
+        target_language=target_language,
+        batch_tokens=batch_tokens,
     )
     corpus = normalize_for(generator.tokenizer, raw)
     if generator.decoder == "autoregressive":
@@ -71,4 +79,6 @@ def distill(
             + line_list(report.too_long),
             err=True,
         )
+    if report.reached_limits:
+        typer.echo(f"{report.limits}: lines {line_list(list(report.reached_limits))}", err=True)
     report_unknown_characters(generator.tokenizer, sources_of(corpus))

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
-from sharpseq.cli.model_argument import MODEL_HELP, Decoder, PromptText, RescoreWith, Settings
-from sharpseq.cli.number_lists import line_list
+from sharpseq.cli.model_argument import (
+    MODEL_HELP,
+    Decoder,
+    PromptText,
+    RescoreWith,
+    Settings,
+    SourceLanguage,
+    TargetLanguage,
+)
 from sharpseq.cli.standard_streams import print_json
 from sharpseq.errors import UserError
 
@@ -33,6 +40,8 @@ def evaluate(
     settings: Settings = None,
     rescore_with: RescoreWith = None,
     prompt: PromptText = None,
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
     latency: Annotated[int, typer.Option(help="Sentences to time one at a time; 0 for none.", min=0)] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")] = False,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Also save the JSON, outputs included.")] = None,
@@ -43,8 +52,10 @@ def evaluate(
 
     if (hypotheses is None) == (model is None) or (hypotheses is None) != (not references):
         raise UserError("give either MODEL and DATA, or --hypotheses and --references")
-    if hypotheses is not None and (decoder or settings or rescore_with or prompt):
-        raise UserError("--hypotheses are decoded already: leave out --decoder, --set, --rescore-with and --prompt")
+    decoding = {"decoder": decoder, "settings": settings or [], "rescore_with": rescore_with, "prompt": prompt}
+    decoding |= {"source_language": source_language, "target_language": target_language}
+    if hypotheses is not None and any(decoding.values()):
+        raise UserError("--hypotheses are decoded already: leave out options of models, such as --decoder and --prompt")
     check_writable(save, report)
     metrics = metric or ["bleu", "chrf"]
     if hypotheses is not None:
@@ -52,7 +63,6 @@ def evaluate(
     elif model is None or data is None:
         raise UserError(f"give the data to evaluate {model} on: {DATA_HELP.rstrip('.')}")
     else:
-        decoding = {"decoder": decoder, "settings": settings or [], "rescore_with": rescore_with, "prompt": prompt}
         result = _score_model(model, data, metrics=metrics, latency_sentences=latency, decoding=decoding)
     _show(result, as_json=as_json, save=save, report=report)
 
@@ -64,7 +74,7 @@ def _score_model(
     from sharpseq.cli.metric_argument import check_metrics, metric_progress
     from sharpseq.cli.model_argument import load_generator, report_unknown_characters
     from sharpseq.evaluation import evaluate_system
-    from sharpseq.generation import sources_of
+    from sharpseq.generation import incomplete_outputs, sources_of
 
     metrics = check_metrics(metrics)
     # Faults of the data are reported before a model takes its time to load.
@@ -80,16 +90,11 @@ def _score_model(
             name=printable(model),
             data=corpus_name(data),
             latency_sentences=latency_sentences,
-            decoder_settings={"decoder": generator.decoder, **generator.options},
+            decoder_settings={"decoder": generator.decoder, **generator.options, **generator.languages},
             on_progress=on_progress,
         )
-    too_long = [number for number, output in enumerate(outputs, start=1) if getattr(output, "error", None)]
-    if too_long:
-        typer.echo(
-            f"{len(too_long)} sources are too long for the model, their outputs count as empty: lines "
-            + line_list(too_long),
-            err=True,
-        )
+    for line in incomplete_outputs(outputs):
+        typer.echo(line, err=True)
     report_unknown_characters(generator.tokenizer, sources_of(corpus))
     return result
 

@@ -11,7 +11,16 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from sharpseq.cli.model_argument import BatchTokens, Decoder, Model, PromptText, RescoreWith, Settings
+from sharpseq.cli.model_argument import (
+    BatchTokens,
+    Decoder,
+    Model,
+    PromptText,
+    RescoreWith,
+    Settings,
+    SourceLanguage,
+    TargetLanguage,
+)
 from sharpseq.errors import UserError
 
 _WINDOW = 1000
@@ -25,6 +34,8 @@ def generate(
     settings: Settings = None,
     rescore_with: RescoreWith = None,
     prompt: PromptText = None,
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="Put the log-probability in nats and a tab before each line.")
     ] = False,
@@ -33,10 +44,12 @@ def generate(
     """Write one output line for each input line, in order, as they come.
 
     Blank lines stay empty. A line longer than the model allows is reported on standard error and gives an empty line;
-    the exit status is then 2. Characters that the model does not know are reported at the end, once.
+    the exit status is then 2. Outputs that reached their length limit, and characters that the model does not know, are
+    reported at the end, once.
     """
     from sharpseq.cli.model_argument import load_generator
     from sharpseq.data import iter_lines, one_line
+    from sharpseq.generation import ReachedLimits
 
     lines = iter_lines(_standard_input() if file == "-" else file)
     # Unreadable input is reported before a model is loaded, and a wrong model even if there is no input.
@@ -47,6 +60,8 @@ def generate(
         settings=settings or [],
         rescore_with=rescore_with,
         prompt=prompt,
+        source_language=source_language,
+        target_language=target_language,
         batch_tokens=batch_tokens,
     )
     if first is None:
@@ -54,16 +69,19 @@ def generate(
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As the input is, whatever the locale.
         sys.stdout.reconfigure(encoding="utf-8")
-    number = num_failed = 0
+    number, num_failed, reached = 0, 0, ReachedLimits()
     for window in _as_they_come(first, lines):
         for output in generator.generate_batch(window):
             number += 1
+            reached.add([output.reached_limit])
             if output.error:
                 num_failed += 1
                 typer.echo(f"line {number}: {output.error}; left empty", err=True)
             text = one_line(output.text)
             sys.stdout.write(f"{output.log_prob:.4f}\t{text}\n" if scores else f"{text}\n")
         sys.stdout.flush()
+    if reached:
+        typer.echo(str(reached), err=True)
     if generator.unknown_characters:
         typer.echo(str(generator.unknown_characters), err=True)
     if num_failed:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sharpseq.errors import UserError, nearest
 
@@ -27,10 +28,10 @@ def launch(configuration: str, arguments: Sequence[str], *, num_processes: int |
         The exit status.
 
     Raises:
-        UserError: If there is no such configuration, or it splits a model over GPUs and there are none.
+        UserError: If there is no such configuration, it is broken, or it splits a model over GPUs and there are none.
     """
     file = _configuration_file(configuration)
-    if "distributed_type: FSDP" in file.read_text(encoding="utf-8") and not _has_accelerator():
+    if _read_configuration(file).get("distributed_type") == "FSDP" and not _has_accelerator():
         raise UserError(
             f"--accelerate {configuration}: accelerate splits models over GPUs only, and there is none; on CPUs it "
             "would silently train whole copies, as `--accelerate ddp` does"
@@ -40,6 +41,19 @@ def launch(configuration: str, arguments: Sequence[str], *, num_processes: int |
         options += ["--main_process_port", "0"]  # whichever port is free
     command = ["-m", "accelerate.commands.launch", "--config_file", str(file), *options]
     return _run_until_it_ends([sys.executable, *command, "-m", "sharpseq", *arguments])
+
+
+def num_processes_of(configuration: str, num_processes: int | None) -> int:
+    """Return how many processes a configuration starts, unless another number is given.
+
+    Raises:
+        UserError: If there is no such configuration, or it is broken.
+    """
+    file = _configuration_file(configuration)
+    number = num_processes or _read_configuration(file).get("num_processes") or 1
+    if not isinstance(number, int):
+        raise UserError(f"{file}: `num_processes` must be a whole number; got {number!r}")
+    return number
 
 
 def _run_until_it_ends(command: Sequence[str]) -> int:
@@ -70,6 +84,17 @@ def _configuration_file(name: str) -> Path:
     if Path(name).is_file():
         return Path(name)
     raise UserError(f"--accelerate {name}: no such configuration or file; {nearest(name, list(shipped))}")
+
+
+def _read_configuration(file: Path) -> dict[str, Any]:
+    from sharpseq.recipe.yaml_text import read_yaml, read_yaml_text
+
+    content, _ = read_yaml(read_yaml_text(file), where=str(file))
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{file} is no configuration of accelerate; make one with `accelerate config --config_file {file}`"
+        )
+    return content
 
 
 def _has_accelerator() -> bool:

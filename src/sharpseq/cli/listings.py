@@ -24,10 +24,11 @@ def objectives() -> None:
 
 
 def divergences() -> None:
-    """List the divergences: between distributions, then between sets of vectors."""
-    from sharpseq.divergences import DIVERGENCES, SAMPLE_DIVERGENCES
+    """List the divergences, what else a student can minimise at a position, and those between sets of vectors."""
+    from sharpseq.divergences import SAMPLE_DIVERGENCES
+    from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS
 
-    _print(_row(each.declaration) for each in (*DIVERGENCES.values(), *SAMPLE_DIVERGENCES.values()))
+    _print(_row(each.declaration) for each in (*TOKEN_DISTILLATIONS.values(), *SAMPLE_DIVERGENCES.values()))
 
 
 def decoders() -> None:

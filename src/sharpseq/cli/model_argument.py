@@ -36,6 +36,16 @@ PromptText: TypeAlias = Annotated[
         help="Prompt of a causal language model, with {source} in it; by default the one saved with the model.",
     ),
 ]
+SourceLanguage: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Language of the sources, as a multilingual tokenizer names it; by default the one saved with the model.",
+    ),
+]
+TargetLanguage: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Language of the outputs, such as deu_Latn, de or de_DE; likewise.")
+]
 BatchTokens: TypeAlias = Annotated[int, typer.Option(help="Token budget of a batch.", min=1)]
 
 
@@ -45,13 +55,22 @@ def load_generator(
     decoder: str | None,
     settings: Sequence[str],
     rescore_with: str | None = None,
-    prompt: str | None = None,
     batch_tokens: int = 4000,
+    **reading: Any,
 ) -> SequenceGenerator:
     """Load a model with a decoder and its settings, and check that they work together.
 
+    Args:
+        model: A run folder, a model folder, or a Hub id.
+        decoder: Name of the decoder; the model's own default when None.
+        settings: Its settings, each as ``KEY=VALUE``.
+        rescore_with: Model that chooses among candidates.
+        batch_tokens: Token budget of a batch.
+        reading: ``prompt``, ``source_language`` and ``target_language``, None where they are not given.
+
     Raises:
-        UserError: If the model cannot be loaded, or the decoder, a setting or the rescorer does not fit it.
+        UserError: If the model cannot be loaded, or the decoder, a setting, the rescorer, the prompt or a language does
+            not fit it.
     """
     options: dict[str, Any] = parse_settings(settings)
     quiet_libraries()
@@ -61,7 +80,7 @@ def load_generator(
     choose_num_threads()
     try:
         generator = SequenceGenerator.from_pretrained(
-            model, prompt=prompt, decoder=decoder, options=options, batch_tokens=batch_tokens
+            model, decoder=decoder, options=options, batch_tokens=batch_tokens, **reading
         )
         if rescore_with is not None:
             generator = _with_rescorer(generator, rescore_with)

@@ -1,13 +1,9 @@
-"""Lists of numbers: options such as ``--k 0.5,1,2``, and line numbers in messages."""
+"""Lists of numbers in options, such as ``--k 0.5,1,2``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sharpseq.errors import UserError
 from sharpseq.number_text import N, read_number
-
-_MOST_LINES = 10
 
 
 def read_numbers(text: str, kind: type[N], *, option: str, **limits: float) -> list[N]:
@@ -33,13 +29,3 @@ def read_numbers(text: str, kind: type[N], *, option: str, **limits: float) -> l
         except ValueError as error:
             raise UserError(f"{option} {text}: {part.strip()!r} is not {error}; give numbers with commas") from None
     return numbers
-
-
-def line_list(numbers: Sequence[int]) -> str:
-    """Return the first line numbers of a list, as messages show them.
-
-    Example:
-        >>> line_list([3, 8]), line_list(range(1, 12))
-        ('3, 8', '1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …')
-    """
-    return ", ".join(map(str, numbers[:_MOST_LINES])) + (", …" if len(numbers) > _MOST_LINES else "")

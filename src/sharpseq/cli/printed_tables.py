@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from sharpseq.evaluation import Comparison, EvaluationResult
+    from sharpseq.evaluation import Comparison, EvaluationResult, OutputSample
 
 
 def print_results(
@@ -24,6 +24,25 @@ def print_results(
     table = results_table(results, comparisons, title=title)
     if console.is_terminal and _width(table, console) > console.width:
         table = min(table, _turned(table), key=lambda candidate: _width(candidate, console))
+    print_table(table)
+
+
+def print_samples(samples: Sequence[OutputSample]) -> None:
+    """Print examples with the outputs of some systems; those that equal a reference are marked."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from sharpseq.evaluation import measure
+
+    table = Table(header_style="bold")
+    for heading in ("source", "reference", *samples[0].outputs):
+        table.add_column(Text(heading))
+    for sample in samples:
+        outputs = [
+            f"{output} ✓" if measure("exact_match", [output], [sample.references]).result.score else output or "(empty)"
+            for output in sample.outputs.values()
+        ]
+        table.add_row(*map(Text, (sample.source, " / ".join(sample.references), *outputs)))
     print_table(table)
 
 

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from sharpseq.cli.recipe_argument import load_recipe_argument
 from sharpseq.errors import UserError
 
 
@@ -29,14 +28,19 @@ def train(
     ] = None,
 ) -> None:
     """Train, evaluate and report as a recipe says; the same command again resumes where it stopped."""
-    loaded = load_recipe_argument(recipe, overrides=settings or [])
+    from sharpseq.recipe import read_recipe
+
+    loaded = read_recipe(recipe, overrides=settings or [])
     folder = run or Path("runs") / loaded.name
     if num_processes is not None and accelerate is None:
         raise UserError("--num-processes goes with --accelerate; give both, such as --accelerate ddp")
     if accelerate is not None:
-        from sharpseq.cli.launching import launch
+        from sharpseq.cli.launching import launch, num_processes_of
+        from sharpseq.recipe.process_count import check_process_count
 
         overrides = [part for setting in settings or [] for part in ("--set", setting)]
+        # Here, because every started process would report it, and the launcher would add a traceback.
+        check_process_count(loaded, folder, num_processes_of(accelerate, num_processes))
         arguments = ["train", recipe, *overrides, "--run", str(folder)]
         raise typer.Exit(launch(accelerate, arguments, num_processes=num_processes))
 
@@ -52,11 +56,19 @@ def train(
 
     import shlex
 
-    from sharpseq.cli.printed_tables import print_results
+    from sharpseq.cli.printed_tables import print_samples, print_table
+    from sharpseq.evaluation import summary_table
 
-    for data, results in result.results.items():
-        if results:
-            print_results(results, result.comparisons[data], title=f"{loaded.name}: {data}")
+    for data in loaded.data.test or ["validation"]:
+        if result.results[data]:
+            title = f"{loaded.name}: {data}"
+            print_table(summary_table(result.results[data], result.comparisons[data], title=title))
+    conclusion = result.conclusion
+    if conclusion.samples:
+        typer.echo(f"{conclusion.samples_note}:")
+        print_samples(conclusion.samples)
+    if conclusion.verdict:
+        typer.echo(conclusion.verdict)
     typer.echo(f"report: {result.report}")
     typer.echo(f"model:  {result.model}")
     typer.echo(f"try:    echo {shlex.quote(result.example)} | sharpseq generate {shlex.quote(str(result.folder))}")

@@ -15,6 +15,14 @@ from sharpseq.data.encoding import EncodedExample, encode, encode_sources, prepa
 from sharpseq.data.examples import Example, Message
 from sharpseq.data.filters import FilterReport, LengthFilter
 from sharpseq.data.hugging_face_datasets import load_hugging_face_dataset, stream_hugging_face_dataset
+from sharpseq.data.languages import (
+    TargetStart,
+    chosen_languages,
+    languages_of,
+    set_languages,
+    target_language_of,
+    target_start,
+)
 from sharpseq.data.odd_text import is_blank, one_line
 from sharpseq.data.prompts import Prompt, attach_prompt, prompt_of
 from sharpseq.data.pronouncing_dictionary import load_pronouncing_dictionary
@@ -43,15 +51,18 @@ __all__ = [
     "RoundTrip",
     "SequenceCollator",
     "StreamingBatches",
+    "TargetStart",
     "TokenBudgetBatchSampler",
     "UnicodeNormalization",
     "UnknownCharacters",
     "attach_prompt",
+    "chosen_languages",
     "encode",
     "encode_sources",
     "end_token_id",
     "is_blank",
     "iter_lines",
+    "languages_of",
     "load_hugging_face_dataset",
     "load_pronouncing_dictionary",
     "load_tokenizer",
@@ -68,6 +79,7 @@ __all__ = [
     "read_parallel_text",
     "read_sources",
     "read_tsv",
+    "set_languages",
     "set_unicode_normalization",
     "source_batch",
     "stream_alpaca",
@@ -76,6 +88,8 @@ __all__ = [
     "stream_messages",
     "stream_parallel_text",
     "stream_tsv",
+    "target_language_of",
+    "target_start",
     "train_tokenizer",
     "try_round_trip",
     "unicode_normalization_of",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedTokenizerBase
 
 from sharpseq.data.examples import Example
+from sharpseq.data.languages import languages_of, target_language_of, target_start
 from sharpseq.data.prompts import encode_answers, encode_prompts, prompt_of, refuse_history
 from sharpseq.data.tokenizers import end_token_id
 from sharpseq.data.unicode_text import normalize_example, normalize_text, surrogate_fault, unicode_normalization_of
@@ -43,8 +44,8 @@ def encode(
             language code) are kept. One with a prompt encodes prompts and answers, see
             :func:`sharpseq.data.attach_prompt`.
         append_eos_to_target: Encode targets as an autoregressive model learns them: with the special tokens that the
-            tokenizer adds by itself, and EOS at the end. Otherwise the target tokens alone, for models that predict
-            the length.
+            tokenizer adds by itself in front, such as the code of the target language, and EOS at the end. Otherwise
+            the target tokens alone, for models that predict the length.
         first_index: Index of the first example.
 
     Returns:
@@ -52,7 +53,7 @@ def encode(
 
     Raises:
         UserError: If an example has a history but the tokenizer has no chat prompt, or if the chat template refuses it.
-        ValueError: If a text has half a character, a lone surrogate.
+        ValueError: If a text has half a character, a lone surrogate, or no target language is set where it matters.
 
     Example:
         >>> from sharpseq.data import Example, train_tokenizer
@@ -167,7 +168,8 @@ def encode_targets(
         Token ids of each target.
 
     Raises:
-        ValueError: If a text has half a character, a lone surrogate.
+        ValueError: If a text has half a character, a lone surrogate, or an autoregressive model would learn targets of
+            a tokenizer with language codes for which no target language is set.
     """
     if not targets:
         return []
@@ -177,8 +179,12 @@ def encode_targets(
     prompt = prompt_of(tokenizer)
     if prompt is not None:
         return encode_answers(tokenizer, lines, prompt=prompt, append_end=append_eos_to_target)
+    lacks_language = bool(languages_of(tokenizer)) and target_language_of(tokenizer) is None
+    if lacks_language and append_eos_to_target:
+        raise ValueError("`tokenizer` must have a target language; set one with `sharpseq.data.set_languages`")
     encoded = tokenizer(
-        text_target=lines,
+        # Without a target language, some tokenizers fail and others take that of sources.
+        **({"text": lines} if lacks_language else {"text_target": lines}),
         add_special_tokens=append_eos_to_target,
         truncation=False,
         return_attention_mask=False,
@@ -188,8 +194,9 @@ def encode_targets(
     rows: list[list[int]] = encoded["input_ids"]
     if not append_eos_to_target:
         return rows
-    end, special = end_token_id(tokenizer), set(tokenizer.all_special_ids)
-    return [_ended(ids, end=end, special=special) for ids in rows]
+    end, special, first = end_token_id(tokenizer), set(tokenizer.all_special_ids), target_start(tokenizer).first
+    begun = [ids if first is None or ids[:1] == [first] else [first, *ids] for ids in rows]
+    return [_ended(ids, end=end, special=special) for ids in begun]
 
 
 def _ended(ids: list[int], *, end: int, special: set[int]) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 from sharpseq.data.examples import Example
 from sharpseq.data.hub_names import is_missing_path
 from sharpseq.data.record_fields import example_from_record
+from sharpseq.data.text_files import iter_line_parts, iter_lines
 from sharpseq.data.unicode_text import UnicodeNormalization, normalize_example
 from sharpseq.errors import UserError
 
@@ -97,6 +98,8 @@ def stream_hugging_face_dataset(
     failures = _failures()
     try:
         rows = enumerate(_open(name_or_path, split=split, configuration=configuration, streaming=streaming), start=1)
+    except StopIteration:  # from the library, for a file of JSON with nothing in it
+        raise UserError(f"{name_or_path} ({split}): the data set has no rows; check its files") from None
     except failures as error:
         raise UserError(_reported(error, name_or_path=name_or_path, split=split)) from error
     while True:
@@ -123,12 +126,24 @@ def _open(name_or_path: str, *, split: str, configuration: str | None, streaming
     if (folder / "state.json").is_file():
         only = datasets.load_from_disk(name_or_path)
         return _part({str(only.split or _NAME.split(split)[0]): only}, split)
+    _check_line_ends(folder)
     if folder.is_dir() and not split.isidentifier():
         streaming = False  # The library streams no slices; what lies on this machine need not be streamed.
     if streaming and "[" in split:
         name, start, stop = _streamed_slice(split)
         return islice(datasets.load_dataset(name_or_path, configuration, split=name, streaming=True), start, stop)
     return datasets.load_dataset(name_or_path, configuration, split=split, streaming=streaming)
+
+
+def _check_line_ends(folder: Path) -> None:
+    """Refuse data files without line ends: the library reads a line whole, and takes twenty times its size."""
+    for file in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        name = file.name.removesuffix(".gz")
+        if not name.endswith((".csv", ".tsv", ".jsonl", ".json")) or not file.is_file():
+            continue
+        _, start, _ = next(iter_line_parts(file, longest=80), (1, "", True))
+        if not (name.endswith(".json") and start.lstrip().startswith("[")):  # a list may be on one line
+            next(iter_lines(file), None)
 
 
 def _streamed_slice(split: str) -> tuple[str, int | None, int | None]:

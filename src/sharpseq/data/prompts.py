@@ -24,6 +24,8 @@ _FIELD = "{source}"
 _KEPT_AS = "sharpseq_prompt"
 
 _ANY_TEXT = "a"
+_PROBE = "source-4711"
+"""A source that no template writes by itself."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,28 @@ def attach_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> None:
     tokenizer.init_kwargs[_KEPT_AS] = asdict(prompt)
 
 
+def detach_prompt(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Take away the prompt of a tokenizer, if it has one; changed in place."""
+    tokenizer.init_kwargs.pop(_KEPT_AS, None)
+
+
 def prompt_of(tokenizer: PreTrainedTokenizerBase) -> Prompt | None:
     """Return the prompt that a tokenizer encodes sources with; None if it has none, as for all other models."""
     kept = tokenizer.init_kwargs.get(_KEPT_AS)
     return None if kept is None else Prompt(**kept)
+
+
+def prompt_is_usable(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return False if a tokenizer was saved with a chat prompt and its template is lost or writes no sources."""
+    prompt = prompt_of(tokenizer)
+    if prompt is None or prompt.kind != "chat":
+        return True
+    if not tokenizer.chat_template:
+        return False
+    try:
+        return _PROBE in chat_text(tokenizer, _conversation(prompt, Example(_PROBE, "")), where="`prompt`")
+    except UserError:
+        return False
 
 
 def encode_prompts(

@@ -39,7 +39,7 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
             ``functools.partial(stream_parallel_text, "train.de", "train.en")``.
         tokenizer: Tokenizer of sources and targets.
         append_eos_to_target: As for :func:`~sharpseq.data.encoding.encode`.
-        max_tokens: Largest padded size of a batch in tokens, the larger of its two sides.
+        batch_tokens: Largest padded size of a batch in tokens, the larger of its two sides.
         in_one_row: Count both sides together, for causal language models, which read them as one row.
         max_sentences: Largest number of examples in a batch; no limit when not given.
         length_filter: What to leave out; :attr:`filter_report` says what was.
@@ -59,7 +59,7 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
         >>> tokenizer = train_tokenizer(["abc"], kind="characters")
         >>> corpus = [Example("ab", "a"), Example("abc", "b"), Example("a", "c")]
         >>> batches = StreamingBatches(
-        ...     lambda: corpus, tokenizer, append_eos_to_target=True, max_tokens=6, shuffle=False
+        ...     lambda: corpus, tokenizer, append_eos_to_target=True, batch_tokens=6, shuffle=False
         ... )
         >>> [[example.index for example in batch] for batch in batches]
         [[1], [0, 2]]
@@ -71,7 +71,7 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
         tokenizer: PreTrainedTokenizerBase,
         *,
         append_eos_to_target: bool,
-        max_tokens: int,
+        batch_tokens: int,
         in_one_row: bool = False,
         max_sentences: int | None = None,
         length_filter: LengthFilter | None = None,
@@ -91,7 +91,7 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
         self._examples = examples
         self._tokenizer = tokenizer
         self._append_eos_to_target = append_eos_to_target
-        self._max_tokens = max_tokens
+        self._batch_tokens = batch_tokens
         self._in_one_row = in_one_row
         self._max_sentences = max_sentences
         self._length_filter = length_filter or LengthFilter()
@@ -103,6 +103,11 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
         self.epoch = 0
         #: What the filter has dropped so far in the current or last pass; counted in this process, not in workers.
         self.filter_report = FilterReport()
+
+    @property
+    def max_target_length(self) -> int | None:
+        """Longest target that the filter lets through, in tokens as encoded; None for no limit."""
+        return self._length_filter.max_target_length
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, which decides the order of the next pass.
@@ -147,7 +152,7 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
             sizes = example_sizes(*side_lengths(buffer, in_one_row=self._in_one_row))
             cuts = token_budget_cuts(
                 sizes,
-                max_tokens=self._max_tokens,
+                batch_tokens=self._batch_tokens,
                 max_sentences=self._max_sentences,
                 num_replicas_multiple=self._world_size,
             )
@@ -182,10 +187,10 @@ class StreamingBatches(IterableDataset[list[EncodedExample]]):
             self.filter_report += report
             sizes = example_sizes(*side_lengths(kept, in_one_row=self._in_one_row))
             for example, size in zip(kept, sizes, strict=True):
-                if size > self._max_tokens:
+                if size > self._batch_tokens:
                     raise ValueError(
-                        f"`max_tokens` must hold every example; got {self._max_tokens}, but line {example.index + 1} "
-                        f"has {size} tokens: raise it or filter by length"
+                        f"`batch_tokens` must hold every example; got {self._batch_tokens}, but line "
+                        f"{example.index + 1} has {size} tokens: raise it or filter by length"
                     )
             yield from kept
 

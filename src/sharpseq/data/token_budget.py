@@ -27,7 +27,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
     Args:
         source_lengths: Source length of each example in tokens.
         target_lengths: Target length of each example in tokens.
-        max_tokens: Largest padded size of a batch in tokens, the larger of its two sides.
+        batch_tokens: Largest padded size of a batch in tokens, the larger of its two sides.
         max_sentences: Largest number of examples in a batch; no limit when not given.
         shuffle: Draw the order of ties and of the batches; otherwise the longest examples come first.
         seed: Seed of the order, at least 0.
@@ -38,7 +38,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
             than batches needed.
 
     Example:
-        >>> sampler = TokenBudgetBatchSampler([3, 9, 2, 4], [4, 8, 2, 4], max_tokens=12, shuffle=False)
+        >>> sampler = TokenBudgetBatchSampler([3, 9, 2, 4], [4, 8, 2, 4], batch_tokens=12, shuffle=False)
         >>> list(sampler)
         [[1], [0, 3, 2]]
     """
@@ -52,7 +52,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         source_lengths: Sequence[int] | NDArray[np.integer],
         target_lengths: Sequence[int] | NDArray[np.integer],
         *,
-        max_tokens: int,
+        batch_tokens: int,
         max_sentences: int | None = None,
         shuffle: bool = True,
         seed: int = 0,
@@ -63,7 +63,7 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         self._sizes = example_sizes(source_lengths, target_lengths)
         self._cuts = token_budget_cuts(
             self._sizes,
-            max_tokens=max_tokens,
+            batch_tokens=batch_tokens,
             max_sentences=max_sentences,
             num_replicas_multiple=num_replicas_multiple,
         )
@@ -165,13 +165,13 @@ def batches_in_order(
 
 
 def token_budget_cuts(
-    sizes: NDArray[np.int64], *, max_tokens: int, max_sentences: int | None = None, num_replicas_multiple: int = 1
+    sizes: NDArray[np.int64], *, batch_tokens: int, max_sentences: int | None = None, num_replicas_multiple: int = 1
 ) -> list[int]:
     """Cut examples, sorted by decreasing size, into batches within a budget.
 
     Args:
         sizes: Size of each example in tokens, at least 1, in any order, shape (N,).
-        max_tokens: Largest product of the number of examples in a batch and its largest size.
+        batch_tokens: Largest product of the number of examples in a batch and its largest size.
         max_sentences: Largest number of examples in a batch; no limit when not given.
         num_replicas_multiple: Make the number of batches a multiple of this, by halving the largest ones.
 
@@ -183,24 +183,24 @@ def token_budget_cuts(
             than batches needed.
 
     Example:
-        >>> token_budget_cuts(np.array([9, 4, 4, 2]), max_tokens=12)
+        >>> token_budget_cuts(np.array([9, 4, 4, 2]), batch_tokens=12)
         [0, 1, 4]
     """
     if max_sentences is not None and max_sentences < 1:
         raise ValueError(f"`max_sentences` must be at least 1; got {max_sentences}")
     if num_replicas_multiple < 1:
         raise ValueError(f"`num_replicas_multiple` must be at least 1; got {num_replicas_multiple}")
-    if len(sizes) and sizes.max() > max_tokens:
+    if len(sizes) and sizes.max() > batch_tokens:
         longest = int(sizes.argmax())
         raise ValueError(
-            f"`max_tokens` must hold every example; got {max_tokens}, but example {longest} has {sizes[longest]} tokens"
-            f" ({int((sizes > max_tokens).sum())} are too long): raise it or filter them out"
+            f"`batch_tokens` must hold every example; got {batch_tokens}, but example {longest} has "
+            f"{sizes[longest]} tokens ({int((sizes > batch_tokens).sum())} are too long): raise it or filter them out"
         )
     descending = np.sort(sizes)[::-1]
     cuts = [0]
     while cuts[-1] < len(descending):
         # Sizes decrease, so the first example of a batch sets its padded width.
-        rows = max_tokens // int(descending[cuts[-1]])
+        rows = batch_tokens // int(descending[cuts[-1]])
         cuts.append(min(len(descending), cuts[-1] + min(rows, max_sentences or rows)))
     return _with_multiple(cuts, num_replicas_multiple)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -12,8 +13,8 @@ from tokenizers.normalizers import Normalizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sharpseq.data.chat_templates import end_of_turn
-from sharpseq.data.hub_names import is_missing_path
-from sharpseq.data.prompts import prompt_of
+from sharpseq.data.hub_names import expanded_path, is_missing_path
+from sharpseq.data.prompts import prompt_is_usable, prompt_of
 from sharpseq.data.unicode_text import (
     UnicodeNormalization,
     check_form,
@@ -130,7 +131,7 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, pad_with_end: bool =
     """Load any Hugging Face tokenizer, from the Hub or a local folder.
 
     Args:
-        name_or_path: Hub id, or a folder written by ``save_pretrained``.
+        name_or_path: Hub id, or a folder written by ``save_pretrained``; a leading ``~`` and variables are expanded.
         pad_with_end: Use EOS as the pad token if there is none, as in the tokenizers of most causal language models.
             Only for those: our batches and decoders recognise their padding by the attention mask.
 
@@ -140,23 +141,37 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], *, pad_with_end: bool =
     Raises:
         UserError: If it cannot be found, is broken, or lacks a pad token or an EOS token.
     """
-    if is_missing_path(os.fspath(name_or_path)):
+    name_or_path = expanded_path(name_or_path)
+    if is_missing_path(name_or_path):
         raise UserError(f"{name_or_path}: no such folder; check the path of the tokenizer")
+    folder = Path(name_or_path)
+    lost = " (tokenizer_config.json is missing there)"
+    where = name_or_path + (lost if folder.is_dir() and not (folder / "tokenizer_config.json").exists() else "")
     try:
         # Without the explicit False, transformers would ask on standard input, where the sources come from.
-        tokenizer = AutoTokenizer.from_pretrained(os.fspath(name_or_path), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
     except Exception as error:
         # A broken folder fails with whatever its parser raises: KeyError, JSONDecodeError, a bare Exception.
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "SentencePiece" in reason and isinstance(error, ImportError):
+            raise UserError(
+                f"{name_or_path}: this tokenizer needs the package `sentencepiece`: "
+                "pip install 'sharpseq[sentencepiece]'"
+            ) from error
         raise UserError(
-            f"{name_or_path}: no tokenizer can be loaded from here ({type(error).__name__}: {reason[:200]}); "
+            f"{where}: no tokenizer can be loaded from here ({type(error).__name__}: {reason[:200]}); "
             "check the name, or save it again with `tokenizer.save_pretrained`"
         ) from error
+    if not prompt_is_usable(tokenizer):
+        raise UserError(
+            f"{name_or_path}: the chat template is missing or broken, which the tokenizer's prompt needs; copy the "
+            "folder again, chat_template.jinja included"
+        )
     if tokenizer.pad_token_id is None and pad_with_end:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise UserError(
-            f"{name_or_path}: the tokenizer has no pad token; add one with "
+            f"{where}: the tokenizer has no pad token; add one with "
             "`tokenizer.add_special_tokens({'pad_token': '<pad>'})`, save it with `save_pretrained` and use that folder"
         )
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is None:

@@ -61,13 +61,13 @@ def check_value(parameter: Parameter, value: Any) -> None:
     """Check a value against the range of its parameter, a schedule against it all along.
 
     Raises:
-        TypeError: If a method is expected and the value cannot be called.
+        TypeError: If a method is expected and the value is none and cannot be called.
         ValueError: If a number is out of range or not finite, or a schedule leaves the range.
     """
     name, setting = parameter.name, parameter.setting
     if setting.methods is not None:
-        if not callable(value):
-            raise TypeError(f"`{name}` must be callable; got {value!r}")
+        if not callable(value) and not isinstance(value, Method):
+            raise TypeError(f"`{name}` must be a method or callable; got {value!r}")
         return
     words = setting.range or "finite"
     if isinstance(value, Schedule):

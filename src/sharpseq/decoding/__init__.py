@@ -13,6 +13,13 @@ from sharpseq.decoding.decoder import Decoder
 from sharpseq.decoding.delta_inference import DELTA_INFERENCE, delta_inference_decode
 from sharpseq.decoding.latent_refinement import LATENT_REFINEMENT, latent_refinement_decode
 from sharpseq.decoding.latent_search import LATENT_SEARCH, latent_search_decode
+from sharpseq.decoding.length_limits import (
+    ReachedLimit,
+    longest_training_target,
+    reached_new_token_limits,
+    remember_longest_target,
+    with_margin,
+)
 from sharpseq.decoding.lengths import length_candidates
 from sharpseq.decoding.mask_predict import MASK_PREDICT, mask_predict_decode
 from sharpseq.decoding.output import DecodeOutput
@@ -37,6 +44,7 @@ __all__ = [
     "EncoderOutput",
     "LatentModel",
     "ParallelModel",
+    "ReachedLimit",
     "Rescorer",
     "argmax_decode",
     "autoregressive_decode",
@@ -47,7 +55,11 @@ __all__ = [
     "latent_refinement_decode",
     "latent_search_decode",
     "length_candidates",
+    "longest_training_target",
     "mask_predict_decode",
+    "reached_new_token_limits",
+    "remember_longest_target",
+    "with_margin",
 ]
 
 DECODERS: Mapping[str, Decoder] = method_table(

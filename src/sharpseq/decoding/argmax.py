@@ -9,7 +9,7 @@ import torch
 from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import choose_candidates, length_candidates
+from sharpseq.decoding.lengths import choose_candidates, length_candidates, reached_length_limits
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, ParallelModel, Rescorer
 from sharpseq.decoding.token_choice import most_probable_tokens, special_token_ids
@@ -59,11 +59,9 @@ def argmax_decode(
     check_arguments(argmax_decode, length_beam=length_beam)
     with inference(model):
         encoded = model.encode(batch["input_ids"], batch["attention_mask"])
-        lengths, _ = length_candidates(
-            *model.predict_length_log_probs(encoded),
-            num_candidates=length_beam,
-            max_length=model.config.max_target_positions,
-        )
+        longest = model.config.max_target_positions
+        known, log_probs = model.predict_length_log_probs(encoded)
+        lengths, _ = length_candidates(known, log_probs, num_candidates=length_beam, max_length=longest)
         num_candidates, num_tokens = lengths.shape[1], lengths.flatten()
         logits = model.decode_parallel(encoded.repeat_interleave(num_candidates), num_tokens)
         choice = most_probable_tokens(logits, forbidden=special_token_ids(model.config))
@@ -84,6 +82,7 @@ def argmax_decode(
             log_prob=log_prob[rows],
             num_tokens=num_tokens,
             num_passes=1,
+            reached_limits=reached_length_limits(num_tokens, known, max_length=longest),
             trace=trace,
         )
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor
-from transformers import LogitsProcessorList
+from transformers import ForcedBOSTokenLogitsProcessor, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
 from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding.causal import causal_decode
 from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
+from sharpseq.decoding.length_limits import new_token_limits, reached_new_token_limits
 from sharpseq.decoding.library_search import LengthLimiter, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch
-from sharpseq.decoding.teacher_forcing import teacher_forced_log_prob, token_id
+from sharpseq.decoding.teacher_forcing import forced_first_id, teacher_forced_log_prob, token_id
 from sharpseq.scoring import length_mask
 
 
@@ -29,7 +29,7 @@ def autoregressive_decode(
     min_new_tokens: Annotated[int, Setting("Fewest tokens of an output, EOS not counted.", ge=0)] = 0,
     max_new_tokens: Annotated[
         int | None,
-        Setting("Most tokens of an output, EOS not counted; by default 2·S + 10 for a source of S tokens.", ge=0),
+        Setting("Most tokens of an output, EOS not counted; by default, more than the longest training target.", ge=0),
     ] = None,
     no_repeat_ngram_size: Annotated[
         int, Setting("Length of n-grams that may not occur twice; 0 for no limit.", ge=0)
@@ -41,8 +41,10 @@ def autoregressive_decode(
     A causal language model continues the prompts of the batch; the outputs are its new tokens alone. The search is
     `generate` of transformers, with four differences that make it repeatable:
 
-    - ``model.generation_config`` is ignored, including forced tokens; it is read only for a special token id that
-      ``model.config`` lacks.
+    - Of ``model.generation_config`` little counts: an encoder-decoder model's ``forced_bos_token_id``, the token that
+      each output begins with, such as the code of the target language; its ``forced_eos_token_id``, which gives EOS the
+      probability 1 at the length limit of a beam search; its ``decoder_start_token_id``; other special token ids that
+      ``model.config`` lacks; and the length of the longest target that our training noted there.
     - Each source has its own length limit, so that an output does not depend on its neighbours in the batch.
       An output that reaches its limit is ended there by EOS, which keeps its probability.
     - Padding, BOS, mask and decoder start tokens are never written.
@@ -55,17 +57,20 @@ def autoregressive_decode(
         length_penalty: Beam search ranks by log p / length^penalty, with EOS counted in the length; larger values
             favour longer outputs. Without effect for one beam.
         min_new_tokens: Least number of tokens of an output, without EOS.
-        max_new_tokens: Largest number of tokens of an output, EOS not counted. By default 2·S + 10 for a source of S
-            tokens (padding not counted), at least ``min_new_tokens``, and no more than the model has positions for. A
-            causal model's prompt, output and EOS share its positions: an output after a long prompt ends when they are
-            used up.
+        max_new_tokens: Largest number of tokens of an output, EOS not counted. By default the length of the longest
+            target of the training and half as much again, at least 10 more; for a model that was trained elsewhere,
+            2·S + 10 for a source of S tokens (padding not counted). It is then at least ``min_new_tokens``, and no more
+            than the model has positions for. A causal model's prompt, output and EOS share its positions: an output
+            after a long prompt ends when they are used up.
         no_repeat_ngram_size: No n-gram of this size occurs twice in an output; 0 is off, otherwise at least 2.
         generator: Accepted by every decoder; this one draws no random numbers.
 
     Returns:
-        The outputs without EOS. ``log_prob`` is log p(y, eos|x) in nats under the full softmax, EOS included although
-        ``num_tokens`` does not count it, from one teacher-forced pass over the finished outputs.
-        ``num_passes`` counts the steps of the search, not that scoring pass.
+        The outputs without EOS and without the forced first token, which no length counts either. ``log_prob`` is
+        log p(y, eos|x) in nats under the full softmax, given that token, EOS included although ``num_tokens`` does not
+        count it, from one teacher-forced pass over the finished outputs. ``num_passes`` counts the steps of the search,
+        not that scoring pass. ``reached_limits`` has the outputs as long as their limit, whether or not EOS was
+        probable there.
 
     Raises:
         ValueError: If an option is out of its range, a length exceeds the model's positions, a prompt is empty, or
@@ -110,19 +115,32 @@ def _seq2seq_decode(
     **options: Any,
 ) -> DecodeOutput:
     input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
-    limits = _length_limits(model, attention_mask, min_new_tokens=min_new_tokens, max_new_tokens=max_new_tokens)
-    eos, pad = token_id(model, "eos"), token_id(model, "pad")
+    room = _positions_for_output(model)
+    source_lengths = attention_mask.long().sum(1)
+    limits = new_token_limits(
+        model, source_lengths, min_new_tokens=min_new_tokens, max_new_tokens=max_new_tokens
+    ).clamp(min=0, max=room)
+    eos, pad, first = token_id(model, "eos"), token_id(model, "pad"), forced_first_id(model)
+    num_given = 1 if first is None else 2
     config = search_config(
         model,
         end_token_ids=(eos,),
-        max_new_tokens=int(limits.max()),
-        min_new_tokens=min_new_tokens,
+        # The library counts a forced first token as new.
+        max_new_tokens=int(limits.max()) + num_given - 1,
+        min_new_tokens=min_new_tokens and min_new_tokens + num_given - 1,
         num_beams=num_beams,
         pad_token_id=pad,
         decoder_start_token_id=token_id(model, "decoder_start"),
         **options,
     )
-    limiter = LengthLimiter(limits.repeat_interleave(num_beams), end_token_ids=(eos,))
+    limiter = LengthLimiter(
+        limits.repeat_interleave(num_beams),
+        end_token_ids=(eos,),
+        num_given=num_given,
+        is_forced=getattr(model.generation_config, "forced_eos_token_id", None) is not None,
+    )
+    # Not through the configuration: there, a BOS token that is forced could not be suppressed later on.
+    forced = [] if first is None else [ForcedBOSTokenLogitsProcessor(first)]
     with inference(model):
         hidden = model.get_encoder()(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         generated = without_defaults(model).generate(
@@ -130,8 +148,8 @@ def _seq2seq_decode(
             encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
             attention_mask=attention_mask,
             generation_config=config,
-            logits_processor=LogitsProcessorList([limiter]),
-        )[:, 1:]
+            logits_processor=LogitsProcessorList([*forced, limiter]),
+        )[:, num_given:]
         num_tokens = ((generated != eos) & (generated != pad)).sum(1)
         longest = int(num_tokens.max())
         sequences = generated[:, :longest].masked_fill(~length_mask(num_tokens, width=longest), pad)
@@ -142,7 +160,13 @@ def _seq2seq_decode(
             sequences=sequences,
             num_tokens=num_tokens,
         )
-    return DecodeOutput(sequences=sequences, log_prob=log_prob, num_tokens=num_tokens, num_passes=limiter.num_steps)
+    return DecodeOutput(
+        sequences=sequences,
+        log_prob=log_prob,
+        num_tokens=num_tokens,
+        num_passes=limiter.num_steps,
+        reached_limits=reached_new_token_limits(num_tokens, limits, room=room),
+    )
 
 
 def _check_lengths(model: AutoregressiveModel, *, min_new_tokens: int, max_new_tokens: int | None) -> None:
@@ -154,20 +178,10 @@ def _check_lengths(model: AutoregressiveModel, *, min_new_tokens: int, max_new_t
             raise ValueError(f"`{name}` must be at most {available}, the model's positions; got {length}")
 
 
-def _length_limits(
-    model: AutoregressiveModel, attention_mask: Tensor, *, min_new_tokens: int, max_new_tokens: int | None
-) -> Tensor:
-    """Return the largest number of tokens of each output, without EOS, shape (B,)."""
-    source_lengths = attention_mask.long().sum(1)
-    if max_new_tokens is not None:
-        return torch.full_like(source_lengths, max_new_tokens)
-    return (2 * source_lengths + 10).clamp(min=min_new_tokens, max=_positions_for_output(model))
-
-
 def _positions_for_output(model: AutoregressiveModel) -> int | None:
-    # The decoder start, or at least one token of a prompt, takes the first position.
+    # The decoder start, or at least one token of a prompt, takes the first position, a forced first token the next.
     positions = getattr(model.config, "max_position_embeddings", None)
-    return None if positions is None else int(positions) - 1
+    return None if positions is None else int(positions) - (1 if forced_first_id(model) is None else 2)
 
 
 def _without_wrapper(model: AutoregressiveModel) -> AutoregressiveModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from inspect import signature
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from transformers import Cache, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from sharpseq.decoding.inference import inference
+from sharpseq.decoding.length_limits import new_token_limits, reached_new_token_limits
 from sharpseq.decoding.library_search import LengthLimiter, NoRepeatedOutput, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch
@@ -41,7 +43,10 @@ def causal_decode(
         ValueError: If a prompt is empty, or a length exceeds the model's positions.
     """
     prompts, mask = pad_left(batch["input_ids"], batch["attention_mask"])
-    limits = _new_token_limits(model, mask, min_new_tokens=min_new_tokens, max_new_tokens=max_new_tokens)
+    limits = new_token_limits(model, mask.sum(1), min_new_tokens=min_new_tokens, max_new_tokens=max_new_tokens)
+    room = _room(model, mask, min_new_tokens=min_new_tokens)
+    if room is not None:
+        limits = limits.minimum(room)
     ends = end_token_ids(model)
     pad = model.config.pad_token_id if model.config.pad_token_id is not None else ends[0]
     parts = []
@@ -60,7 +65,8 @@ def causal_decode(
                 **options,
             )
         )
-    return parts[0] if len(parts) == 1 else _joined(parts, groups, pad_token_id=pad)
+    whole = parts[0] if len(parts) == 1 else _joined(parts, groups, pad_token_id=pad)
+    return replace(whole, reached_limits=reached_new_token_limits(whole.num_tokens, limits, room=room))
 
 
 def _decode_group(
@@ -184,16 +190,12 @@ def _log_prob(
     return score_model(cast(nn.Module, model), batch).log_prob
 
 
-def _new_token_limits(
-    model: AutoregressiveModel, mask: Tensor, *, min_new_tokens: int, max_new_tokens: int | None
-) -> Tensor:
-    """Return the largest number of new tokens of each output, without EOS, shape (B,)."""
-    lengths = mask.sum(1)
-    limits = 2 * lengths + 10 if max_new_tokens is None else torch.full_like(lengths, max_new_tokens)
-    limits = limits.clamp(min=min_new_tokens)
+def _room(model: AutoregressiveModel, mask: Tensor, *, min_new_tokens: int) -> Tensor | None:
+    """Return how many tokens the positions leave for each output, without EOS, shape (B,); None for no limit."""
     positions = _positions(model)
     if positions is None:
-        return limits
+        return None
+    lengths = mask.sum(1)
     # EOS takes a position too, in training and when the output is scored.
     room = positions - 1 - lengths
     if int(room.min()) < min_new_tokens:
@@ -201,7 +203,7 @@ def _new_token_limits(
             f"`batch` must leave room for `min_new_tokens` {min_new_tokens} and EOS in the model's {positions} "
             f"positions; got a prompt of {int(lengths.max())} tokens"
         )
-    return limits.minimum(room)
+    return room
 
 
 def _positions(model: AutoregressiveModel) -> int | None:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sharpseq.decoding.length_limits import ReachedLimit, reached_limits
 from sharpseq.decoding.protocols import CtcConfiguration
-from sharpseq.scoring import length_mask
+from sharpseq.scoring import IGNORED, ctc_frames_needed, length_mask
 
 
 def blank_of(config: CtcConfiguration) -> int:
@@ -56,6 +57,15 @@ def collapse(alignments: Tensor, *, num_frames: Tensor, blank: int, pad: int) ->
     return sequences.masked_fill(
         torch.arange(longest, device=alignments.device) >= num_tokens[:, None], pad
     ), num_tokens
+
+
+def reached_frames(sequences: Tensor, *, num_frames: Tensor, num_tokens: Tensor) -> tuple[ReachedLimit | None, ...]:
+    """Return the limits of outputs (B, T) that need every one of their frames, a blank between repeats included."""
+    real = length_mask(num_tokens, width=sequences.shape[1])
+    needed = ctc_frames_needed(sequences.masked_fill(~real, IGNORED))
+    return reached_limits(
+        needed, num_frames, remedies="the model needs a larger `upsampling_factor`, and training with it"
+    )
 
 
 def output_log_prob(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sharpseq.declarations import Declaration
-from sharpseq.decoding.ctc_alignment import blank_of, collapse, count_frames, output_log_prob
+from sharpseq.decoding.ctc_alignment import blank_of, collapse, count_frames, output_log_prob, reached_frames
 from sharpseq.decoding.decoder import Decoder
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.output import DecodeOutput
@@ -51,7 +51,13 @@ def ctc_best_path_decode(model: CtcModel, batch: Batch, *, generator: torch.Gene
         log_prob = output_log_prob(
             logits, choice.normalizers, sequences, num_frames=num_frames, num_tokens=num_tokens, blank=blank
         )
-    return DecodeOutput(sequences=sequences, log_prob=log_prob, num_tokens=num_tokens, num_passes=1)
+    return DecodeOutput(
+        sequences=sequences,
+        log_prob=log_prob,
+        num_tokens=num_tokens,
+        num_passes=1,
+        reached_limits=reached_frames(sequences, num_frames=num_frames, num_tokens=num_tokens),
+    )
 
 
 CTC_BEST_PATH = Decoder(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Setting
-from sharpseq.decoding.ctc_alignment import blank_of, count_frames, output_log_prob
+from sharpseq.decoding.ctc_alignment import blank_of, count_frames, output_log_prob, reached_frames
 from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.output import DecodeOutput
@@ -99,6 +99,7 @@ def ctc_prefix_beam_search_decode(
         log_prob=log_prob,
         num_tokens=num_tokens,
         num_passes=1,
+        reached_limits=reached_frames(sequences, num_frames=num_frames, num_tokens=num_tokens),
         trace={"candidates": candidates, "candidate_scores": beam.totals()},
     )
 

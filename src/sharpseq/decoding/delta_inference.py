@@ -59,7 +59,7 @@ def delta_inference_decode(
         Shu et al. 2020; Lee, Shu and Cho 2020, section 2.2.
     """
     with inference(model):
-        encoded, lengths = encode_candidates(model, batch, length_beam=length_beam)
+        encoded, lengths, known = encode_candidates(model, batch, length_beam=length_beam)
         step, passes_a_step = latent_step("delta", model, encoded, lengths)
         refinement = refine(model.prior(encoded, lengths).mean, step, lengths=lengths, steps=steps, keep=keep_steps)
         return write_outputs(
@@ -67,6 +67,7 @@ def delta_inference_decode(
             batch,
             encoded=encoded,
             lengths=lengths,
+            known_lengths=known,
             refinement=refinement,
             num_passes=1 + passes_a_step * refinement.num_steps,
             remove_repetitions=remove_repetitions,

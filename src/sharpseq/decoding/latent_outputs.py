@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sharpseq.decoding.latent_steps import Refinement
-from sharpseq.decoding.lengths import choose_candidates, length_candidates
+from sharpseq.decoding.lengths import choose_candidates, length_candidates, reached_length_limits
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, EncoderOutput, LatentModel, Rescorer
 from sharpseq.decoding.repetitions import first_of_repeats, pack_left
@@ -16,12 +16,12 @@ from sharpseq.decoding.token_choice import most_probable_ids, most_probable_toke
 from sharpseq.scoring import length_mask
 
 
-def encode_candidates(model: LatentModel, batch: Batch, *, length_beam: int) -> tuple[EncoderOutput, Tensor]:
+def encode_candidates(model: LatentModel, batch: Batch, *, length_beam: int) -> tuple[EncoderOutput, Tensor, Tensor]:
     """Encode sources and predict lengths.
 
     Returns:
         The encoded sources, each as often as it has lengths, and the lengths, shape (B·l,), those of one source next
-        to each other, the most probable first.
+        to each other, the most probable first; and all lengths that the predictor knows for each source, (B, C).
 
     Raises:
         ValueError: If ``length_beam`` is less than 1.
@@ -29,12 +29,11 @@ def encode_candidates(model: LatentModel, batch: Batch, *, length_beam: int) -> 
     if length_beam < 1:
         raise ValueError(f"`length_beam` must be at least 1; got {length_beam}")
     encoded = model.encode(batch["input_ids"], batch["attention_mask"])
+    known, log_probs = model.predict_length_log_probs(encoded)
     lengths, _ = length_candidates(
-        *model.predict_length_log_probs(encoded),
-        num_candidates=length_beam,
-        max_length=model.config.max_target_positions,
+        known, log_probs, num_candidates=length_beam, max_length=model.config.max_target_positions
     )
-    return encoded.repeat_interleave(lengths.shape[1]), lengths.flatten()
+    return encoded.repeat_interleave(lengths.shape[1]), lengths.flatten(), known
 
 
 def write_outputs(
@@ -43,6 +42,7 @@ def write_outputs(
     *,
     encoded: EncoderOutput,
     lengths: Tensor,
+    known_lengths: Tensor,
     refinement: Refinement,
     num_passes: int,
     remove_repetitions: bool,
@@ -55,6 +55,7 @@ def write_outputs(
         batch: The sources, B of them.
         encoded: The encoded sources of the candidates, B·n.
         lengths: Their lengths in tokens, shape (B·n,).
+        known_lengths: All lengths that the predictor knows for each source, shape (B, C).
         refinement: Their latents.
         num_passes: Target-side passes so far; writing is one more.
         remove_repetitions: Whether equal neighbours become one; scores and lengths are then those of what is kept.
@@ -86,6 +87,9 @@ def write_outputs(
         log_prob=log_prob[rows],
         num_tokens=num_tokens,
         num_passes=num_passes + 1,
+        reached_limits=reached_length_limits(
+            lengths[rows], known_lengths, max_length=model.config.max_target_positions
+        ),
         trace=trace,
     )
 

@@ -70,7 +70,7 @@ def latent_refinement_decode(
         Lee, Shu and Cho 2020, algorithm 1.
     """
     with inference(model):
-        encoded, lengths = encode_candidates(model, batch, length_beam=length_beam)
+        encoded, lengths, known = encode_candidates(model, batch, length_beam=length_beam)
         step, passes_a_step = latent_step("learned", model, encoded, lengths, step_size=step_size)
         refinement = refine(
             model.prior(encoded, lengths).mean,
@@ -85,6 +85,7 @@ def latent_refinement_decode(
             batch,
             encoded=encoded,
             lengths=lengths,
+            known_lengths=known,
             refinement=refinement,
             num_passes=1 + passes_a_step * refinement.num_steps,
             remove_repetitions=remove_repetitions,

@@ -83,7 +83,7 @@ def latent_search_decode(
             "(`--rescore-with` on the command line, `evaluation.rescorer` in a recipe)"
         )
     with inference(model):
-        encoded, lengths = encode_candidates(model, batch, length_beam=length_beam)
+        encoded, lengths, known = encode_candidates(model, batch, length_beam=length_beam)
         latent = prior_samples(
             model,
             encoded,
@@ -105,6 +105,7 @@ def latent_search_decode(
             batch,
             encoded=encoded,
             lengths=lengths,
+            known_lengths=known,
             refinement=refined,
             num_passes=1 + passes_a_step * refined.num_steps,
             remove_repetitions=remove_repetitions,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sharpseq.decoding.length_limits import ReachedLimit, reached_limits
 from sharpseq.decoding.protocols import Batch, Rescorer
 
 
@@ -61,6 +62,24 @@ def length_candidates(
     candidates = torch.where(possible, candidates, candidates[:, :1])
     best = torch.where(possible, best, best[:, :1])
     return candidates, best.log().to(log_probs.dtype)
+
+
+def reached_length_limits(chosen: Tensor, lengths: Tensor, *, max_length: int) -> tuple[ReachedLimit | None, ...]:
+    """Return the limits of the outputs that are as long as a length predictor allows.
+
+    Args:
+        chosen: The length of each output, shape (B,).
+        lengths: As for `length_candidates`, shape (B, C).
+        max_length: As for `length_candidates`.
+    """
+    limits = lengths.amax(1).clamp(1, max_length)
+    remedies = [
+        "the model needs a larger `max_target_positions`, and training with it"
+        if limit == max_length
+        else "the length predictor knows no longer ones for these sources"
+        for limit in limits.tolist()
+    ]
+    return reached_limits(chosen, limits, remedies=remedies)
 
 
 def choose_candidates(

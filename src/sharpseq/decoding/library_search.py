@@ -18,13 +18,18 @@ class LengthLimiter(LogitsProcessor):
     Args:
         limits: Largest number of tokens of each hypothesis, without EOS, shape (R,).
         end_token_ids: Ids that end a hypothesis.
-        num_given: Tokens in front of what is written: the decoder start, or a prompt with its padding.
+        num_given: Tokens in front of what is written: the decoder start with a forced first token, or a prompt with its
+            padding.
+        is_forced: Whether EOS at the limit has probability 1 in the search, as ``forced_eos_token_id`` makes it.
     """
 
-    def __init__(self, limits: Tensor, *, end_token_ids: tuple[int, ...], num_given: int = 1) -> None:
+    def __init__(
+        self, limits: Tensor, *, end_token_ids: tuple[int, ...], num_given: int = 1, is_forced: bool = False
+    ) -> None:
         self.limits = limits
         self.end_token_ids = list(end_token_ids)
         self.num_given = num_given
+        self.is_forced = is_forced
         self.shortest = int(limits.min())
         self.num_steps = 0
 
@@ -35,7 +40,7 @@ class LengthLimiter(LogitsProcessor):
         if num_written < self.shortest:
             return scores
         only_end = torch.full_like(scores, -torch.inf)
-        only_end[:, self.end_token_ids] = scores[:, self.end_token_ids]
+        only_end[:, self.end_token_ids] = 0.0 if self.is_forced else scores[:, self.end_token_ids]
         return torch.where((num_written >= self.limits)[:, None], only_end, scores)
 
 
@@ -78,8 +83,9 @@ def search_config(
         length_penalty: Exponent of the length; without effect for one beam.
         options: Further options of ``GenerationConfig``.
     """
-    names = ("pad_token_id", "bos_token_id", "mask_token_id", "decoder_start_token_id")
-    special = {getattr(model.config, name, None) for name in names} - {None, *end_token_ids}
+    names = ("pad_token_id", "bos_token_id", "mask_token_id")
+    special = {getattr(model.config, name, None) for name in names} | {options.get("decoder_start_token_id")}
+    special -= {None, *end_token_ids}
     if num_beams > 1:
         options["length_penalty"] = length_penalty
     return GenerationConfig(

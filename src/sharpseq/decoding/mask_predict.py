@@ -10,7 +10,7 @@ from torch import Tensor
 from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import choose_candidates, length_candidates
+from sharpseq.decoding.lengths import choose_candidates, length_candidates, reached_length_limits
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, EncoderOutput, ParallelModel, Rescorer
 from sharpseq.decoding.token_choice import most_probable_tokens, special_token_ids
@@ -64,11 +64,9 @@ def mask_predict_decode(
     check_arguments(mask_predict_decode, iterations=iterations, length_beam=length_beam)
     with inference(model):
         encoded = model.encode(batch["input_ids"], batch["attention_mask"])
-        lengths, _ = length_candidates(
-            *model.predict_length_log_probs(encoded),
-            num_candidates=length_beam,
-            max_length=model.config.max_target_positions,
-        )
+        longest = model.config.max_target_positions
+        known, log_probs = model.predict_length_log_probs(encoded)
+        lengths, _ = length_candidates(known, log_probs, num_candidates=length_beam, max_length=longest)
         num_candidates, num_tokens = lengths.shape[1], lengths.flatten()
         passes, log_prob = _refine(model, encoded.repeat_interleave(num_candidates), num_tokens, num_passes=iterations)
         rows, trace = choose_candidates(
@@ -86,6 +84,7 @@ def mask_predict_decode(
             log_prob=log_prob[rows],
             num_tokens=num_tokens,
             num_passes=len(passes),
+            reached_limits=reached_length_limits(num_tokens, known, max_length=longest),
             trace={"passes": tuple(chosen), **trace},
         )
 

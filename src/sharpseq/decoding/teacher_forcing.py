@@ -19,7 +19,10 @@ def token_id(model: AutoregressiveModel, name: str) -> int:
     """
     value = _configured(model, name)
     if not isinstance(value, int):
-        raise ValueError(f"`model.config.{name}_token_id` must be one id; got {value!r}")
+        advice = "; `sharpseq.generation.fit_target_start(model, tokenizer)` sets that of a multilingual model"
+        raise ValueError(
+            f"`model.config.{name}_token_id` must be one id; got {value!r}{advice if name == 'decoder_start' else ''}"
+        )
     return value
 
 
@@ -36,15 +39,24 @@ def end_token_ids(model: AutoregressiveModel) -> tuple[int, ...]:
     return ids
 
 
+def forced_first_id(model: AutoregressiveModel) -> int | None:
+    """Return the token that every output of an encoder-decoder model begins with, such as a language code, if any."""
+    return getattr(model.generation_config, "forced_bos_token_id", None) if model.config.is_encoder_decoder else None
+
+
 def _configured(model: AutoregressiveModel, name: str) -> Any:
-    value = getattr(model.config, f"{name}_token_id", None)
-    return value if value is not None else getattr(model.generation_config, f"{name}_token_id", None)
+    places = [model.config, model.generation_config]
+    if name == "decoder_start":
+        # As in `generate` of transformers: the start may be a language, which is chosen after the training.
+        places.reverse()
+    values = (getattr(place, f"{name}_token_id", None) for place in places)
+    return next((value for value in values if value is not None), None)
 
 
 def teacher_forced_log_prob(
     model: AutoregressiveModel, encoded: Any, attention_mask: Tensor, *, sequences: Tensor, num_tokens: Tensor
 ) -> Tensor:
-    r"""Return :math:`\log p(y, \mathrm{eos}|x)`, EOS included.
+    r"""Return :math:`\log p(y, \mathrm{eos}|x)`, EOS included, given the first token of an output where it is forced.
 
     Args:
         model: The model.
@@ -61,6 +73,9 @@ def teacher_forced_log_prob(
     tokens = sequences.masked_fill(~length_mask(num_tokens, width=width), pad)
     labels = sequences.masked_fill(tokens == pad, IGNORED)
     labels = F.pad(labels, (0, 1), value=IGNORED).scatter(1, num_tokens[:, None], eos)
+    first = forced_first_id(model)
+    if first is not None:
+        tokens, labels = F.pad(tokens, (1, 0), value=first), F.pad(labels, (1, 0), value=IGNORED)
     logits = model(
         encoder_outputs=encoded,
         attention_mask=attention_mask,

@@ -7,7 +7,13 @@ from sharpseq.evaluation.confidence import ConfidenceReport, measure_confidence,
 from sharpseq.evaluation.measurement import Measurement, Metric, MetricResult
 from sharpseq.evaluation.metric import MetricSpec
 from sharpseq.evaluation.metrics import METRICS, check_metric, measure
-from sharpseq.evaluation.report import OutputSample, TrainingRun, write_report
+from sharpseq.evaluation.report import (
+    OutputSample,
+    TrainingRun,
+    differing_positions,
+    evenly_spaced,
+    write_report,
+)
 from sharpseq.evaluation.results import EvaluationResult, evaluate_outputs
 from sharpseq.evaluation.significance import (
     BootstrapInterval,
@@ -17,7 +23,8 @@ from sharpseq.evaluation.significance import (
 )
 from sharpseq.evaluation.speed import SpeedResult, measure_latency
 from sharpseq.evaluation.systems import evaluate_system
-from sharpseq.evaluation.tables import markdown_table, results_table
+from sharpseq.evaluation.tables import markdown_table, results_table, summary_table
+from sharpseq.evaluation.verdict import verdict
 from sharpseq.evaluation.versions import installed_versions
 
 __all__ = [
@@ -37,8 +44,10 @@ __all__ = [
     "bootstrap_interval",
     "check_metric",
     "compare_systems",
+    "differing_positions",
     "evaluate_outputs",
     "evaluate_system",
+    "evenly_spaced",
     "installed_versions",
     "markdown_table",
     "measure",
@@ -47,5 +56,7 @@ __all__ = [
     "output_nll_per_token",
     "paired_bootstrap",
     "results_table",
+    "summary_table",
+    "verdict",
     "write_report",
 ]

@@ -37,6 +37,8 @@ class EvaluationResult:
         confidence: Negative log-likelihood of the outputs, None if the log-probabilities are unknown.
         speed: One entry per batch size, empty if the speed was not measured.
         num_passes: Target-side network passes per batch, averaged over batches; None if unknown.
+        num_too_long: Sources that were too long for the system, whose outputs count as empty; None if unknown.
+        num_at_limit: Outputs that reached their length limit, whose end may be missing; None if unknown.
         decoder_settings: Decoder and its options, as far as JSON has a form for them; a tuple comes back as a list.
         versions: Versions of Python and of the packages that shape a result.
         hypotheses: The outputs, None if they are not kept.
@@ -55,6 +57,8 @@ class EvaluationResult:
     confidence: ConfidenceReport | None = None
     speed: tuple[SpeedResult, ...] = ()
     num_passes: Number | None = None
+    num_too_long: int | None = None
+    num_at_limit: int | None = None
     decoder_settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=installed_versions)
     hypotheses: tuple[str, ...] | None = None
@@ -129,6 +133,8 @@ def evaluate_outputs(
     num_tokens: ArrayLike | None = None,
     speed: Sequence[SpeedResult] = (),
     num_passes: float | None = None,
+    num_too_long: int | None = None,
+    num_at_limit: int | None = None,
     decoder_settings: Mapping[str, Any] | None = None,
     keep_hypotheses: bool = False,
     num_resamples: int = 1000,
@@ -147,6 +153,8 @@ def evaluate_outputs(
         num_tokens: Length of every output in the system's tokens, shape (N,).
         speed: What :func:`sharpseq.evaluation.measure_latency` returned.
         num_passes: Target-side network passes per batch.
+        num_too_long: Sources that were too long for the system.
+        num_at_limit: Outputs that reached their length limit.
         decoder_settings: Decoder and its options.
         keep_hypotheses: Whether the result keeps the outputs.
         num_resamples: Resampled corpora for the 95% intervals; 0 leaves the intervals out.
@@ -190,6 +198,8 @@ def evaluate_outputs(
         confidence=report,
         speed=tuple(speed),
         num_passes=None if num_passes is None else float(num_passes),
+        num_too_long=num_too_long,
+        num_at_limit=num_at_limit,
         decoder_settings=dict(decoder_settings or {}),
         hypotheses=tuple(hypotheses) if keep_hypotheses else None,
     )

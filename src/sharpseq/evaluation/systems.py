@@ -84,7 +84,12 @@ def evaluate_system(
     """
     outputs = list(system.generate(sources))
     texts = [source if isinstance(source, str) else source.source for source in sources]
-    timed = [source for source, text in zip(sources, texts, strict=True) if text.strip()][:latency_sentences]
+    # Blank sources and those that are too long cost no time.
+    timed = [
+        source
+        for source, text, output in zip(sources, texts, outputs, strict=False)
+        if text.strip() and not getattr(output, "error", None)
+    ][:latency_sentences]
     speed = _speed(system, timed) if timed else []
     passes = [output.num_passes for output in outputs if output.num_passes]
     result = evaluate_outputs(
@@ -97,12 +102,21 @@ def evaluate_system(
         num_tokens=[output.num_tokens for output in outputs],
         speed=speed,
         num_passes=sum(passes) / len(passes) if passes else None,
+        num_too_long=_count(outputs, "error"),
+        num_at_limit=_count(outputs, "reached_limit"),
         decoder_settings=decoder_settings,
         keep_hypotheses=True,
         num_resamples=num_resamples,
         on_progress=on_progress,
     )
     return result, outputs
+
+
+def _count(outputs: Sequence[Output], name: str) -> int | None:
+    """Return how many outputs have an attribute that is not None; None where outputs of their own kind lack it."""
+    if not all(hasattr(output, name) for output in outputs):
+        return None
+    return sum(getattr(output, name) is not None for output in outputs)
 
 
 def _speed(system: System, sources: list[Any]) -> list[SpeedResult]:

@@ -15,6 +15,8 @@ from sharpseq.evaluation.results import EvaluationResult
 from sharpseq.evaluation.significance import PairedBootstrap
 
 MISSING = "–"
+SIGNIFICANT = 0.05
+"""A p-value below this is marked."""
 _MOST_SIDE_BY_SIDE = 2
 _UNIT_MARKS = {"percent": " %"}
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
@@ -121,6 +123,10 @@ def diagnostic_columns(results: Sequence[EvaluationResult]) -> list[tuple[str, C
         ("length ratio", lambda result: format_number(result.length_ratio, decimals=3)),
         ("passes ↓", lambda result: "" if result.num_passes is None else f"{result.num_passes:.4g}"),
     ]
+    columns += [
+        ("sources too long ↓", lambda result: str(result.num_too_long or "")),
+        ("outputs at length limit ↓", lambda result: str(result.num_at_limit or "")),
+    ]
     batch_sizes = dict.fromkeys(entry.batch_size for result in results for entry in result.speed)
     columns += [(f"ms / sentence ↓ (batch {size})", _milliseconds_at(size)) for size in batch_sizes]
     headings_of_metrics = {metric_heading(name, results) for name in metric_names(results)}
@@ -141,7 +147,7 @@ def _confidence(result: EvaluationResult, *, token_mean: bool) -> str:
 def _milliseconds_at(batch_size: int) -> Callable[[EvaluationResult], str]:
     def cell(result: EvaluationResult) -> str:
         times = [entry.milliseconds_per_sentence for entry in result.speed if entry.batch_size == batch_size]
-        return f"{times[0]:.3g}" if times else ""
+        return "" if not times else f"{times[0]:.3g}" if times[0] < 999.5 else f"{times[0]:,.0f}"
 
     return cell
 
@@ -171,6 +177,37 @@ def results_table(
     for row in rows:
         # As Text, so that square brackets in a system's name or an interval are not taken for markup.
         table.add_row(*map(Text, row))
+    return table
+
+
+def summary_table(
+    results: Sequence[EvaluationResult], comparisons: Sequence[Comparison] = (), *, title: str | None = None
+) -> Table:
+    """Make the short table that ends a run: a row a system, with scores, p-values, confidence and speed.
+
+    Two metrics fit a terminal of 100 columns. The report has the rest, such as intervals and larger batches.
+
+    Args:
+        results: The systems; put the baseline of ``comparisons`` first.
+        comparisons: What :func:`sharpseq.evaluation.compare_systems` returned.
+        title: Heading of the table.
+    """
+    comparisons = against_first_row(results, comparisons)
+    names = metric_names(results)
+    batch_sizes = [entry.batch_size for result in results for entry in result.speed]
+    columns: list[tuple[str, Callable[[EvaluationResult], str]]] = [
+        ("NLL / token ↓", lambda result: _confidence(result, token_mean=True))
+    ]
+    if batch_sizes:
+        columns.append(("ms ↓", _milliseconds_at(min(batch_sizes))))
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("system")
+    for heading in [*(metric_heading(name, results) for name in names), *(heading for heading, _ in columns)]:
+        table.add_column(Text(heading), justify="right")
+    for result in results:
+        cells = [metric_cell(result, name, comparisons) for name in names]
+        scores = [f"{cell.score} ({cell.p_value})" if cell.p_value else cell.score for cell in cells]
+        table.add_row(*map(Text, [result.system, *scores, *(cell(result) or MISSING for _, cell in columns)]))
     return table
 
 

@@ -6,20 +6,24 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from sharpseq.data import Example, Message, encode_sources, one_line, prompt_of, unicode_normalization_of
+from sharpseq.data import Example, Message, encode_sources, one_line
+from sharpseq.decoding import ReachedLimit
 from sharpseq.errors import UserError
+from sharpseq.generation.fingerprints import fingerprint_of
+from sharpseq.generation.incomplete_outputs import ReachedLimits
 from sharpseq.generation.sequence_generator import SequenceGenerator, sources_of
-from sharpseq.whole_files import check_ending, move_into_place, whole_file
+from sharpseq.whole_files import check_ending, move_into_place, whole_file, write_whole_file
 
 _WINDOW = 500
 """Examples decoded between two writes: what a kill loses at most."""
+
+_REACHED = "reached_limits"
+"""Key of the record: number, limit and remedy of each line that reached a length limit."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,20 @@ class DistillationReport:
         num_written: Lines of the finished corpus.
         num_resumed: Lines of them that an earlier, interrupted run had written.
         too_long: Line numbers, from 1, of sources longer than the teacher reads; they keep their own target.
+        reached_limits: By line number, from 1: the length limit that a target reached, so that its end may be missing.
     """
 
     num_written: int
     num_resumed: int
     too_long: list[int]
+    reached_limits: Mapping[int, ReachedLimit] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> ReachedLimits:
+        """The count of all targets and of those that reached a length limit."""
+        counted = ReachedLimits()
+        counted.add(self.reached_limits.get(number) for number in range(1, self.num_written + 1))
+        return counted
 
 
 @dataclass(frozen=True)
@@ -80,18 +93,30 @@ def distill_corpus(
     check_output(output)
     partial = output.with_name(output.name + ".partial")
     record = output.with_name(output.name + ".partial.json")
-    task = _Task(_hash_of_sources(corpus), _hash_of_weights(teacher), teacher.decoder, dict(teacher.options))
+    task = _Task(
+        _hash_of_sources(corpus),
+        fingerprint_of(teacher.model, teacher.tokenizer),
+        teacher.decoder,
+        dict(teacher.options),
+    )
     try:
-        num_resumed = _claim(partial, record, task)
+        num_resumed, reached = _claim(partial, record, task)
         too_long = _too_long(teacher, corpus[:num_resumed])
         as_line = _line_maker(corpus, output)
         with partial.open("a", encoding="utf-8", newline="\n") as file:
             for start in range(num_resumed, len(corpus), _WINDOW):
                 on_progress(start)
-                for number, line in _decode(teacher, corpus[start : start + _WINDOW], as_line=as_line):
-                    if number is not None:
-                        too_long.append(start + number)
-                    file.write(line + "\n")
+                window = corpus[start : start + _WINDOW]
+                outputs = teacher.generate_batch(sources_of(window))
+                for number, written in enumerate(outputs, start=start + 1):
+                    if written.error:
+                        too_long.append(number)
+                    if written.reached_limit is not None:
+                        reached[number] = written.reached_limit
+                # First the record: a kill in between leaves numbers of lines that are then decoded again.
+                _write_record(record, task, reached)
+                for example, written in zip(window, outputs, strict=True):
+                    file.write(as_line(example, example.target if written.error else written.text) + "\n")
                 file.flush()
         if output.suffix == ".gz":
             with partial.open("rb") as plain, whole_file(output) as file:
@@ -106,7 +131,7 @@ def distill_corpus(
             "continues from there"
         ) from error
     on_progress(len(corpus))
-    return DistillationReport(len(corpus), num_resumed, too_long)
+    return DistillationReport(len(corpus), num_resumed, too_long, reached)
 
 
 def check_output(output: Path) -> None:
@@ -117,20 +142,14 @@ def check_output(output: Path) -> None:
             written.
     """
     if output.exists():
+        partial = output.with_name(output.name + ".partial")
+        if not partial.exists():
+            # A kill came between the last two steps of writing it.
+            partial.with_name(partial.name + ".json").unlink(missing_ok=True)
         raise UserError(f"{output} exists already; choose another name or delete it")
     check_ending(output)
     if not output.parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent}; make it first")
-
-
-def _decode(
-    teacher: SequenceGenerator, window: Sequence[Example], *, as_line: Callable[[Example, str], str]
-) -> Iterator[tuple[int | None, str]]:
-    """Yield the lines of a window; with its number in the window, from 1, where the source was too long."""
-    outputs = teacher.generate_batch(sources_of(window))
-    for number, (example, written) in enumerate(zip(window, outputs, strict=True), start=1):
-        target = example.target if written.error else written.text
-        yield (number if written.error else None), as_line(example, target)
 
 
 def _line_maker(corpus: Sequence[Example], output: Path) -> Callable[[Example, str], str]:
@@ -147,16 +166,28 @@ def _line_maker(corpus: Sequence[Example], output: Path) -> Callable[[Example, s
     return conversation
 
 
-def _claim(partial: Path, record: Path, task: _Task) -> int:
-    """Make the partial corpus this task's, cut it after its last whole window, and return its lines."""
+def _write_record(record: Path, task: _Task, reached: Mapping[int, ReachedLimit]) -> None:
+    rows = [[number, limit.num_tokens, limit.remedy] for number, limit in reached.items()]
+    write_whole_file(record, json.dumps({**asdict(task), _REACHED: rows}))
+
+
+def _claim(partial: Path, record: Path, task: _Task) -> tuple[int, dict[int, ReachedLimit]]:
+    """Make the partial corpus this task's and cut it after its last whole window.
+
+    Returns:
+        The number of its lines, and which of them reached a length limit.
+    """
     if not partial.exists():
-        record.write_text(json.dumps(asdict(task)), encoding="utf-8")
+        _write_record(record, task, {})
         partial.touch()
-        return 0
+        return 0, {}
     try:
-        there = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        there = {}
+        there = dict(json.loads(record.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{record} is missing or broken, which says what {partial} was made from; delete {partial}, or choose "
+            "another output"
+        ) from error
     here = json.loads(json.dumps(asdict(task)))
     differing = [name for name in here if there.get(name) != here[name]]
     if differing:
@@ -171,7 +202,8 @@ def _claim(partial: Path, record: Path, task: _Task) -> int:
     for _ in range(num_lines):
         end = content.index(b"\n", end) + 1
     os.truncate(partial, end)
-    return num_lines
+    reached = {number: ReachedLimit(*limit) for number, *limit in there.get(_REACHED, ())}
+    return num_lines, {number: limit for number, limit in reached.items() if number <= num_lines}
 
 
 def _too_long(teacher: SequenceGenerator, corpus: Sequence[Example]) -> list[int]:
@@ -184,14 +216,4 @@ def _hash_of_sources(corpus: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in corpus:
         digest.update("\n".join([*(message.content for message in example.history), example.source, ""]).encode())
-    return digest.hexdigest()
-
-
-def _hash_of_weights(teacher: SequenceGenerator) -> str:
-    """Return a hash of a teacher: one that was trained on in the same folder, or reads in another way, is another."""
-    read_as = (prompt_of(teacher.tokenizer), unicode_normalization_of(teacher.tokenizer))
-    digest = hashlib.sha256(repr(read_as).encode())
-    for name, weight in teacher.model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

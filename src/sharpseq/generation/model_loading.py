@@ -7,30 +7,37 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from sharpseq.data.hub_names import is_missing_path
+from sharpseq.data.hub_names import expanded_path, is_missing_path
 from sharpseq.errors import UserError
 from sharpseq.models.adapters import is_adapter_folder, load_adapter, merged, without_wrapper
 from sharpseq.models.pretrained import is_causal, load_config, load_weights, num_positions
+from sharpseq.whole_files import check_name
 
 
 def model_folder(name_or_path: str | Path) -> str:
     """Return what holds the weights: a run folder's model, or the folder or Hub id itself.
 
+    A leading ``~`` and variables such as ``$HOME`` are expanded.
+
     Raises:
-        UserError: If it is a path and there is no model.
+        UserError: If it is a path and there is no model, or its name is not UTF-8.
     """
-    folder = Path(name_or_path)
+    name = expanded_path(name_or_path)
+    folder = Path(name)
+    check_name(folder)
     for candidate in (folder, folder / "model"):
         if (candidate / "config.json").is_file() or is_adapter_folder(candidate):
             return str(candidate)
     if (folder / "recipe.yaml").is_file():
         raise UserError(f"{folder} is a run without a finished model; go on with `sharpseq train` and its recipe")
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; give a run folder, a model folder or a Hub id")
     if folder.exists():
         raise UserError(f"{folder} holds no model (no config.json in it); give a run folder or a model folder")
-    # `runs/typo` beside a folder `runs` is no Hub id either.
-    if is_missing_path(str(name_or_path)) or (folder.parent.name and folder.parent.is_dir()):
+    # `models/typo` beside a folder `models` is no Hub id either.
+    if is_missing_path(name) or (folder.parent.name and folder.parent.is_dir()):
         raise UserError(f"{folder}: no such folder; give a run folder, a model folder or a Hub id")
-    return str(name_or_path)
+    return name
 
 
 def load_model(name_or_path: str | Path, *, merge: bool = False, dtype: torch.dtype | None = None) -> PreTrainedModel:

@@ -18,6 +18,7 @@ from sharpseq.data import (
     TokenBudgetBatchSampler,
     UnknownCharacters,
     attach_prompt,
+    chosen_languages,
     encode_sources,
     end_token_id,
     is_blank,
@@ -26,11 +27,13 @@ from sharpseq.data import (
     prepare_sources,
     prompt_of,
     source_batch,
+    target_language_of,
     unicode_normalization_of,
 )
-from sharpseq.decoding import DECODERS, Rescorer, autoregressive_rescorer
+from sharpseq.decoding import DECODERS, ReachedLimit, Rescorer, autoregressive_rescorer
 from sharpseq.generation.decoder_choice import check_decoder, default_decoder, family_of
 from sharpseq.generation.model_loading import load_model, max_source_length, model_folder
+from sharpseq.generation.target_languages import with_languages
 from sharpseq.models.pretrained import fit_special_tokens, is_causal
 
 
@@ -44,6 +47,8 @@ class Generation:
         num_tokens: Its length in tokens, as the log-probability counts them.
         num_passes: Target-side network passes of the batch that wrote it; 0 for a blank source.
         error: Why there is no text, in a few words; None for an ordinary output.
+        reached_limit: The length limit that the output reached, so that its end may be missing; None for an output that
+            ended by itself.
     """
 
     text: str
@@ -51,6 +56,7 @@ class Generation:
     num_tokens: int = 0
     num_passes: int = 0
     error: str | None = None
+    reached_limit: ReachedLimit | None = None
 
 
 class SequenceGenerator:
@@ -63,13 +69,20 @@ class SequenceGenerator:
         options: Options of the decoder, such as ``num_beams``, ``length_beam`` or ``iterations``.
         rescorer: Chooses between the candidates of a one-pass decoder, such as `autoregressive_rescorer(teacher)`.
         batch_tokens: Token budget of a batch, padding included.
+        source_language: Language of sources, for a tokenizer with language codes and by its name for it, such as
+            ``eng_Latn`` (NLLB), ``en`` (M2M100) or ``en_XX`` (mBART); the one that the tokenizer is set to when not
+            given.
+        target_language: Language of outputs, likewise; when not given, the one that the model's generation
+            configuration or the tokenizer is set to.
 
     Attributes:
+        model: The model; a copy with the same weights where its outputs have to begin in another way.
+        tokenizer: The tokenizer; a copy where it has to be set to another language.
         unknown_characters: Counts the characters of all sources so far that the tokenizer does not know.
 
     Raises:
-        ValueError: If the tokenizer or the decoder does not fit the model, an option is unknown or of another type, or
-            the decoder takes no rescorer.
+        ValueError: If the tokenizer or the decoder does not fit the model, an option is unknown or of another type, the
+            decoder takes no rescorer, or a language is unknown, does not fit the model or is missing.
     """
 
     def __init__(
@@ -81,13 +94,16 @@ class SequenceGenerator:
         options: Mapping[str, Any] | None = None,
         rescorer: Rescorer | None = None,
         batch_tokens: int = 4000,
+        source_language: str | None = None,
+        target_language: str | None = None,
     ) -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
+        self.model, self.tokenizer = with_languages(
+            model.eval(), tokenizer, source=source_language, target=target_language
+        )
         self.decoder = decoder or default_decoder(model)
         self.options = dict(options or {})
         self.batch_tokens = batch_tokens
-        self.unknown_characters = UnknownCharacters(tokenizer)
+        self.unknown_characters = UnknownCharacters(self.tokenizer)
         if is_causal(model.config) and prompt_of(tokenizer) is None:
             raise ValueError(
                 "`tokenizer` has no prompt, which a causal language model needs; attach one with "
@@ -113,7 +129,7 @@ class SequenceGenerator:
             prompt: Prompt of a causal language model, or its template, for a chat where the tokenizer has a template
                 for chats; the one saved with the tokenizer when not given.
             merge: Add an adapter to the weights, which makes decoding faster.
-            kwargs: See the class.
+            kwargs: See the class: ``decoder``, ``options``, ``target_language`` and so on.
 
         Returns:
             The generator.
@@ -134,6 +150,11 @@ class SequenceGenerator:
         if is_causal(model.config) and prompt_of(tokenizer) is not None:
             fit_special_tokens(model, tokenizer, end_token_id=end_token_id(tokenizer))
         return cls(model, tokenizer, **kwargs)
+
+    @property
+    def languages(self) -> dict[str, str]:
+        """``source_language`` and ``target_language``; empty for a tokenizer without language codes."""
+        return chosen_languages(self.tokenizer)
 
     def try_out(self) -> None:
         """Decode the shortest source there is, so that an option out of its range is found before real work begins.
@@ -205,7 +226,7 @@ class SequenceGenerator:
         self.unknown_characters.add(read, [encoded[position] for position in wanted])
         lengths = [len(encoded[position]) for position in wanted]
         budget = max(self.batch_tokens, *lengths, 1)
-        for batch in TokenBudgetBatchSampler(lengths, lengths, max_tokens=budget, shuffle=False):
+        for batch in TokenBudgetBatchSampler(lengths, lengths, batch_tokens=budget, shuffle=False):
             positions = [wanted[index] for index in batch]
             for position, output in zip(
                 positions, self._decode([encoded[position] for position in positions]), strict=True
@@ -223,10 +244,17 @@ class SequenceGenerator:
         decoded = DECODERS[self.decoder].decode(self.model, self._batch(sources), **self.options, **self._objects)
         texts = self.tokenizer.batch_decode(decoded.sequences, skip_special_tokens=True)
         form = unicode_normalization_of(self.tokenizer)
+        limits = decoded.reached_limits or [None] * len(texts)
         return [
-            Generation(_without_breaks(normalize_text(text, form)), log_prob, num_tokens, decoded.num_passes)
-            for text, log_prob, num_tokens in zip(
-                texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), strict=True
+            Generation(
+                _without_breaks(normalize_text(text, form)),
+                log_prob,
+                num_tokens,
+                decoded.num_passes,
+                reached_limit=reached_limit,
+            )
+            for text, log_prob, num_tokens, reached_limit in zip(
+                texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), limits, strict=True
             )
         ]
 
@@ -252,7 +280,7 @@ def load_rescorer(name_or_path: str | Path, *, tokenizer: PreTrainedTokenizerBas
         UserError: If there is no model, or it is broken.
         ValueError: If it is no encoder-decoder that writes token by token, or its vocabulary is another.
     """
-    teacher = SequenceGenerator.from_pretrained(name_or_path)
+    teacher = SequenceGenerator.from_pretrained(name_or_path, target_language=target_language_of(tokenizer))
     if family_of(teacher.model) != "autoregressive":
         raise ValueError("only an autoregressive model can rescore; give one")
     if teacher.tokenizer.get_vocab() != tokenizer.get_vocab():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ def compute_loss_func(objective: Objective, *, model: PreTrainedModel) -> LossFu
     - The model makes its full logits, of shape (B, T, V), which the other two trainers avoid.
     - Sequence, context and tensor parallelism are not supported.
     - A seq2seq batch must have ``decoder_input_ids``: use ``DataCollatorForSeq2Seq(tokenizer, model=model)``.
+    - A row without a label to learn from adds nothing to the loss; a warning says that there are some.
     - ``eval_loss`` is the mean over batches, as everywhere in this trainer.
 
     Args:
@@ -82,6 +84,12 @@ def compute_loss_func(objective: Objective, *, model: PreTrainedModel) -> LossFu
                 )
             logits, labels = logits[:, :-1], labels[:, 1:]
         scores = score_logits(logits, labels.to(logits.device), request=request)
+        if not scores.num_tokens.all():
+            warnings.warn(
+                "a row has no label to learn from, as where a prompt fills the maximum length: it adds nothing to the "
+                "loss; count such rows in the data, and leave them out or raise the length",
+                stacklevel=2,
+            )
         total = (objective(scores) * scores.num_tokens).sum()
         count = torch.as_tensor(scores.num_tokens.sum() if num_items_in_batch is None else num_items_in_batch)
         if count.numel() > 1:

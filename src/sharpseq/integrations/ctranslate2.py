@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sharpseq.data import encode_sources, load_tokenizer
+from sharpseq.data import encode_sources, languages_of, load_tokenizer, set_languages
+from sharpseq.decoding import longest_training_target, reached_new_token_limits, with_margin
 from sharpseq.errors import UserError
-from sharpseq.generation import Generation, load_model, max_source_length
+from sharpseq.generation import Generation, load_model, max_source_length, with_languages
 from sharpseq.generation import model_folder as find_model
 from sharpseq.models.adapters import is_adapter_folder
 from sharpseq.whole_files import whole_folder
@@ -45,7 +47,14 @@ OPTIONS: Mapping[str, float | int | None] = {
 _MANIFEST = "sharpseq.json"
 
 
-def export_ctranslate2(model_folder: str | Path, output_folder: str | Path, *, quantization: str | None = None) -> Path:
+def export_ctranslate2(
+    model_folder: str | Path,
+    output_folder: str | Path,
+    *,
+    quantization: str | None = None,
+    source_language: str | None = None,
+    target_language: str | None = None,
+) -> Path:
     """Convert an autoregressive model to CTranslate2.
 
     Greedy outputs stay the same, token for token, unless the weights are quantized. The folder also gets the tokenizer
@@ -55,12 +64,14 @@ def export_ctranslate2(model_folder: str | Path, output_folder: str | Path, *, q
         model_folder: A model folder, a run folder with a finished model in it, or a Hub id.
         output_folder: The folder to make; it must not exist, or be empty.
         quantization: How weights are stored, one of `QUANTIZATIONS`; as they are when not given.
+        source_language: Language of sources that is saved with the tokenizer, as for `sharpseq.SequenceGenerator`.
+        target_language: Language of outputs, likewise; the code that stands for it begins every output.
 
     Returns:
         The output folder.
 
     Raises:
-        ValueError: If ``quantization`` is unknown.
+        ValueError: If ``quantization`` is unknown, or a language is unknown, does not fit the model or is missing.
         UserError: If there is no model, CTranslate2 cannot run it, or the output folder is not empty.
         ImportError: If ``ctranslate2`` is not installed.
 
@@ -79,6 +90,7 @@ def export_ctranslate2(model_folder: str | Path, output_folder: str | Path, *, q
             )
         loaded, tokenizer = load_model(source), load_tokenizer(source)
         _check_convertible(loaded, tokenizer, where=source)
+        loaded, tokenizer = with_languages(loaded, tokenizer, source=source_language, target=target_language)
         ctranslate2.converters.TransformersConverter(source).convert(str(folder), quantization=quantization, force=True)
         tokenizer.save_pretrained(folder)
         (folder / _MANIFEST).write_text(json.dumps(_manifest(loaded, tokenizer), indent=1), encoding="utf-8")
@@ -90,19 +102,22 @@ class Ctranslate2Generator:
 
     Args:
         folder: What `export_ctranslate2` wrote.
-        options: ``num_beams`` (1), ``length_penalty`` (1.0), ``min_new_tokens`` (0), ``max_new_tokens`` (2·S + 10 for
-            a source of S tokens) as for `sharpseq.decoding.autoregressive_decode`; and ``patience`` (2.0): the search
-            ends when ``patience · num_beams`` outputs are finished. At 1, CTranslate2's own default, it ends earlier
-            than that of transformers and up to one output in fifteen differs, none for the better; at 2, one in some
-            three hundred. A beam search that runs into the largest length is cut there, where ours weighs how probable
-            the end is.
+        options: ``num_beams`` (1), ``length_penalty`` (1.0), ``min_new_tokens`` (0), ``max_new_tokens`` (None: the
+            default of the exported model) as for `sharpseq.decoding.autoregressive_decode`; and ``patience`` (2.0): the
+            search ends when ``patience · num_beams`` outputs are finished. At 1, CTranslate2's own default, it ends
+            earlier than that of transformers and up to one output in fifteen differs, none for the better; at 2, one in
+            some three hundred. A beam search that runs into the largest length is cut there, where ours weighs how
+            probable the end is. After the code of a target language, it leaves an output empty only where EOS is the
+            most probable token.
         batch_tokens: Token budget of a batch, padding included.
         num_threads: Threads of a batch; by default as many as torch uses, for a fair race.
         compute_type: What CTranslate2 computes in; by default what fits the stored weights.
         device: ``cpu``, ``cuda`` or ``auto``.
+        source_language: Language of sources, as for `sharpseq.SequenceGenerator`; the exported one when not given.
+        target_language: Language of outputs, likewise.
 
     Raises:
-        ValueError: If an option is unknown or out of its range.
+        ValueError: If an option is unknown or out of its range, or a language is unknown.
         UserError: If the folder was not written by `export_ctranslate2`, or is broken.
         ImportError: If ``ctranslate2`` is not installed.
 
@@ -124,6 +139,8 @@ class Ctranslate2Generator:
         num_threads: int | None = None,
         compute_type: str = "default",
         device: str = "cpu",
+        source_language: str | None = None,
+        target_language: str | None = None,
     ) -> None:
         ctranslate2 = _ctranslate2()
         manifest = _read_manifest(Path(folder))
@@ -131,8 +148,14 @@ class Ctranslate2Generator:
         self.batch_tokens = batch_tokens
         self._max_source_length: int = manifest["max_source_length"]
         self._max_target_length: int = manifest["max_target_length"]
+        self._longest_training_target: int | None = manifest.get("longest_training_target")
         self._never_written: list[str] = manifest["never_written"]
         self.tokenizer = load_tokenizer(folder)
+        set_languages(self.tokenizer, source=source_language, target=target_language)
+        self._target_prefix: list[str] = manifest.get("target_prefix", [])
+        if target_language is not None:
+            code = languages_of(self.tokenizer)[target_language]
+            self._target_prefix = list(self.tokenizer.convert_ids_to_tokens([code]))
         try:
             self._translator = ctranslate2.Translator(
                 str(folder),
@@ -154,8 +177,8 @@ class Ctranslate2Generator:
             window: Lines that are read before the first output, to make batches of similar length.
 
         Yields:
-            One output a line. ``log_prob`` includes EOS, and is under the softmax without padding and begin
-            mark, which are never written.
+            One output a line, with the ``reached_limit`` of one that is as long as it may be. ``log_prob`` includes
+            EOS, and is under the softmax without padding and begin mark, which are never written.
         """
         reader = iter(lines)
         while gathered := list(islice(reader, window)):
@@ -191,42 +214,56 @@ class Ctranslate2Generator:
             again = self._translate([sources[position] for position in positions], max_new_tokens=limit)
             for position, output in zip(positions, again, strict=True):
                 decoded[position] = output
-        return decoded
+        lengths = torch.tensor([output.num_tokens for output in decoded])
+        reached = reached_new_token_limits(lengths, torch.tensor(limits), room=self._max_target_length)
+        return [replace(output, reached_limit=limit) for output, limit in zip(decoded, reached, strict=True)]
 
     def _limit(self, source_length: int) -> int:
         """Return the largest number of tokens of an output, EOS not counted."""
         if self.options["max_new_tokens"] is not None:
             return int(self.options["max_new_tokens"])
-        return min(max(2 * source_length + 10, int(self.options["min_new_tokens"] or 0)), self._max_target_length)
+        longest = self._longest_training_target
+        limit = 2 * source_length + 10 if longest is None else with_margin(longest)
+        return min(max(limit, int(self.options["min_new_tokens"] or 0)), self._max_target_length)
 
     def _translate(self, sources: list[list[str]], *, max_new_tokens: int) -> list[Generation]:
         batches: dict[str, Any] = {"max_batch_size": self.batch_tokens, "batch_type": "tokens"}
+        # The engine counts the prefix in lengths and returns it, but leaves its probability out of the sum.
+        num_given = len(self._target_prefix)
         results = self._translator.translate_batch(
             sources,
             **batches,
+            target_prefix=[self._target_prefix] * len(sources) if num_given else None,
             beam_size=self.options["num_beams"],
             patience=self.options["patience"] if self.options["num_beams"] > 1 else 1,
             length_penalty=self.options["length_penalty"],
             # By default it is 1, and nothing is ever left empty.
-            min_decoding_length=self.options["min_new_tokens"],
-            max_decoding_length=max_new_tokens,
+            min_decoding_length=self.options["min_new_tokens"] and self.options["min_new_tokens"] + num_given,
+            max_decoding_length=max_new_tokens + num_given,
             suppress_sequences=[[token] for token in self._never_written] or None,
             return_scores=True,
         )
-        written = [result.hypotheses[0] for result in results]
+        written = [result.hypotheses[0][num_given:] for result in results]
         # The engine divides the sum by a power of the length, EOS counted.
         penalty = float(self.options["length_penalty"] or 0)
         log_probs = [
-            result.scores[0] * (len(tokens) + 1) ** penalty for result, tokens in zip(results, written, strict=True)
+            result.scores[0] * (num_given + len(tokens) + 1) ** penalty
+            for result, tokens in zip(results, written, strict=True)
         ]
         # The score of a cut output lacks EOS, and a least length takes it out of the softmax.
+        # What is longer than all positions is decoded again, and could not be scored.
         unfit = [
-            n for n, tokens in enumerate(written) if self.options["min_new_tokens"] or len(tokens) == max_new_tokens
+            n
+            for n, tokens in enumerate(written)
+            if (self.options["min_new_tokens"] or len(tokens) == max_new_tokens)
+            and len(tokens) <= self._max_target_length
         ]
         if unfit:
-            scored = self._translator.score_batch([sources[n] for n in unfit], [written[n] for n in unfit], **batches)
+            scored = self._translator.score_batch(
+                [sources[n] for n in unfit], [[*self._target_prefix, *written[n]] for n in unfit], **batches
+            )
             for number, scores in zip(unfit, scored, strict=True):
-                log_probs[number] = sum(scores.log_probs)
+                log_probs[number] = sum(scores.log_probs[num_given:])
         ids: Any = [self.tokenizer.convert_tokens_to_ids(tokens) for tokens in written]
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [
@@ -266,7 +303,9 @@ def _check_convertible(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     for name in ("bos_token", "eos_token", "unk_token"):
         if getattr(tokenizer, name) is None:
             raise UserError(f"{where}: the tokenizer has no `{name}`, which CTranslate2 needs; add one and save it")
-    if sorted(tokenizer.get_vocab().values()) != list(range(model.config.vocab_size)):
+    # The models of NLLB and M2M100 have a few rows more than their tokenizers, which CTranslate2 names by itself.
+    spare = model.config.vocab_size - len(tokenizer.get_vocab()) if languages_of(tokenizer) else 0
+    if sorted(tokenizer.get_vocab().values()) != list(range(model.config.vocab_size - max(spare, 0))):
         raise UserError(
             f"{where}: the tokenizer's {len(tokenizer)} entries are not the ids 0 to {model.config.vocab_size - 1} of "
             "the model; it is the tokenizer of another model"
@@ -274,12 +313,15 @@ def _check_convertible(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 
 
 def _manifest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    first = model.generation_config.forced_bos_token_id
     names = ("pad_token_id", "bos_token_id", "mask_token_id")
     ids: set[Any] = {getattr(model.config, name, None) for name in names} - {None, model.config.eos_token_id}
     return {
         "max_source_length": max_source_length(model),
-        # The decoder start takes the first position.
-        "max_target_length": model.config.max_position_embeddings - 1,
+        # The decoder start takes the first position, a target prefix the next.
+        "max_target_length": model.config.max_position_embeddings - (1 if first is None else 2),
+        "target_prefix": tokenizer.convert_ids_to_tokens([] if first is None else [first]),
+        "longest_training_target": longest_training_target(model),
         "never_written": tokenizer.convert_ids_to_tokens(sorted(ids)),
     }
 

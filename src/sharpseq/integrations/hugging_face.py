@@ -5,22 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 from sharpseq.data import load_tokenizer
-from sharpseq.generation import load_model, model_folder
+from sharpseq.generation import fit_target_start, load_model, model_folder, with_languages
 from sharpseq.models.pretrained import is_causal
 from sharpseq.whole_files import whole_folder
 
 
-def export_hugging_face(model: str | Path, output_folder: str | Path) -> Path:
+def export_hugging_face(
+    model: str | Path,
+    output_folder: str | Path,
+    *,
+    source_language: str | None = None,
+    target_language: str | None = None,
+) -> Path:
     """Write a model as a plain folder that ``from_pretrained`` loads, with an adapter added to its weights.
 
     Args:
         model: A model or adapter folder, a run folder with a finished model in it, or a Hub id.
         output_folder: The folder to make; it must not exist, or be empty. It is there whole or not at all.
+        source_language: Language of sources that is saved with the tokenizer, as for `sharpseq.SequenceGenerator`.
+        target_language: Language of outputs, likewise; it is saved with the model's generation configuration too.
 
     Returns:
         The output folder.
 
     Raises:
+        ValueError: If a language is unknown or does not fit the model.
         UserError: If there is no model, or the output folder is not empty.
 
     Example:
@@ -32,6 +41,9 @@ def export_hugging_face(model: str | Path, output_folder: str | Path) -> Path:
         source = model_folder(model)
         loaded = load_model(source, merge=True)
         tokenizer = load_tokenizer(source, pad_with_end=is_causal(loaded.config))
+        if source_language or target_language:
+            loaded, tokenizer = with_languages(loaded, tokenizer, source=source_language, target=target_language)
+        fit_target_start(loaded, tokenizer)
         loaded.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return output

@@ -7,6 +7,7 @@ and adapters stay TRL's. Importing this module imports TRL.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,10 +23,11 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from sharpseq.declarations import build_method
 from sharpseq.errors import SettingError, nearest
+from sharpseq.integrations.trl_targets import kept_part, report_targets
 from sharpseq.objectives import OBJECTIVES, Objective
 from sharpseq.training.arguments import REDUCTIONS
 from sharpseq.training.loss_trainer import LossTrainer
-from sharpseq.training.running_means import RunningMeans, validation_statistics
+from sharpseq.training.running_means import COUNTS, RunningMeans, check_any_target, validation_statistics
 from sharpseq.training.score_loss import PaddedRows, ScoreLoss
 
 OLDEST, FIRST_UNKNOWN = "1.7", "2"
@@ -182,6 +184,9 @@ class SharpSFTTrainer(LossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL dec
     the objective, ``eval_nll`` and ``eval_entropy`` in nats per token, over the whole data set. TRL's
     ``mean_token_accuracy`` is left out.
 
+    Before training, examples of which ``max_length`` leaves nothing to learn from are counted, and those whose target
+    it cuts: a warning says how many. A data set of only such examples is refused.
+
     Args:
         model: As for `trl.SFTTrainer`: a name or folder, a causal language model, or a `peft.PeftModel`.
         args: Training arguments; default ones when not given.
@@ -222,6 +227,7 @@ class SharpSFTTrainer(LossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL dec
             loss = ScoreLoss(objective or args.build_objective(), measures_entropy=True, rows=TrlRows())
             super().__init__(model, args, loss=loss, **kwargs)
         self._check_what_was_built()
+        self._check_prepared()
 
     def _check_what_was_built(self) -> None:
         _check_parallelism(getattr(self.accelerator, "parallelism_config", None))
@@ -235,6 +241,32 @@ class SharpSFTTrainer(LossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL dec
                 f"`peft_config` {type(peft_config).__name__} puts virtual tokens before the text, which is not "
                 "supported: use an adapter such as LoRA"
             )
+
+    def _prepare_dataset(
+        self,
+        dataset: Any,
+        processing_class: Any,
+        args: SFTConfig,
+        packing: bool,
+        formatting_func: Any,
+        dataset_name: str,
+    ) -> Any:
+        """Prepare a data set as TRL does, in two steps: between them, what `max_length` cuts is counted."""
+        uncut = copy.copy(args)
+        uncut.max_length, uncut.shuffle_dataset = None, False
+        tokenized = super()._prepare_dataset(dataset, processing_class, uncut, False, formatting_func, dataset_name)
+        kept = kept_part(args, packing=packing)
+        tokenized = report_targets(tokenized, name=dataset_name, kept=kept, speaks=args.process_index == 0)
+        return super()._prepare_dataset(tokenized, processing_class, args, packing, None, dataset_name)
+
+    def _check_prepared(self) -> None:
+        """Check data sets that came prepared: some versions of TRL cut these too, in the collator."""
+        if not self._skip_prepare_dataset:
+            return
+        kept = slice(getattr(self.data_collator, "max_length", None))
+        evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"eval": self.eval_dataset}
+        for name, dataset in {"train": self.train_dataset, **evaluated}.items():
+            report_targets(dataset, name=name, kept=kept, speaks=self.args.process_index == 0)
 
     # Loss
 
@@ -300,8 +332,8 @@ class SharpSFTTrainer(LossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL dec
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
             found = self._validation.pop(self._sum_over_processes)
-            if not found.get("infeasible"):
-                found.pop("infeasible", None)
+            check_any_target(found)
+            found = {name: value for name, value in found.items() if value or name not in COUNTS}
         finally:
             self._validation = None
         named = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}

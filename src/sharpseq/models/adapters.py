@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from sharpseq.errors import UserError
 from sharpseq.models.pretrained import first_sentence, is_seq2seq, load_config, load_weights
 
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 CONVERTED = "base"
 """Name of the folder in a run folder that holds a model converted from a GGUF file."""
 
@@ -82,7 +84,12 @@ def load_adapter(folder: Path, *, trainable: bool = False, dtype: torch.dtype | 
     except ImportError as error:
         raise UserError(f"{folder}: {error}") from error
     base = _base_of(folder)
+    if not any((folder / name).is_file() for name in (ADAPTER_WEIGHTS, "adapter_model.bin")):
+        # PEFT would look for the folder's name on the Hub.
+        raise UserError(f"{folder}: {ADAPTER_WEIGHTS} is missing; copy the folder again")
     model = load_weights(base, load_config(base), dtype=dtype)
+    if (folder / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     try:
         with _without_deprecations():
             adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
@@ -96,20 +103,30 @@ def load_adapter(folder: Path, *, trainable: bool = False, dtype: torch.dtype | 
 def _base_of(folder: Path) -> str:
     file = folder / ADAPTER_CONFIG
     try:
-        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        base: str = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        path = Path(base)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is broken or does not say `base_model_name_or_path`; copy the folder again") from error
-    if Path(base).is_absolute() and not Path(base).is_dir():
+    if path.is_absolute() and not path.is_dir():
         # A run folder that was moved contains the model that it converted from a GGUF file.
-        moved = [parent / Path(base).name for parent in folder.absolute().parents[:4]]
-        for candidate in moved if Path(base).name == CONVERTED else []:
+        moved = [parent / path.name for parent in folder.absolute().parents[:4]]
+        for candidate in moved if path.name == CONVERTED else []:
             if (candidate / "config.json").is_file():
                 return str(candidate)
         raise UserError(
             f"{folder} is an adapter of {base}, where there is no model; put it there, or change "
             f"`base_model_name_or_path` in {file}"
         )
-    return str(base)
+    return base
+
+
+def keep_generation_config(model: Any, folder: Path) -> None:
+    """Save a model's generation configuration beside its adapter, if there is one in the folder.
+
+    PEFT leaves it out, and it has the length of the longest training target, which outputs are limited by.
+    """
+    if is_adapter_folder(folder):
+        without_wrapper(model).generation_config.save_pretrained(folder)
 
 
 def without_wrapper(model: Any) -> PreTrainedModel:

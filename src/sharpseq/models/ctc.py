@@ -45,6 +45,8 @@ class Ctc(OnePassModel):
     config_class = CtcConfig
     config: CtcConfig
     default_decoder = "ctc_best_path"
+    predicts_frames = True
+    """Positions are frames, which have no target token of their own."""
 
     def __init__(self, config: CtcConfig) -> None:
         super().__init__(config)

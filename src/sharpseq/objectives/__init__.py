@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sharpseq.declarations import Method, method_table
+from sharpseq.objectives.comp_sum import CompSum
 from sharpseq.objectives.convex_composition import ConvexComposition
 from sharpseq.objectives.generalized_cross_entropy import GeneralizedCrossEntropy
 from sharpseq.objectives.maximum_likelihood import MaximumLikelihood
@@ -23,8 +24,10 @@ __all__ = [
     "OBJECTIVES",
     "TRANSFORMS",
     "BoxCox",
+    "CompSum",
     "ConvexComposition",
     "Exponential",
+    "GeneralizedCrossEntropy",
     "Identity",
     "MaximumLikelihood",
     "Objective",
@@ -35,5 +38,7 @@ __all__ = [
     "sequence_weights",
 ]
 
-OBJECTIVES: Mapping[str, type[Method]] = method_table(MaximumLikelihood, ConvexComposition, GeneralizedCrossEntropy)
+OBJECTIVES: Mapping[str, type[Method]] = method_table(
+    MaximumLikelihood, ConvexComposition, GeneralizedCrossEntropy, CompSum
+)
 """Every objective of sequence scores by name; adding one is one file and one entry here (CONTRIBUTING.md)."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import torch
 from torch import Tensor
 
 from sharpseq.declarations import Declaration, Example, Method, Number, Setting, constant
+from sharpseq.objectives.comp_sum import comp_sum_losses
 from sharpseq.objectives.objective import PROPERTIES
 from sharpseq.scoring.requests import ScoreRequest
 from sharpseq.scoring.sequence_scores import SequenceScores
@@ -19,7 +19,7 @@ class GeneralizedCrossEntropy(Method):
     r"""The loss :math:`\frac1T \sum_t (1 - p_t^q) / q` of the tokens of a sequence.
 
     A token's gradient is that of cross-entropy times :math:`p_t^q`, so what the model finds impossible, such as a wrong
-    target, pulls less. q = 0 is maximum likelihood, q = 1 the mean absolute error; it is the comp-sum loss with
+    target, pulls less. q = 0 is maximum likelihood, q = 1 the mean absolute error; it is `CompSum` with
     :math:`\tau = q + 1`. Under it a token that starts improbable stays so: train with `MaximumLikelihood` first, or let
     q rise from 0.
 
@@ -30,6 +30,7 @@ class GeneralizedCrossEntropy(Method):
         ValueError: If ``q`` is not finite or negative. When called: if the scores lack those of single tokens (CTC).
 
     Example:
+        >>> import torch
         >>> from sharpseq.scoring import TokenScores
         >>> tokens = TokenScores(torch.tensor([[0.5, 0.25]]).log(), torch.ones(1, 2, dtype=torch.bool))
         >>> GeneralizedCrossEntropy(q=1.0)(tokens.to_sequences())
@@ -56,6 +57,6 @@ class GeneralizedCrossEntropy(Method):
 
     def __call__(self, scores: SequenceScores) -> Tensor:
         """Return the loss of each sequence, shape (B,), not reduced."""
-        tokens, q = scores.token_scores(), constant(self.q)
-        losses = -torch.expm1(q * tokens.log_probs) / q if q > 0 else -tokens.log_probs
+        tokens = scores.token_scores()
+        losses = comp_sum_losses(tokens.log_probs, power=constant(self.q))
         return tokens.sum_over_tokens(losses) / scores.num_tokens.clamp(min=1)

@@ -14,7 +14,7 @@ from sharpseq.errors import UserError, nearest
 from sharpseq.recipe.catalogue import find_recipe
 from sharpseq.recipe.overrides import apply_override
 from sharpseq.recipe.schema import MODEL_SECTIONS, Recipe
-from sharpseq.recipe.yaml_text import KeyPath, Places, read_yaml, write_yaml
+from sharpseq.recipe.yaml_text import KeyPath, Places, read_yaml, read_yaml_text, write_yaml
 
 _SHOWN_CHARACTERS = 60
 
@@ -36,14 +36,7 @@ def read_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> R
             line and the nearest valid key.
     """
     path = find_recipe(name_or_path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}:{line}: not valid UTF-8; save the file as UTF-8") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    return parse_recipe(text, where=str(path), overrides=overrides)
+    return parse_recipe(read_yaml_text(path), where=str(path), overrides=overrides)
 
 
 def parse_recipe(text: str, *, where: str, overrides: Sequence[str] = ()) -> Recipe:

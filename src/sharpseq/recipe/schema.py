@@ -58,11 +58,15 @@ class Tokenizer(Section):
     source_lowercase: bool = False
     unicode_normalization: Literal["nfc", "none"] = "nfc"
     name: str | None = None
+    source_language: str | None = None
+    target_language: str | None = None
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Tokenizer:
         if (self.kind == "pretrained") != (self.name is not None):
             raise ValueError("`name` goes with `kind: pretrained`, and only with it")
+        if self.kind != "pretrained" and (self.source_language or self.target_language):
+            raise ValueError("`source_language` and `target_language` go with `kind: pretrained` only")
         if self.kind in ("bpe", "unigram") and self.vocab_size is None:
             raise ValueError(f"`vocab_size` must be given for `kind: {self.kind}`")
         if self.symbols is not None:
@@ -125,6 +129,8 @@ class Pretrained(Section):
     pretrained: str = Field(min_length=1)
     lora: Lora | None = None
     prompt: PromptTemplate | None = None
+    source_language: str | None = None
+    target_language: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
@@ -147,9 +153,14 @@ Model = Annotated[
 
 
 class Validation(Section):
-    """What selects the best checkpoint: a metric of decoded validation sentences; by default the validation loss."""
+    """What selects the best checkpoint: a metric of decoded validation sentences; by default the validation loss.
+
+    Sentences are decoded as the evaluation at the end does, with the ``decoding`` of that name in
+    ``evaluation.decodings``; by default the first one of the stage.
+    """
 
     metric: str | None = None
+    decoding: str | None = None
     num_examples: int | None = Field(None, ge=1)
 
 
@@ -200,6 +211,9 @@ class Recipe(Section):
             kind = self.tokenizer.kind
             message = f"a pretrained model cannot use a new tokenizer; leave `tokenizer` out, got {kind!r}"
             raise SettingError(message, "tokenizer", "kind")
+        for key in ("source_language", "target_language"):
+            if isinstance(self.model, Pretrained) and self.tokenizer is not None and getattr(self.tokenizer, key):
+                raise SettingError(f"write the `{key}` of a pretrained model into `model`", "tokenizer", key)
         return self
 
     @model_validator(mode="after")
@@ -255,8 +269,12 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _stages_name_decodings(self) -> Recipe:
+    def _decodings_are_known(self) -> Recipe:
         known = list(self.evaluation.decodings)
+        chosen = self.validation.decoding
+        if chosen is not None and chosen not in known:
+            message = f"`decoding` must name one of `evaluation.decodings`; {nearest(chosen, known)}"
+            raise SettingError(message, "validation", "decoding")
         for position, stage in enumerate(self.stages):
             for index, name in enumerate(stage.decodings or ()):
                 path = ("stages", position, "decodings", index)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from sharpseq.errors import SettingError
 from sharpseq.recipe.sections import MethodChoice, Section, check_name
 
 PRETRAINED = "pretrained"
@@ -22,10 +23,34 @@ class Refiner(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
+class Teacher(Section):
+    """What a student learns from: a model beside it, or outputs that `sharpseq teach` has stored.
+
+    ``model: base`` is the pretrained model itself, without the adapters of ``model.lora``.
+    """
+
+    model: str | None = Field(None, min_length=1)
+    store: str | None = Field(None, min_length=1)
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Teacher:
+        if (self.model is None) == (self.store is None):
+            raise ValueError("a teacher is a `model` or a `store`; give one of them")
+        if self.dtype is not None and self.model is None:
+            raise SettingError("`dtype` goes with `model`; a store has its own", "dtype")
+        return self
+
+
+BASE_TEACHER = "base"
+"""The teacher that is the student's pretrained model without its adapters."""
+
+
 class Stage(Section):
     """One training: an objective, starting from the weights of an earlier stage or from random ones.
 
-    With a ``refiner``, that network alone is trained, for the model of an earlier stage.
+    With a ``refiner``, that network alone is trained, for the model of an earlier stage. A ``teacher`` is what
+    ``objective: {name: distillation}`` learns from.
     ``training`` takes any argument of `transformers.TrainingArguments` and of `SequenceTrainingArguments`.
     """
 
@@ -33,6 +58,7 @@ class Stage(Section):
     start_from: str | None = None
     objective: MethodChoice
     refiner: Refiner | None = None
+    teacher: Teacher | None = None
     training: dict[str, Any] = Field({})
     average_checkpoints: int = Field(0, ge=0)
     evaluate: bool = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,6 +13,9 @@ import yaml
 from sharpseq.errors import UserError
 
 KeyPath = tuple[str | int, ...]
+
+_MOST_BYTES = 256 * 1024
+"""Bytes that a file may have; shipped recipes have about three thousand."""
 
 _MERGE = "tag:yaml.org,2002:merge"
 # PyYAML reads YAML 1.1, where `no` is false, `010` is 8, `1:30` is 90, a day is a date, `=` is an error and `1e-3` is a
@@ -103,6 +107,26 @@ class Places:
         return line if isinstance(line, str) else f"{self.where}:{line}"
 
 
+def read_yaml_text(path: Path) -> str:
+    """Return the text of a YAML file, after seeing that it can be one: YAML takes minutes and gigabytes for others.
+
+    Raises:
+        UserError: If it cannot be read, is too large or is not UTF-8.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise UserError(
+                f"{path} has {size:,} bytes, which is too much for a recipe or configuration; give its YAML file"
+            )
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}: not valid UTF-8; save the file as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+
 def read_yaml(text: str, *, where: str) -> tuple[Any, Places]:
     """Return the content of a YAML text and the place of each key.
 
@@ -113,12 +137,14 @@ def read_yaml(text: str, *, where: str) -> tuple[Any, Places]:
         where: Name of the text for errors.
 
     Raises:
-        UserError: If it is not YAML, has a key twice, or refers to itself.
+        UserError: If it is not YAML, has a key twice, refers to itself, or is nested too deeply.
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
         places = Places(where, _line_numbers(node, where=where))
         return _unshared(yaml.load(text, Loader=_Loader)), places
+    except RecursionError:
+        raise UserError(f"{where} is nested too deeply for a recipe or configuration; give its YAML file") from None
     except yaml.YAMLError as error:
         mark, position = getattr(error, "problem_mark", None), getattr(error, "position", None)
         number = mark.line + 1 if mark else None if position is None else text.count("\n", 0, position) + 1
@@ -139,7 +165,7 @@ def read_value(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{text!r} is no value; write a number, a word or true/false") from error
 
 

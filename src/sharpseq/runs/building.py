@@ -15,10 +15,12 @@ from sharpseq import data
 from sharpseq.data import Example, LengthFilter, StreamingBatches
 from sharpseq.errors import UserError, nearest
 from sharpseq.evaluation import METRICS
+from sharpseq.generation import fit_target_start
 from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig
 from sharpseq.recipe import Recipe, Stage, schema, stages
 from sharpseq.runs.corpus_reading import stream_corpus
 from sharpseq.runs.model_shape import ModelShape, family_name
+from sharpseq.runs.recipe_languages import set_recipe_languages
 from sharpseq.training.argument_values import BELONGS_ELSEWHERE, checked_value, try_arguments
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.endless_stream import streaming_arguments
@@ -27,20 +29,24 @@ from sharpseq.training.feasibility import CtcFilter
 _ROUND_TRIP_EXAMPLES = 10_000
 
 
-def build_filter(recipe: Recipe, shape: ModelShape, *, batch_tokens: int | None = None) -> LengthFilter:
+def build_filter(
+    recipe: Recipe, shape: ModelShape, tokenizer: PreTrainedTokenizerBase, *, batch_tokens: int | None = None
+) -> LengthFilter:
     """Build the filter of training examples: limits of the recipe, of the model, and of a batch if there is one."""
     limits, model = recipe.data.limits, recipe.model
 
     def least(*bounds: int | None) -> int | None:
         return min((bound for bound in bounds if bound is not None), default=None)
 
+    # Texts of no words still have EOS, and the code of their language where there is one.
+    [blank] = data.encode([Example("", "")], tokenizer, append_eos_to_target=shape.is_autoregressive)
     bounds: dict[str, Any] = {
         "max_source_length": least(limits.max_source_length, shape.max_source_length, batch_tokens),
         "max_target_length": least(limits.max_target_length, shape.max_target_length, batch_tokens),
         "max_row_length": least(shape.max_row_length, batch_tokens) if shape.in_one_row else None,
         "max_length_ratio": limits.max_length_ratio,
-        "min_source_length": 2,
-        "min_target_length": 2 if shape.is_autoregressive else 1,
+        "min_source_length": 2 if shape.in_one_row else 1 + len(blank.input_ids),
+        "min_target_length": 1 + len(blank.labels),
     }
     if isinstance(model, schema.Family) and "upsampling_factor" in model.sizes:
         return CtcFilter(**bounds, upsampling_factor=model.sizes["upsampling_factor"])
@@ -65,9 +71,9 @@ def build_stream(
         ),
         tokenizer,
         append_eos_to_target=shape.is_autoregressive,
-        max_tokens=batch_tokens,
+        batch_tokens=batch_tokens,
         in_one_row=shape.in_one_row,
-        length_filter=build_filter(recipe, shape, batch_tokens=batch_tokens),
+        length_filter=build_filter(recipe, shape, tokenizer, batch_tokens=batch_tokens),
         seed=arguments.data_seed if arguments.data_seed is not None else arguments.seed,
     )
 
@@ -81,6 +87,7 @@ def build_tokenizer(spec: schema.Tokenizer, examples: Iterable[Example]) -> PreT
     if spec.kind == "pretrained":
         tokenizer = data.load_tokenizer(str(spec.name))
         data.set_unicode_normalization(tokenizer, spec.unicode_normalization)
+        set_recipe_languages(spec, tokenizer, place=lambda *key: "`tokenizer`")
         return tokenizer
     texts = [text for example in examples for text in (_cased(example.source, spec), example.target)]
     try:
@@ -135,10 +142,14 @@ def build_model(spec: schema.Family, tokenizer: PreTrainedTokenizerBase) -> PreT
             "the tokenizer has no mask token, which a CMLM needs; "
             "add one with `tokenizer.add_special_tokens({'mask_token': '<mask>'})` and save it"
         )
+    # M2M100's tokenizer counts its language codes in no length.
+    vocab_size = max([len(tokenizer), *(code + 1 for code in data.languages_of(tokenizer).values())])
     try:
-        return family.model(family.config(vocab_size=len(tokenizer), **spec.sizes, **ids))
+        model = family.model(family.config(vocab_size=vocab_size, **spec.sizes, **ids))
     except ValueError as error:
         raise UserError(f"`model`: {error}") from error
+    fit_target_start(model, tokenizer)
+    return model
 
 
 def build_refiner(spec: stages.Refiner, model: schema.Family) -> LatentRefiner:

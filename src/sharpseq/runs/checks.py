@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from sharpseq.data import EncodedExample
+from sharpseq.data.token_budget import example_sizes, side_lengths
 from sharpseq.decoding import DECODERS, Batch, LatentModel
 from sharpseq.errors import UserError
 from sharpseq.evaluation import check_metric
 from sharpseq.generation import check_decoder, model_folder
 from sharpseq.models import MODELS
-from sharpseq.objectives import needs_of
-from sharpseq.recipe import Recipe, schema
+from sharpseq.recipe import Recipe, Stage, schema
 from sharpseq.runs.building import build_refiner
 from sharpseq.runs.model_shape import ModelShape, shape_of_family, shape_of_pretrained
 from sharpseq.runs.pretrained_start import check_fit, pretrained_config
 from sharpseq.runs.recipe_methods import build_objective
-from sharpseq.scoring import score_model
-from sharpseq.training import GradientMatching
+from sharpseq.training import (
+    AdversarialCompSum,
+    Distillation,
+    GradientMatching,
+    Loss,
+    MiniLlm,
+    ReferenceMethod,
+    ScoreLoss,
+    SequenceTrainingArguments,
+    Step,
+)
+from sharpseq.training.distillation import ModelTeacher
+from sharpseq.training.loss import PreparesBatches
 
 
 def check_model(recipe: Recipe) -> ModelShape:
@@ -37,8 +49,7 @@ def check_model(recipe: Recipe) -> ModelShape:
     model = recipe.model
     if isinstance(model, schema.Pretrained):
         config = pretrained_config(recipe, model)
-        check_fit(recipe, model, config)
-        shape = shape_of_pretrained(config)
+        shape = shape_of_pretrained(check_fit(recipe, model, config))
     else:
         _check_sizes(recipe, model)
         shape = shape_of_family(model)
@@ -66,11 +77,13 @@ def _check_sizes(recipe: Recipe, model: schema.Family) -> None:
 
 def _check_objectives(recipe: Recipe, shape: ModelShape) -> None:
     """See that the model gives what each objective reads, on a stand-in and a batch of one word."""
+    step = Step(progress=1.0, update=0, seed=0, is_training=True)
     ids = torch.tensor([[5, 0]])
     batch = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "labels": ids if shape.in_one_row else ids[:, :1],
+        "example_ids": torch.tensor([0]),
     }
     if shape.is_autoregressive and not shape.in_one_row:
         batch["decoder_input_ids"] = torch.zeros(1, 1, dtype=torch.long)
@@ -80,10 +93,19 @@ def _check_objectives(recipe: Recipe, shape: ModelShape) -> None:
             continue
         try:
             with torch.no_grad():
-                score_model(shape.stand_in(), batch, request=needs_of(objective.at(1.0)))
+                loss, model = _loss_of(objective, shape), shape.stand_in()
+                loss(model, loss.prepare(model, batch, step) if isinstance(loss, PreparesBatches) else batch, step)
         except ValueError as error:
             place = recipe.place_of("stages", position, "objective")
             raise UserError(f"{place}: {stage.objective.name}: {error}") from error
+
+
+def _loss_of(objective: Any, shape: ModelShape) -> Loss:
+    if isinstance(objective, ReferenceMethod):
+        return objective.loss(shape.stand_in())
+    if isinstance(objective, Distillation | MiniLlm):
+        return objective.loss(ModelTeacher(shape.stand_in()))
+    return objective.loss() if isinstance(objective, AdversarialCompSum) else ScoreLoss(objective)
 
 
 def _check_decodings(recipe: Recipe, shape: ModelShape) -> None:
@@ -164,3 +186,31 @@ def check_metrics(recipe: Recipe) -> None:
             check_metric(metric)
         except UserError as error:
             raise UserError(f"{recipe.place_of(*path)}: {error}") from error
+
+
+def check_budgets(
+    recipe: Recipe,
+    stage: Stage,
+    arguments: SequenceTrainingArguments,
+    *,
+    training: Sequence[EncodedExample],
+    validation: Sequence[EncodedExample],
+    in_one_row: bool,
+) -> None:
+    """Check that the longest example of all fits into a batch of its own.
+
+    Raises:
+        UserError: If one does not.
+    """
+    examples = {"per_device_train_batch_tokens": training, "per_device_eval_batch_tokens": validation}
+    for name, found in examples.items():
+        budget = getattr(arguments, name)
+        if budget is None or not found:
+            continue
+        longest = int(example_sizes(*side_lengths(found, in_one_row=in_one_row)).max())
+        if longest > budget:
+            place = recipe.place_of("stages", recipe.stages.index(stage), "training", name)
+            raise UserError(
+                f"{place}: `{name}` must hold every example and the longest has {longest} tokens; got {budget}; "
+                "raise it, or lower `data.limits`"
+            )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from sharpseq import data
 from sharpseq.data import Example, UnicodeNormalization
+from sharpseq.data.hub_names import expanded_path
 from sharpseq.errors import UserError
 from sharpseq.recipe import corpus_sections
 
@@ -48,7 +48,7 @@ def stream_corpus(
         UserError: As for `build_corpus`, when the iterator reaches the fault.
     """
     try:
-        folder = None if folder is None else _expanded(folder)
+        folder = None if folder is None else expanded_path(folder)
         examples = _read_corpus(corpus, folder=folder, over_network=over_network, form=unicode_normalization)
         yield from islice(examples, getattr(corpus, "limit", None))
     except (ImportError, ValueError) as error:
@@ -63,7 +63,7 @@ def _read_corpus(
     corpus: corpus_sections.Corpus, *, folder: str | None, over_network: bool, form: UnicodeNormalization
 ) -> Iterable[Example]:
     def located(path: str) -> str:
-        path = _expanded(path)
+        path = expanded_path(path)
         return path if path.startswith("./") else str(Path(folder or "") / path)
 
     match corpus:
@@ -105,7 +105,3 @@ def _read_corpus(
             )
         case corpus_sections.PronouncingDictionary():
             return data.load_pronouncing_dictionary(corpus.split, stress=corpus.stress, subset=corpus.subset)
-
-
-def _expanded(path: str) -> str:
-    return os.path.expanduser(os.path.expandvars(path))

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from sharpseq.errors import UserError
 from sharpseq.models.adapters import CONVERTED
 from sharpseq.recipe import Recipe, dump_recipe
-from sharpseq.recipe.yaml_text import read_yaml
+from sharpseq.recipe.yaml_text import read_yaml, read_yaml_text
 from sharpseq.runs.recipe_methods import with_methods
-from sharpseq.whole_files import is_unfinished, write_whole_file
+from sharpseq.whole_files import check_name, is_unfinished, write_whole_file
 
 if sys.platform != "win32":
     import fcntl
@@ -51,20 +51,14 @@ class RunFolder:
         """Claim the folder for this recipe; return whether it was claimed before. Descriptions of recipes may differ.
 
         Raises:
-            UserError: If it belongs to another recipe or holds something else.
+            UserError: If it belongs to another recipe or holds something else, or its name is not UTF-8.
         """
+        check_name(self.path)
         text = dump_recipe(recipe)
         if self.recipe_file.exists():
-            there, _ = read_yaml(self._read_recipe(), where=str(self.recipe_file))
+            there = self._recipe_there()
             here, _ = read_yaml(text, where=str(self.recipe_file))
-            if there is None:
-                raise UserError(
-                    f"{self.recipe_file} is empty, so the recipe of this run is unknown; copy the recipe there if you "
-                    "are sure, or choose another folder with --run"
-                )
-            there = _with_defaults(there)
-            if isinstance(there, dict):
-                there["description"] = here["description"]
+            there["description"] = here["description"]
             if there == here:
                 return True
             # A folder with nothing but a recipe holds no work: a mistake was found when the data were read.
@@ -74,7 +68,9 @@ class RunFolder:
                     "folder with --run, or delete this one"
                 )
         elif self.path.exists() and (not self.path.is_dir() or self._files()):
-            raise UserError(f"{self.path} is not empty and not a run; choose another folder with --run")
+            raise UserError(
+                f"{self.path} is not empty and not a run, as it has no recipe.yaml; choose another folder with --run"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole_file(self.recipe_file, text)
@@ -120,16 +116,23 @@ class RunFolder:
         # A recipe that a kill left half-written does not count.
         return {str(path.relative_to(self.path)) for path in files if not is_unfinished(path)}
 
-    def _read_recipe(self) -> str:
+    def _recipe_there(self) -> dict[str, Any]:
+        """Return the content of the recipe in the folder."""
         try:
-            return self.recipe_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{self.recipe_file} cannot be read; delete the folder, or choose another with --run"
-            ) from error
+            content, _ = read_yaml(read_yaml_text(self.recipe_file), where=str(self.recipe_file))
+        except UserError as error:
+            reason = str(error)
+        else:
+            if isinstance(content, dict):
+                return _with_defaults(content)
+            reason = f"{self.recipe_file} is {'empty' if content is None else 'no recipe'}"
+        raise UserError(
+            f"{reason}; the recipe of this run is unknown: copy it there if you are sure, or choose another folder "
+            "with --run"
+        )
 
 
-def _with_defaults(recipe: Any) -> Any:
+def _with_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return a recipe's content, with keys that were introduced after it was written at their defaults."""
     try:
         return with_methods(Recipe.model_validate(recipe)).model_dump(mode="json")

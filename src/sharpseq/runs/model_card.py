@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sharpseq.data.hub_names import expanded_path
 from sharpseq.models import MODELS
 from sharpseq.recipe import Recipe, Stage, dump_recipe, schema
 from sharpseq.recipe.sections import MethodChoice
@@ -48,7 +49,7 @@ def _metadata(model: schema.Model) -> str:
     library = "peft" if model.lora else "transformers"
     lines = [f"library_name: {library}", f"tags: [sharpseq{', lora' if model.lora else ''}]"]
     # The Hub accepts only Hub ids here.
-    if not Path(model.pretrained).exists() and not model.pretrained.endswith(".gguf"):
+    if not Path(expanded_path(model.pretrained)).exists() and not model.pretrained.endswith(".gguf"):
         lines.append(f"base_model: {model.pretrained}")
     return "\n".join(lines)
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from sharpseq.data import LengthFilter
 from sharpseq.models import MODELS
 from sharpseq.models.pretrained import is_causal, num_positions
 from sharpseq.recipe import schema
@@ -27,6 +28,7 @@ class ModelShape:
         in_one_row: Whether source and target make one row, as for causal language models.
         max_row_length: Longest such row.
         sizes: Sizes of the family that a stand-in must share.
+        has_forced_start: Whether outputs begin with a token that is not theirs to choose, such as a language code.
     """
 
     family: str
@@ -35,11 +37,21 @@ class ModelShape:
     in_one_row: bool = False
     max_row_length: int | None = None
     sizes: Mapping[str, Any] = field(default_factory=dict)
+    has_forced_start: bool = False
 
     @property
     def is_autoregressive(self) -> bool:
         """Whether targets end with EOS."""
         return MODELS[self.family].predicts_eos
+
+    @property
+    def length_filter(self) -> LengthFilter:
+        """Keeps the examples that the model has positions for."""
+        return LengthFilter(
+            max_source_length=self.max_source_length,
+            max_target_length=self.max_target_length,
+            max_row_length=self.max_row_length,
+        )
 
     def stand_in(self, *, with_refiner: bool = False) -> PreTrainedModel:
         """Build a tiny model with random weights that takes the same decoders and lengths.
@@ -57,7 +69,10 @@ class ModelShape:
         sizes = {**self.sizes, **_SMALLEST}
         if with_refiner:
             sizes["refiner"] = {"latent_size": sizes["latent_size"], **_SMALLEST_REFINER}
-        return spec.model(spec.config(vocab_size=8, **sizes))
+        model: PreTrainedModel = spec.model(spec.config(vocab_size=8, **sizes))
+        if self.has_forced_start:
+            model.generation_config.forced_bos_token_id = 5
+        return model
 
 
 def family_name(model: schema.Model) -> str:
@@ -71,12 +86,23 @@ def shape_of_family(model: schema.Family) -> ModelShape:
     return ModelShape(model.type, sizes["max_source_positions"], sizes["max_target_positions"], sizes=sizes)
 
 
-def shape_of_pretrained(config: PreTrainedConfig) -> ModelShape:
-    """Return the shape of a Hugging Face language model."""
+def shape_of_model(model: PreTrainedModel) -> ModelShape:
+    """Return the shape of a model that has weights."""
+    if not hasattr(model, "scores_labels"):
+        return shape_of_pretrained(model)
+    config: Any = model.config
+    [family] = [name for name, spec in MODELS.items() if type(model) is spec.model]
+    return ModelShape(family, config.max_source_positions, config.max_target_positions)
+
+
+def shape_of_pretrained(model: PreTrainedModel) -> ModelShape:
+    """Return the shape of a Hugging Face language model, which needs no weights."""
+    config = model.config
     positions = num_positions(config)
     if is_causal(config):
         return ModelShape("autoregressive", None, None, in_one_row=True, max_row_length=positions)
     # Decoders without a table of positions, such as T5's, have no length limit.
     target = getattr(config, "max_position_embeddings", None)
     sizes = {"max_source_positions": positions, "max_target_positions": target} if target else {}
-    return ModelShape("autoregressive", positions, target, sizes=sizes)
+    is_forced = getattr(model.generation_config, "forced_bos_token_id", None) is not None
+    return ModelShape("autoregressive", positions, target, sizes=sizes, has_forced_start=is_forced)

@@ -16,8 +16,9 @@ from transformers import (
 
 from sharpseq import data
 from sharpseq.data import Prompt
+from sharpseq.data.hub_names import expanded_path
 from sharpseq.errors import UserError
-from sharpseq.generation import model_folder
+from sharpseq.generation import fit_target_start, model_folder
 from sharpseq.models.adapters import add_lora, is_adapter_folder, load_adapter
 from sharpseq.models.pretrained import (
     convert_gguf,
@@ -28,6 +29,8 @@ from sharpseq.models.pretrained import (
     load_weights,
 )
 from sharpseq.recipe import Recipe, schema
+from sharpseq.runs.lost_files import check_weights
+from sharpseq.runs.recipe_languages import set_recipe_languages
 from sharpseq.whole_files import whole_folder
 
 
@@ -39,10 +42,7 @@ def pretrained_config(recipe: Recipe, model: schema.Pretrained) -> PreTrainedCon
     """
     place = recipe.place_of("model", "pretrained")
     try:
-        if _is_gguf(model):
-            config = load_gguf_config(Path(model.pretrained))
-        else:
-            config = load_config(_plain_folder(model.pretrained))
+        config = load_gguf_config(_path(model)) if _is_gguf(model) else load_config(_plain_folder(model.pretrained))
     except UserError as error:
         fix = "; give the path of yours with `--set model.pretrained=…`" if _is_missing(model) else ""
         raise UserError(f"{place}: {error}{fix}") from error
@@ -64,17 +64,20 @@ def pretrained_config(recipe: Recipe, model: schema.Pretrained) -> PreTrainedCon
     return config
 
 
-def check_fit(recipe: Recipe, model: schema.Pretrained, config: PreTrainedConfig) -> None:
+def check_fit(recipe: Recipe, model: schema.Pretrained, config: PreTrainedConfig) -> PreTrainedModel:
     """Check that a recipe's adapters, tokenizer and prompt fit a pretrained model, on a copy of it without weights.
 
     The tokenizer of a GGUF file is checked later: reading it takes as long as converting the whole file.
+
+    Returns:
+        The copy, set to the recipe's languages.
 
     Raises:
         UserError: If not, or PEFT is missing.
     """
     auto: Any = AutoModelForCausalLM if is_causal(config) else AutoModelForSeq2SeqLM
     with torch.device("meta"):
-        stand_in = auto.from_config(config)
+        stand_in: PreTrainedModel = auto.from_config(config)
     place = recipe.place_of("model", "pretrained")
     if stand_in.get_output_embeddings() is None:
         raise UserError(f"{place}: the model has no output embedding, so it predicts no words; give another one")
@@ -86,6 +89,7 @@ def check_fit(recipe: Recipe, model: schema.Pretrained, config: PreTrainedConfig
             raise UserError(f"{place}: {error}") from error
     with torch.device("meta"):
         _with_lora(recipe, model, stand_in)
+    return stand_in
 
 
 def locate_pretrained(model: schema.Pretrained, base: Path) -> str:
@@ -99,7 +103,8 @@ def locate_pretrained(model: schema.Pretrained, base: Path) -> str:
         return _plain_folder(model.pretrained)
     if not base.exists():
         with whole_folder(base) as folder:
-            convert_gguf(Path(model.pretrained), folder)
+            convert_gguf(_path(model), folder)
+    check_weights(base, fix=f"delete {base} and run the same command, which converts the GGUF file again")
     return str(base.absolute())
 
 
@@ -107,7 +112,7 @@ def build_pretrained_tokenizer(recipe: Recipe, model: schema.Pretrained, name_or
     """Load the tokenizer of a pretrained model, or the other one that the recipe names, with the recipe's prompt.
 
     Raises:
-        UserError: If there is none, or the prompt does not fit it.
+        UserError: If there is none, or the prompt or the languages do not fit it.
     """
     chosen = recipe.tokenizer.name if recipe.tokenizer else None
     tokenizer = data.load_tokenizer(chosen or name_or_path, pad_with_end=model.prompt is not None)
@@ -120,6 +125,7 @@ def build_pretrained_tokenizer(recipe: Recipe, model: schema.Pretrained, name_or
             raise UserError(f"{recipe.place_of('model', 'prompt')}: {error}") from error
         # The trainer of transformers, and other programs that load the model, use the tokenizer's own EOS.
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(data.end_token_id(tokenizer))
+    set_recipe_languages(model, tokenizer, place=lambda *key: recipe.place_of("model", *key))
     return tokenizer
 
 
@@ -153,13 +159,13 @@ def continue_pretrained(model: schema.Pretrained, folder: Path, tokenizer: PreTr
 
 
 def fit_to_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that a model knows all tokens of its tokenizer, and make a causal one use its padding and EOS.
+    """Check that a model knows all tokens of its tokenizer, and make it pad, begin and end its outputs as that does.
 
     Raises:
         UserError: If the tokenizer has a token that the model does not know.
     """
     embeddings: Any = model.get_input_embeddings()
-    largest = max(tokenizer.get_vocab().values())
+    largest = max([*tokenizer.get_vocab().values(), *data.languages_of(tokenizer).values()])
     if largest >= len(embeddings.weight):
         raise UserError(
             f"the tokenizer has the token {tokenizer.convert_ids_to_tokens(largest)!r} with id {largest}, and the "
@@ -167,6 +173,7 @@ def fit_to_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         )
     if is_causal(model.config):
         fit_special_tokens(model, tokenizer, end_token_id=data.end_token_id(tokenizer))
+    fit_target_start(model, tokenizer)
 
 
 def _with_lora(recipe: Recipe, model: schema.Pretrained, loaded: PreTrainedModel) -> Any:
@@ -190,7 +197,11 @@ def _plain_folder(name_or_path: str) -> str:
 
 
 def _is_missing(model: schema.Pretrained) -> bool:
-    return not Path(model.pretrained).exists()
+    return not _path(model).exists()
+
+
+def _path(model: schema.Pretrained) -> Path:
+    return Path(expanded_path(model.pretrained))
 
 
 def _is_gguf(model: schema.Pretrained) -> bool:

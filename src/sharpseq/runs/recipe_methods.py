@@ -10,7 +10,8 @@ from sharpseq.declarations import build_method, check_settings, choose_method, p
 from sharpseq.errors import SettingError, UserError
 from sharpseq.models import MODELS
 from sharpseq.recipe import Recipe, Stage, read_recipe, schema
-from sharpseq.training import LOSSES, GradientMatching
+from sharpseq.recipe.stages import BASE_TEACHER
+from sharpseq.training import LOSSES, Distillation, GradientMatching, MiniLlm, ReferenceMethod
 
 
 def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -44,6 +45,8 @@ def with_methods(recipe: Recipe) -> Recipe:
             raise _user_error(recipe, error.under("stages", position, "objective")) from error
         try:
             _check_refiner(stage, objective)
+            _check_reference(recipe, stage, objective)
+            _check_teacher(recipe, stage, objective)
         except SettingError as error:
             raise UserError(f"{recipe.place_of('stages', position, *error.path)}: {error}") from error
         chosen = type(stage.objective)(**plain_settings(objective))
@@ -74,6 +77,33 @@ def _check_refiner(stage: Stage, objective: object) -> None:
     if stage.refiner is not None and not isinstance(objective, GradientMatching):
         message = f"`refiner` goes with `objective: {{name: {name}}}` only; got {stage.objective.name}"
         raise SettingError(message, "refiner")
+
+
+def _check_reference(recipe: Recipe, stage: Stage, objective: object) -> None:
+    """Check that a stage whose objective compares with what it starts from does not start from random weights."""
+    has_weights = isinstance(recipe.model, schema.Pretrained) or recipe.start_of(stage) is not None
+    if isinstance(objective, ReferenceMethod) and not has_weights:
+        raise SettingError(
+            f"`{stage.objective.name}` compares with the weights that the stage starts from, and these are random; put "
+            "a stage before it",
+            "objective",
+        )
+
+
+def _check_teacher(recipe: Recipe, stage: Stage, objective: object) -> None:
+    """Check that a stage has a teacher if and only if it learns from one."""
+    learns = isinstance(objective, Distillation | MiniLlm)
+    if learns and stage.teacher is None:
+        message = f"`{stage.objective.name}` learns from a `teacher`; add one, such as `teacher: {{model: runs/…}}`"
+        raise SettingError(message, "objective")
+    if stage.teacher is None:
+        return
+    if not learns:
+        message = f"`teacher` goes with the objectives distillation and minillm only; got {stage.objective.name}"
+        raise SettingError(message, "teacher")
+    if stage.teacher.model == BASE_TEACHER and not (isinstance(recipe.model, schema.Pretrained) and recipe.model.lora):
+        message = f"`model: {BASE_TEACHER}` is the model without its adapters, and this one has none; add `model.lora`"
+        raise SettingError(message, "teacher", "model")
 
 
 def build_objective(objective: Any) -> Any:

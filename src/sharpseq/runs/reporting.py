@@ -9,12 +9,14 @@ from sharpseq.data import Example
 from sharpseq.evaluation import (
     Comparison,
     EvaluationResult,
-    OutputSample,
     TrainingRun,
+    differing_positions,
+    evenly_spaced,
     output_nll_per_token,
     write_report,
 )
 from sharpseq.recipe import Recipe, dump_recipe
+from sharpseq.runs.conclusion import output_samples, outputs_of
 from sharpseq.runs.folder import RunFolder
 from sharpseq.runs.stage_evaluation import read_scores, scores_file
 
@@ -29,17 +31,13 @@ def write_run_report(
     corpora: Mapping[str, Sequence[Example]],
     results: Mapping[str, Sequence[EvaluationResult]],
     comparisons: Mapping[str, Sequence[Comparison]],
+    verdict: str = "",
 ) -> None:
     """Write ``report.html``: results of every data set, curves, confidence and samples of the last one."""
     data = list(corpora)[-1]
-    samples = [
-        OutputSample(
-            example.source,
-            example.references,
-            {result.system: result.hypotheses[position] for result in results[data] if result.hypotheses},
-        )
-        for position, example in enumerate(corpora[data][:NUM_SAMPLES])
-    ]
+    differing = differing_positions(outputs_of(results[data]))
+    positions = evenly_spaced(differing or range(len(corpora[data])), NUM_SAMPLES)
+    chosen = f"the {len(differing):,} on which systems differ" if differing else f"all {len(corpora[data]):,}"
     write_report(
         folder.report,
         title=recipe.name,
@@ -47,7 +45,9 @@ def write_run_report(
         results=[result for name in corpora for result in results[name]],
         comparisons=[comparison for name in corpora for comparison in comparisons[name]],
         output_nll={result.system: _output_nll(folder, recipe, result) for result in results[data]},
-        samples=samples,
+        samples=output_samples(corpora[data], results[data], positions),
+        samples_note=f"{len(positions)} of {chosen}, evenly spaced in {data}.",
+        verdict=verdict,
         recipe=dump_recipe(recipe),
     )
 

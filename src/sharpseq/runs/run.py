@@ -15,16 +15,20 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from sharpseq.data import EncodedExample, Example, LengthFilter, StreamingBatches, encode, load_tokenizer
-from sharpseq.data.token_budget import example_sizes, side_lengths
+from sharpseq.data import EncodedExample, Example, StreamingBatches, encode, load_tokenizer
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult
+from sharpseq.models.adapters import keep_generation_config
+from sharpseq.models.length_prediction import MAX_DIFFERENCE
 from sharpseq.processor_threads import ThreadWatch
 from sharpseq.recipe import Recipe, Stage
+from sharpseq.recipe.process_count import check_process_count, process_count_file
 from sharpseq.runs.building import build_arguments, build_filter, build_stream, check_round_trip
-from sharpseq.runs.checks import check_metrics, check_model
+from sharpseq.runs.checks import check_budgets, check_metrics, check_model
+from sharpseq.runs.conclusion import Conclusion, conclude
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
+from sharpseq.runs.lost_files import check_finished_stage, copy_lost_files, find_tokenizer
 from sharpseq.runs.model_card import model_card
 from sharpseq.runs.model_shape import ModelShape
 from sharpseq.runs.model_source import ModelSource, source_of
@@ -32,9 +36,11 @@ from sharpseq.runs.recipe_methods import with_methods
 from sharpseq.runs.reporting import write_run_report
 from sharpseq.runs.stage_evaluation import RunEvaluator, recipe_rescorer
 from sharpseq.runs.stage_training import build_trainer
+from sharpseq.runs.teacher_choice import check_teacher
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
 from sharpseq.training.endless_stream import TOKENIZER_EXAMPLES
+from sharpseq.training.feasibility import count_beyond_prediction
 from sharpseq.training.progress import MetricsFile, ProgressBar, read_metrics
 from sharpseq.training.thread_callback import ThreadCallback
 from sharpseq.training.trainer import SequenceTrainer
@@ -53,6 +59,7 @@ class RunResult:
         report: The report for people.
         results: Every evaluation, in the order of stages and decodings, by name of the data set.
         comparisons: Every system against the first one, by name of the data set.
+        conclusion: The final system beside the first one, on the last data set.
         example: A source to try the model on, from the last data set.
     """
 
@@ -61,6 +68,7 @@ class RunResult:
     report: Path
     results: Mapping[str, Sequence[EvaluationResult]]
     comparisons: Mapping[str, Sequence[Comparison]]
+    conclusion: Conclusion
     example: str
 
 
@@ -146,6 +154,8 @@ class _Run:
         self.threads.begin()
         results = self.evaluator.evaluate()
         comparisons = {data: self.evaluator.compare(data, systems) for data, systems in results.items()}
+        last = list(self.test_corpora)[-1]
+        conclusion = conclude(self.recipe.final_stage, self.test_corpora[last], results[last], comparisons[last])
         write_run_report(
             self.folder,
             self.recipe,
@@ -153,10 +163,13 @@ class _Run:
             corpora=self.test_corpora,
             results=results,
             comparisons=comparisons,
+            verdict=conclusion.verdict,
         )
-        sources = [example.source for example in list(self.test_corpora.values())[-1]]
+        sources = [example.source for example in self.test_corpora[last]]
         example = next((source for source in sources if source.strip() and "'" not in source), sources[0])
-        return RunResult(self.folder.path, self.folder.model, self.folder.report, results, comparisons, example)
+        return RunResult(
+            self.folder.path, self.folder.model, self.folder.report, results, comparisons, conclusion, example
+        )
 
     def check_before_work(self) -> None:
         """Find mistakes in the recipe before training, and before anything is written."""
@@ -164,6 +177,8 @@ class _Run:
         self.shape = check_model(self.recipe)
         for stage in self.recipe.stages:
             build_arguments(self.recipe, stage, self.folder.stage(stage.name))
+            if stage.teacher is not None:
+                check_teacher(stage.teacher)
         data, form = self.recipe.data, self.recipe.unicode_normalization
         if (
             data.stream
@@ -195,12 +210,16 @@ class _Run:
     def _make_tokenizer(self) -> None:
         """Train the tokenizer in the first process. Every process must call this, so it cannot be a lazy property."""
         with self.processes.main_process_first():
-            if self.folder.tokenizer.exists():
+            folder = find_tokenizer(self.folder, [stage.name for stage in self.recipe.stages])
+            if folder == self.folder.tokenizer:
                 return
-            tokenizer = self.source.tokenizer(self._tokenizer_examples)
+            if folder is not None:
+                self.say(f"{self.folder.tokenizer} is missing or broken; copied again from {folder}")
+            tokenizer = load_tokenizer(folder) if folder else self.source.tokenizer(self._tokenizer_examples)
             round_trip = check_round_trip(self.recipe, tokenizer, self._tokenizer_examples())
-            with whole_folder(self.folder.tokenizer) as folder:
-                tokenizer.save_pretrained(folder)
+            shutil.rmtree(self.folder.tokenizer, ignore_errors=True)
+            with whole_folder(self.folder.tokenizer) as new:
+                tokenizer.save_pretrained(new)
             self.say(f"tokenizer: {len(tokenizer)} entries")
             if round_trip.num_changed:
                 self.say(f"tokenizer: {round_trip}")
@@ -219,20 +238,22 @@ class _Run:
     @cached_property
     def _train_examples(self) -> list[EncodedExample]:
         encoded = encode(self._train_corpus, self.tokenizer, append_eos_to_target=self.shape.is_autoregressive)
-        kept, report = build_filter(self.recipe, self.shape).apply(encoded)
+        kept, report = build_filter(self.recipe, self.shape, self.tokenizer).apply(encoded)
         self.say(f"training data: {report}")
         if not kept:
-            raise UserError("no training example is left; loosen `data.limits`")
+            raise UserError("no training example is left; loosen `data.limits`, or take a model with more positions")
+        num_beyond = count_beyond_prediction(kept, self.shape.family)
+        if num_beyond:
+            self.say(
+                f"training data: {num_beyond:,} of {len(kept):,} targets are over {MAX_DIFFERENCE} tokens longer or "
+                "shorter than their source, the most that the model predicts; its outputs are cut there, or too long"
+            )
         return kept
 
     @cached_property
     def _validation_examples(self) -> list[EncodedExample]:
         encoded = encode(self._validation_corpus, self.tokenizer, append_eos_to_target=self.shape.is_autoregressive)
-        kept, report = LengthFilter(
-            max_source_length=self.shape.max_source_length,
-            max_target_length=self.shape.max_target_length,
-            max_row_length=self.shape.max_row_length,
-        ).apply(encoded)
+        kept, report = self.shape.length_filter.apply(encoded)
         if report.num_dropped:
             self.say(f"validation loss: {report}")
         if not kept:
@@ -243,7 +264,11 @@ class _Run:
 
     def _train(self, stage: Stage) -> None:
         if self.folder.stage_model(stage.name).exists():
+            with self.processes.main_process_first():
+                check_finished_stage(self.folder, stage.name, say=self.say)
             self.say(f"stage {stage.name}: done before")
+            if self.processes.is_main_process:
+                self._clear(stage)  # where a kill came between the model and this
             return
         folder = self.folder.stage(stage.name)
         arguments = build_arguments(self.recipe, stage, folder)
@@ -254,14 +279,22 @@ class _Run:
             self.say(f"stage {stage.name}: resuming at step {checkpoint.name.split('-')[-1]}")
         else:
             self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or self.source.first_weights}")
-        self._check_processes(stage, arguments, resumes=checkpoint is not None)
-        self._check_budgets(stage, arguments)
+        self._check_processes(stage, resumes=checkpoint is not None)
+        check_budgets(
+            self.recipe,
+            stage,
+            arguments,
+            training=[] if self.recipe.data.stream else self._train_examples,
+            validation=self._validation_examples,
+            in_one_row=self.shape.in_one_row,
+        )
         set_seed(self.recipe.seed)
         trainer = build_trainer(
             self.recipe,
             stage,
             self._starting_model(stage),
             arguments,
+            load_reference=partial(self._starting_model, stage),
             train_dataset=self._training_data(arguments),
             eval_dataset=self._validation_examples,
             processing_class=self.tokenizer,
@@ -277,6 +310,8 @@ class _Run:
                     callback.close()
         if trainer.filter_report.num_examples:
             self.say(f"training data: {trainer.filter_report}")
+        elif self.recipe.data.stream and arguments.dataloader_num_workers:
+            self.say("training data: what `data.limits` left out is not counted where `dataloader_num_workers` read")
         self._report_selection(stage, trainer)
         self._save_stage(stage, trainer)
 
@@ -291,15 +326,10 @@ class _Run:
                 f"chose the checkpoint{hint}"
             )
 
-    def _check_processes(self, stage: Stage, arguments: SequenceTrainingArguments, *, resumes: bool) -> None:
+    def _check_processes(self, stage: Stage, *, resumes: bool) -> None:
         """Check that a stage goes on with as many processes as it began with, where epochs are counted."""
-        file, now = self.folder.stage(stage.name) / "num_processes", self.processes.num_processes
-        before = int(file.read_text(encoding="utf-8")) if resumes and file.exists() else now
-        if before != now and arguments.max_steps <= 0:
-            raise UserError(
-                f"stage {stage.name} was begun with {before} process(es) and now there are {now}, which make another "
-                f"number of updates an epoch; go on with {before}, or delete {self.folder.stage(stage.name)}"
-            )
+        file, now = process_count_file(self.folder.path, stage), self.processes.num_processes
+        check_process_count(self.recipe, self.folder.path, now)
         if self.processes.is_main_process and not (resumes and file.exists()):
             write_whole_file(file, str(now))
 
@@ -307,24 +337,6 @@ class _Run:
         if self.recipe.data.stream:
             return build_stream(self.recipe, self.shape, self.tokenizer, arguments)
         return self._train_examples
-
-    def _check_budgets(self, stage: Stage, arguments: SequenceTrainingArguments) -> None:
-        """Check that the longest example of all fits into a batch of its own."""
-        position = self.recipe.stages.index(stage)
-        budgets = [("per_device_eval_batch_tokens", self._validation_examples)]
-        if not self.recipe.data.stream:
-            budgets.insert(0, ("per_device_train_batch_tokens", self._train_examples))
-        for name, examples in budgets:
-            budget = getattr(arguments, name)
-            if budget is None:
-                continue
-            longest = int(example_sizes(*side_lengths(examples, in_one_row=self.shape.in_one_row)).max())
-            if longest > budget:
-                place = self.recipe.place_of("stages", position, "training", name)
-                raise UserError(
-                    f"{place}: `{name}` must hold every example and the longest has {longest} tokens; got {budget}; "
-                    "raise it, or lower `data.limits`"
-                )
 
     def _starting_model(self, stage: Stage) -> Any:
         start = self.recipe.start_of(stage)
@@ -348,17 +360,27 @@ class _Run:
         whole = trainer.accelerator.unwrap_model(trainer.whole_model)
         with whole_folder(self.folder.stage_model(stage.name)) as folder:
             whole.save_pretrained(folder, state_dict=weights)
+            keep_generation_config(whole, folder)
             self.tokenizer.save_pretrained(folder)
+        self._clear(stage)
+        trainer.accelerator.wait_for_everyone()
+
+    def _clear(self, stage: Stage) -> None:
+        """Delete what a finished stage no longer needs."""
         for checkpoint in self.folder.stage(stage.name).glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-        (self.folder.stage(stage.name) / "num_processes").unlink(missing_ok=True)
-        trainer.accelerator.wait_for_everyone()
+        process_count_file(self.folder.path, stage).unlink(missing_ok=True)
 
     # Results
 
     def _finish_model(self) -> None:
-        if self.folder.model.exists():
+        """Copy the model of the last stage, or what is lost or damaged of the copy, and write a card for it."""
+        source, model = self.folder.stage_model(self.recipe.final_stage), self.folder.model
+        if not model.exists():
+            with whole_folder(model) as folder:
+                shutil.copytree(source, folder, dirs_exist_ok=True)
+                write_whole_file(folder / "README.md", model_card(self.recipe))
             return
-        with whole_folder(self.folder.model) as folder:
-            shutil.copytree(self.folder.stage_model(self.recipe.final_stage), folder, dirs_exist_ok=True)
-            write_whole_file(folder / "README.md", model_card(self.recipe))
+        if not (model / "README.md").exists():
+            write_whole_file(model / "README.md", model_card(self.recipe))
+        copy_lost_files(source, model, say=self.say)

@@ -16,7 +16,7 @@ from sharpseq.data import Example
 from sharpseq.decoding import DECODERS, Rescorer
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult, MetricSpec, compare_systems, evaluate_system
-from sharpseq.generation import SequenceGenerator, default_decoder, load_rescorer, sources_of
+from sharpseq.generation import SequenceGenerator, default_decoder, incomplete_outputs, load_rescorer, sources_of
 from sharpseq.models.adapters import without_wrapper
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.runs.folder import RunFolder
@@ -49,27 +49,43 @@ class RunEvaluator:
     def validation_metric(self, stage: Stage, model: PreTrainedModel) -> dict[str, float]:
         """Return the metric that selects the best checkpoint of a stage, of a model in training.
 
-        A model whose refinement network is in training takes one step with it.
+        The model is decoded as in the evaluation at the end, see `validation_decoding`, in the precision of its
+        weights. Outputs that reached their length limit are counted and reported.
         """
         metric = self.recipe.validation.metric
         if metric is None:
             return {}
         examples = self.corpora["validation"][: self.recipe.validation.num_examples]
-        refined: dict[str, Any] = {"decoder": "latent_refinement", "options": {"steps": 1}}
-        generator = SequenceGenerator(
-            without_wrapper(model),
-            self.tokenizer,
-            batch_tokens=self.recipe.evaluation.batch_tokens,
-            **({} if stage.refiner is None else refined),
-        )
-        result, _ = evaluate_system(
+        generator, _ = self._generator(without_wrapper(model), validation_decoding(self.recipe, stage))
+        result, outputs = evaluate_system(
             generator,
             sources_of(examples),
             [example.references for example in examples],
             metrics=[metric],
             num_resamples=0,
         )
-        return {metric: result.metrics[metric].score}
+        for line in incomplete_outputs(outputs):
+            self.say(f"stage {stage.name}, validation: {line}")
+        counts = {"outputs_at_limit": result.num_at_limit, "sources_too_long": result.num_too_long}
+        return {metric: result.metrics[metric].score, **{name: float(count) for name, count in counts.items() if count}}
+
+    def _generator(
+        self, model: PreTrainedModel, decoding: Mapping[str, Any]
+    ) -> tuple[SequenceGenerator, dict[str, Any]]:
+        """Return what decodes with a model, and the settings of that for the record."""
+        options = dict(decoding)
+        decoder = options.pop("decoder", None) or default_decoder(model)
+        is_rescored = self.rescorer is not None and num_candidates(decoder, options) > 1
+        generator = SequenceGenerator(
+            model,
+            self.tokenizer,
+            decoder=decoder,
+            options=options,
+            rescorer=self.rescorer if is_rescored else None,
+            batch_tokens=self.recipe.evaluation.batch_tokens,
+        )
+        settings = {"decoder": decoder, **options}
+        return generator, settings | ({"rescorer": self.recipe.evaluation.rescorer} if is_rescored else {})
 
     def evaluate(self) -> dict[str, list[EvaluationResult]]:
         """Evaluate every stage that asks for it, with all its decodings, on validation and test data."""
@@ -86,26 +102,13 @@ class RunEvaluator:
         stored = self._stored(file, made_from)
         if stored is not None:
             return stored
-        options = dict(self.recipe.evaluation.decodings[decoding])
         model = self.source.trained(self.folder.stage_model(stage), self.tokenizer)
         if self.recipe.evaluation.bf16:
             model = model.bfloat16()
-        decoder = options.pop("decoder", None) or default_decoder(model)
-        is_rescored = self.rescorer is not None and num_candidates(decoder, options) > 1
-        generator = SequenceGenerator(
-            model,
-            self.tokenizer,
-            decoder=decoder,
-            options=options,
-            rescorer=self.rescorer if is_rescored else None,
-            batch_tokens=self.recipe.evaluation.batch_tokens,
-        )
+        generator, settings = self._generator(model, self.recipe.evaluation.decodings[decoding])
         corpus = self.corpora[data]
         name = stage if len(self.recipe.evaluation.decodings) == 1 else f"{stage} {decoding}"
         self.say(f"evaluating {name} on {data} ({len(corpus)} examples)")
-        settings = {"decoder": decoder, **options}
-        if is_rescored:
-            settings["rescorer"] = self.recipe.evaluation.rescorer
         if self.recipe.evaluation.bf16:
             settings["bf16"] = True
         result, outputs = evaluate_system(
@@ -119,6 +122,8 @@ class RunEvaluator:
             decoder_settings=settings,
             on_progress=self._on_progress,
         )
+        for line in incomplete_outputs(outputs):
+            self.say(f"{name} on {data}: {line}")
         scores = [{"log_prob": output.log_prob, "num_tokens": output.num_tokens} for output in outputs]
         file.parent.mkdir(exist_ok=True)
         write_whole_file(scores_file(file), "".join(json.dumps(score) + "\n" for score in scores))
@@ -172,6 +177,31 @@ class RunEvaluator:
             self.say(metric.slow_notice)
 
 
+def validation_decoding(recipe: Recipe, stage: Stage) -> Mapping[str, Any]:
+    """Return how validation decodes the model of a stage: ``validation.decoding``, or the first one of the stage.
+
+    A decoding is passed over that needs a refinement network where the stage trains none, or takes no step with the one
+    that it trains. If none is left, it is the model's own default, or one step with the network in training.
+    """
+    known = recipe.evaluation.decodings
+    chosen = recipe.validation.decoding
+    names = [*([] if chosen is None else [chosen]), *(recipe.decodings_of(stage) or known)]
+    if stage.refiner is None:
+        fitting = [known[name] for name in names if _learned_steps(known[name]) is None]
+        return fitting[0] if fitting else {}
+    fitting = [known[name] for name in names if _learned_steps(known[name])]
+    return fitting[0] if fitting else {"decoder": "latent_refinement", "steps": 1}
+
+
+def _learned_steps(decoding: Mapping[str, Any]) -> int | None:
+    """Return how many steps a decoding takes with a refinement network, None if it needs no such network."""
+    decoder = decoding.get("decoder")
+    if decoder not in ("latent_refinement", "latent_search"):
+        return None
+    settings = {"refinement": "learned", **DECODERS[decoder].options, **decoding}
+    return int(settings["steps"]) if settings["refinement"] == "learned" else None
+
+
 def made_from_file(file: Path) -> Path:
     """Return the file beside an evaluation that has the digest of its inputs."""
     return file.with_suffix(".made_from")
@@ -188,10 +218,10 @@ def read_scores(path: Path) -> list[tuple[float, int]]:
     Raises:
         ValueError: If the file is broken.
     """
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return [(float(row["log_prob"]), int(row["num_tokens"])) for row in rows]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} has a line without scores") from error
 
 

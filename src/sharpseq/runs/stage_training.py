@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from sharpseq.data import StreamingBatches
+from sharpseq.objectives import MaximumLikelihood
 from sharpseq.recipe import Recipe, Stage, schema
 from sharpseq.runs.building import build_refiner
 from sharpseq.runs.recipe_methods import build_objective
-from sharpseq.training import GradientMatching, SequenceTrainer, SequenceTrainingArguments
+from sharpseq.runs.teacher_choice import load_teacher
+from sharpseq.training import (
+    AdversarialCompSum,
+    Distillation,
+    DistillationTrainer,
+    GradientMatching,
+    MiniLlm,
+    ReferenceMethod,
+    SequenceTrainer,
+    SequenceTrainingArguments,
+)
+from sharpseq.training.trainer import score_loss
 
 
 def build_trainer(
-    recipe: Recipe, stage: Stage, model: Any, arguments: SequenceTrainingArguments, **kwargs: Any
+    recipe: Recipe,
+    stage: Stage,
+    model: Any,
+    arguments: SequenceTrainingArguments,
+    *,
+    load_reference: Callable[[], Any],
+    **kwargs: Any,
 ) -> SequenceTrainer:
     """Build the trainer of a stage.
 
@@ -20,9 +40,27 @@ def build_trainer(
         stage: The stage.
         model: What it starts from: the model to train, or the one that a refinement network is trained for.
         arguments: Its training arguments.
+        load_reference: Loads what the stage starts from once more, for objectives that compare with it.
         kwargs: Passed to the trainer.
     """
     objective = build_objective(stage.objective)
+    if isinstance(objective, AdversarialCompSum):
+        scoring = score_loss(MaximumLikelihood(), arguments)
+        return SequenceTrainer(model, arguments, loss=objective.loss(scoring), **kwargs)
+    if isinstance(objective, ReferenceMethod):
+        scoring = score_loss(MaximumLikelihood(), arguments)
+        return SequenceTrainer(model, arguments, loss=objective.loss(load_reference(), scoring), **kwargs)
+    if isinstance(objective, Distillation | MiniLlm):
+        if stage.teacher is None:
+            raise ValueError(f"`stage` must have a teacher if and only if it learns from one; got {stage}")
+        training, validation = kwargs["train_dataset"], kwargs["eval_dataset"]
+        teacher = load_teacher(
+            stage.teacher,
+            kwargs["processing_class"],
+            training=None if isinstance(training, StreamingBatches) else training,
+            validation=validation,
+        )
+        return DistillationTrainer(model, arguments, distillation=objective, teacher=teacher, **kwargs)
     if not isinstance(objective, GradientMatching):
         return SequenceTrainer(model, arguments, objective=objective, **kwargs)
     if stage.refiner is None or not isinstance(recipe.model, schema.Family):

@@ -4,11 +4,13 @@ from sharpseq.scoring.ctc_scores import ctc_frames_needed, score_ctc
 from sharpseq.scoring.gaussians import DiagonalGaussian
 from sharpseq.scoring.length_mask import length_mask
 from sharpseq.scoring.model_scores import score_model
-from sharpseq.scoring.requests import LABELS_ONLY, RowStatistic, ScoreRequest
+from sharpseq.scoring.requests import BLOCK, LABELS_ONLY, RowStatistic, ScoreRequest
+from sharpseq.scoring.row_statistics import logits_at
 from sharpseq.scoring.sequence_scores import PositionScores, SequenceScores, TokenScores
 from sharpseq.scoring.token_scores import IGNORED, score_hidden_states, score_logits
 
 __all__ = [
+    "BLOCK",
     "IGNORED",
     "LABELS_ONLY",
     "DiagonalGaussian",
@@ -19,6 +21,7 @@ __all__ = [
     "TokenScores",
     "ctc_frames_needed",
     "length_mask",
+    "logits_at",
     "score_ctc",
     "score_hidden_states",
     "score_logits",

@@ -11,8 +11,12 @@ from torch import Tensor
 RowStatistic: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """A number for each distribution over the vocabulary: (logits (N, V), rows (N,)) → (N,).
 
-``rows`` says which positions these are, counted row by row through the whole batch (b·P + p for position p of P), so
-that a statistic can look up its own targets. It is computed a few rows at a time and again in the backward pass."""
+``rows`` says which of the positions that count these are, numbered from 0 through the whole batch, sequence by
+sequence, so that a statistic can look up its own targets. It is computed a few rows at a time and again in the backward
+pass. The rows of a sequence come together, or in blocks of a multiple of `BLOCK` if it is too long for that."""
+
+BLOCK = 64
+"""Positions of a sequence that a statistic may compare with each other, whatever the memory."""
 
 
 @dataclass(frozen=True)

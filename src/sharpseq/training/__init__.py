@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 from sharpseq.declarations import Method, method_table
 from sharpseq.objectives import OBJECTIVES
+from sharpseq.training.adversarial_comp_sum import AdversarialCompSum
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights
+from sharpseq.training.distillation import Distillation, DistillationTrainer, MiniLlm
+from sharpseq.training.f_sft import FSft, FSftBregman, ReferenceMethod
 from sharpseq.training.gradient_matching_loss import GradientMatching, GradientMatchingLoss
 from sharpseq.training.loss import Loss, LossOutput, Statistic, Step, Term
 from sharpseq.training.score_loss import ScoreLoss
@@ -15,10 +18,17 @@ from sharpseq.training.trainer import SequenceTrainer, collator_for
 
 __all__ = [
     "LOSSES",
+    "AdversarialCompSum",
+    "Distillation",
+    "DistillationTrainer",
+    "FSft",
+    "FSftBregman",
     "GradientMatching",
     "GradientMatchingLoss",
     "Loss",
     "LossOutput",
+    "MiniLlm",
+    "ReferenceMethod",
     "ScoreLoss",
     "SequenceTrainer",
     "SequenceTrainingArguments",
@@ -29,5 +39,7 @@ __all__ = [
     "collator_for",
 ]
 
-LOSSES: Mapping[str, type[Method]] = method_table(*OBJECTIVES.values(), GradientMatching)
+LOSSES: Mapping[str, type[Method]] = method_table(
+    *OBJECTIVES.values(), AdversarialCompSum, FSft, FSftBregman, Distillation, MiniLlm, GradientMatching
+)
 """The names that a stage's ``objective`` may have: objectives of scores, and losses of another kind."""

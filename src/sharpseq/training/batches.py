@@ -55,8 +55,8 @@ def _batches(
     if budget is None:
         # An example counts as one, whatever its length.
         ones = [1] * len(examples)
-        return TokenBudgetBatchSampler(ones, ones, max_tokens=batch_size, **order)
-    return TokenBudgetBatchSampler(*side_lengths(examples, in_one_row=in_one_row), max_tokens=budget, **order)
+        return TokenBudgetBatchSampler(ones, ones, batch_tokens=batch_size, **order)
+    return TokenBudgetBatchSampler(*side_lengths(examples, in_one_row=in_one_row), batch_tokens=budget, **order)
 
 
 def for_every_process(examples: Sequence[Any], arguments: SequenceTrainingArguments) -> Sequence[Any]:

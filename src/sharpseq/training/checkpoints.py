@@ -39,7 +39,7 @@ def is_whole(folder: Path) -> bool:
         return all((folder / name).stat().st_size == size for name, size in manifest["files"].items()) and all(
             _checksum(folder / name) == checksum for name, checksum in manifest.get("crc32", {}).items()
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

@@ -1,4 +1,4 @@
-"""Which examples a CTC model can learn at all."""
+"""Which examples a one-pass model can learn at all: targets that fit into the frames, lengths that it can predict."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from sharpseq.data import EncodedExample, FilterReport, LengthFilter
+from sharpseq.models import MODELS
+from sharpseq.models.length_prediction import MAX_DIFFERENCE, LengthPredictingModel
 from sharpseq.scoring import ctc_frames_needed
 
 _LINES_SHOWN = 3
@@ -47,3 +49,21 @@ class CtcFilter(LengthFilter):
     def _fits(self, example: EncodedExample) -> bool:
         needed = int(ctc_frames_needed(torch.tensor([example.labels])))
         return needed <= self.upsampling_factor * len(example.input_ids)
+
+
+def count_beyond_prediction(examples: Iterable[EncodedExample], family: str) -> int:
+    """Return how many targets are of a length that models of a family cannot predict; 0 where they predict none.
+
+    Args:
+        examples: Encoded examples.
+        family: Row of `sharpseq.models.MODELS`.
+
+    Example:
+        >>> examples = [EncodedExample(0, [5, 0], [6] * 52), EncodedExample(1, [5, 0], [6] * 53)]
+        >>> count_beyond_prediction(examples, "cmlm"), count_beyond_prediction(examples, "ctc")
+        (1, 0)
+    """
+    model = MODELS[family].model
+    if not (isinstance(model, type) and issubclass(model, LengthPredictingModel)):
+        return 0
+    return sum(abs(len(example.labels) - len(example.input_ids)) > MAX_DIFFERENCE for example in examples)

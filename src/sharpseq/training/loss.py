@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -77,6 +77,21 @@ class LossOutput:
     weights: Tensor | None = None
     statistics: Mapping[str, Statistic] = field(default_factory=dict)
     is_possible: Tensor | None = None
+
+
+@runtime_checkable
+class PreparesBatches(Protocol):
+    """A loss that changes batches before they are counted and scored, such as one that trains on own samples."""
+
+    def prepare(self, model: nn.Module, batch: dict[str, Any], step: Step) -> dict[str, Any]:
+        """Return the batch to train on.
+
+        Args:
+            model: The model to train, not wrapped for data parallelism.
+            batch: A batch from the collator, on the model's device.
+            step: The state of training.
+        """
+        ...
 
 
 class Loss(Protocol):

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from sharpseq.errors import UserError
-from sharpseq.training.loss import Loss, LossOutput, Step
+from sharpseq.training.loss import Loss, LossOutput, PreparesBatches, Step
 from sharpseq.training.progress import StepClock, StepStatistics
 from sharpseq.training.reduction import Window, reduce_losses, sequence_shares
 from sharpseq.training.running_means import RunningMeans
@@ -41,6 +41,8 @@ class LossTrainer(Trainer):
         self.statistics = StepStatistics()
         self.means = RunningMeans()
         self.window = Window(0, 0)
+        self._num_without_target = 0
+        self._num_target_tokens: float | None = None
         super().__init__(*args, **kwargs)
         if self.args.divide_by_mean_weight and not loss.has_weights:
             raise ValueError("`divide_by_mean_weight` must be false: the loss gives its sequences no weights")
@@ -49,6 +51,7 @@ class LossTrainer(Trainer):
             # transformers before 5.19 divides the loss again unless it is given a loss function.
             self.compute_loss_func = self.compute_loss
         self.add_callback(StepClock(self.statistics))
+        self.add_callback(_TargetCheck(self))
 
     # The window
 
@@ -57,15 +60,22 @@ class LossTrainer(Trainer):
     ) -> tuple[list[Any], None]:
         """Collect the micro-batches of an update and count what the loss is divided by."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if isinstance(self.loss, PreparesBatches):
+            step = self._step(is_training=True)
+            batches = [self.loss.prepare(self.model, self._prepare_inputs(batch), step) for batch in batches]
         self.window = self._window(batches)
         return batches, None
 
     def _window(self, batches: Sequence[dict[str, Any]]) -> Window:
-        totals = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        totals = torch.zeros(3, dtype=torch.float64, device=self.args.device)
         for batch in batches:
             num_tokens = self.loss.count_tokens(self.model, batch)
-            totals += torch.stack([self._counted(num_tokens).sum(), num_tokens.sum()]).to(totals)
-        num_sequences, num_tokens_in_window = self._sum_over_processes(totals).tolist()
+            counted = self._counted(num_tokens)
+            totals += torch.stack([counted.sum(), num_tokens.sum(), (counted & (num_tokens == 0)).sum()]).to(totals)
+        num_sequences, num_tokens_in_window, num_without_target = self._sum_over_processes(totals).tolist()
+        self._num_without_target += int(num_without_target)
+        if batches:
+            self._num_target_tokens = (self._num_target_tokens or 0) + num_tokens_in_window
         window = Window(num_sequences, num_tokens_in_window)
         if self.args.divide_by_mean_weight and batches:
             window = Window(num_sequences, num_tokens_in_window, self._mean_weight(batches))
@@ -160,8 +170,39 @@ class LossTrainer(Trainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the loss together with the statistics of the steps since the last log."""
+        """Log the loss together with the statistics of the steps since the last log.
+
+        Sequences without a single target token are counted as ``without_target``, if there are any.
+        """
         if "loss" in logs:
             found = self.loss.figures(self.means.pop(self._sum_over_processes))
             logs = {**logs, **self.statistics.pop(self._gather), **found}
+            if self._num_without_target:
+                logs["without_target"] = self._num_without_target
+                self._num_without_target = 0
         super().log(logs, start_time)
+
+    def check_any_target(self) -> None:
+        """Check that something was learned from.
+
+        Raises:
+            UserError: If all updates so far had no target token: their loss was 0, whatever the model.
+        """
+        if self._num_target_tokens == 0:
+            raise UserError(
+                "no training example so far has a target token to learn from; give examples with targets, and raise "
+                "the maximum length if prompts alone fill it"
+            )
+
+
+class _TargetCheck(TrainerCallback):
+    """Stops a training on data without a single target token, after the first pass over them."""
+
+    def __init__(self, trainer: LossTrainer) -> None:
+        self.trainer = trainer
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.check_any_target()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.check_any_target()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class ProgressBar(ProgressCallback):
 
 
 class MetricsFile(TrainerCallback):
-    """Appends every log as a line of JSON, and drops rows newer than the checkpoint that a run resumes from."""
+    """Appends every log as a line of JSON; a resumed stage goes on with the rows that its checkpoint knows."""
 
     def __init__(self, path: Path, *, stage: str) -> None:
         self.path = path
@@ -74,14 +74,12 @@ class MetricsFile(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Drop rows of this stage that are newer than the state to resume."""
-        if not state.is_world_process_zero or not self.path.exists():
+        """Write the rows of this stage anew from the state to resume: later ones go, and lost ones come back."""
+        if not state.is_world_process_zero:
             return
-        rows = read_metrics(self.path)
-        kept = [row for row in rows if row["stage"] != self.stage or row["step"] <= state.global_step]
-        if len(kept) < len(rows):
-            text = "".join(json.dumps(row) + "\n" for row in kept)
-            write_whole_file(self.path, text)
+        others = [row for row in read_metrics(self.path) if row["stage"] != self.stage] if self.path.exists() else []
+        own = [self._row(entry, step=int(entry["step"]), epoch=entry.get("epoch")) for entry in state.log_history]
+        write_whole_file(self.path, "".join(json.dumps(row) + "\n" for row in [*others, *own]))
 
     def on_log(
         self,
@@ -93,19 +91,25 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         """Append one row."""
         if state.is_world_process_zero and logs:
-            row = {"stage": self.stage, "step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **logs}
+            row = self._row(logs, step=state.global_step, epoch=state.epoch)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
+    def _row(self, logs: Mapping[str, Any], *, step: int, epoch: float | None) -> dict[str, Any]:
+        return {"stage": self.stage, "step": step, "epoch": round(epoch or 0.0, 4), **logs}
+
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file; an incomplete last line, after a kill, is left out."""
+    """Return the rows of a metrics file; lines that are no rows, such as the last one after a kill, are left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict) and isinstance(row.get("stage"), str) and isinstance(row.get("step"), int):
+                rows.append(row)
     return rows
 
 

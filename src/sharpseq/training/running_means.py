@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from sharpseq.errors import UserError
 from sharpseq.training.loss import LossOutput, Statistic
+
+COUNTS = ("infeasible", "without_target")
+"""Sequences that are counted in validation: those that the model cannot write, those without a token to be scored."""
+
+_NUM_TOKENS = "num_tokens"
 
 
 class RunningMeans:
@@ -48,7 +54,7 @@ class RunningMeans:
 
 
 def validation_statistics(output: LossOutput, *, shares: Tensor) -> dict[str, Statistic]:
-    """Return the statistics of a batch in validation: its own, ``loss`` under the reduction, and ``infeasible``.
+    """Return the statistics of a batch in validation: its own, ``loss`` under the reduction, and the `COUNTS`.
 
     Args:
         output: The loss's output for the batch.
@@ -70,4 +76,22 @@ def validation_statistics(output: LossOutput, *, shares: Tensor) -> dict[str, St
         )
         for name, each in found.items()
     }
-    return {**left, "infeasible": Statistic((~possible).double(), None)}
+    counts = {"infeasible": ~possible, "without_target": output.num_tokens == 0}
+    return {
+        **left,
+        **{name: Statistic(which.double(), None) for name, which in counts.items()},
+        _NUM_TOKENS: Statistic(output.num_tokens.double(), None),
+    }
+
+
+def check_any_target(found: dict[str, float]) -> None:
+    """Take the number of target tokens out of the figures of a validation, and check that there were some.
+
+    Raises:
+        UserError: If there were none: the loss would be 0, whatever the model.
+    """
+    if found.pop(_NUM_TOKENS, 1.0) == 0:
+        raise UserError(
+            "no validation example has a target token to be scored on; give examples with targets, and raise the "
+            "maximum length if prompts alone fill it"
+        )

@@ -70,14 +70,20 @@ class ScoreLoss:
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any], step: Step) -> LossOutput:
         """Score a batch and return its losses."""
+        return self.scored(model, batch, step, ScoreRequest(entropy=self.measures_entropy))[1]
+
+    def scored(
+        self, model: nn.Module, batch: Mapping[str, Any], step: Step, request: ScoreRequest
+    ) -> tuple[SequenceScores, LossOutput]:
+        """Score a batch; return its scores, with whatever else is requested, and its losses."""
         objective: Objective = at(self.objective, step.progress)
         scores = score_model(
             model,
             self.rows.forward_arguments(batch),
-            request=needs_of(objective) | ScoreRequest(entropy=self.measures_entropy),
+            request=needs_of(objective) | request,
             sequence_ids=self.rows.sequence_ids(batch),
         )
-        return LossOutput(
+        return scores, LossOutput(
             losses=objective(scores),
             num_tokens=self.count_tokens(model, batch),
             terms=self._terms(model, scores, step),

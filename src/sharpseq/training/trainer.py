@@ -26,7 +26,10 @@ from sharpseq.data import (
     StreamingBatches,
     TokenBudgetBatchSampler,
 )
+from sharpseq.decoding import remember_longest_target
+from sharpseq.decoding.teacher_forcing import token_id
 from sharpseq.errors import UserError
+from sharpseq.models.adapters import keep_generation_config, without_wrapper
 from sharpseq.models.pretrained import is_causal
 from sharpseq.objectives import Objective
 from sharpseq.training.arguments import SequenceTrainingArguments
@@ -37,7 +40,7 @@ from sharpseq.training.kl_penalty import KlPenalty
 from sharpseq.training.loss import Loss
 from sharpseq.training.loss_trainer import LossTrainer
 from sharpseq.training.progress import ProgressBar
-from sharpseq.training.running_means import RunningMeans, validation_statistics
+from sharpseq.training.running_means import COUNTS, RunningMeans, check_any_target, validation_statistics
 from sharpseq.training.score_loss import ScoreLoss
 
 Evaluator = Callable[[PreTrainedModel], Mapping[str, float]]
@@ -116,6 +119,7 @@ class SequenceTrainer(LossTrainer):
             callbacks=[*callbacks, _Bookkeeping(self)],
             **kwargs,
         )
+        self._remember_longest_target(train_dataset)
         if evaluated_model is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError("`args` must not shard a model that is a part of another one; use data parallelism")
         if self.pop_callback(ProgressCallback) is not None:
@@ -125,6 +129,19 @@ class SequenceTrainer(LossTrainer):
     def whole_model(self) -> PreTrainedModel:
         """The model that evaluators get: the trained one, or one that contains it."""
         return self._evaluated_model or self.model
+
+    def _remember_longest_target(self, dataset: Any) -> None:
+        """Note in the model how long outputs may become: as long as the training targets, with a margin."""
+        longest: int | None = None
+        if isinstance(dataset, StreamingBatches):
+            longest = dataset.max_target_length
+        elif isinstance(dataset, Sequence) and dataset and isinstance(dataset[0], EncodedExample):
+            longest = max(len(example.labels) for example in dataset)
+            if longest == 0:
+                raise ValueError("`train_dataset` has no example with a target; there is nothing to learn from")
+        if longest is not None:
+            # Less EOS, which the targets of these models end with.
+            remember_longest_target(without_wrapper(self.whole_model), longest - 1)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train; see `transformers.Trainer.train`. Resuming from the checkpoint of the last update does nothing.
@@ -218,8 +235,11 @@ class SequenceTrainer(LossTrainer):
 
         Returns:
             ``eval_loss`` under the objective's reduction, ``eval_nll`` in nats per token, the number of targets that
-            the model cannot write at all (``eval_infeasible``, if any; the other figures leave them out), and whatever
-            the evaluators return.
+            the model cannot write at all (``eval_infeasible``, if any; the other figures leave them out), the number of
+            sequences without a target token (``eval_without_target``, if any), and whatever the evaluators return.
+
+        Raises:
+            UserError: If no sequence has a target token, or the loss is not finite.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         self.model.eval()
@@ -256,8 +276,9 @@ class SequenceTrainer(LossTrainer):
             output = self.loss_output(self.model_wrapped, inputs, step)
             means.add(validation_statistics(output, shares=self._shares(output.num_tokens)))
         found = self.loss.figures(means.pop(self._sum_over_processes))
-        infeasible = found.pop("infeasible", 0.0)
-        return {**found, "infeasible": infeasible * num_examples / len(dataset)} if infeasible else found
+        check_any_target(found)
+        counts = {name: found.pop(name, 0.0) * num_examples / len(dataset) for name in COUNTS}
+        return {**found, **{name: count for name, count in counts.items() if count}}
 
     # Checkpoints
 
@@ -275,6 +296,10 @@ class SequenceTrainer(LossTrainer):
             return False
         self.state.best_global_step = self.state.global_step
         return True
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        keep_generation_config(self.model, Path(output_dir or str(self.args.output_dir)))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Older checkpoints are deleted only after the new one is sealed: a kill at any moment leaves a complete one.
@@ -322,7 +347,8 @@ def collator_for(model: PreTrainedModel) -> SequenceCollator | CausalCollator:
         # Many causal models name no padding. Padding is neither attended to nor scored.
         return CausalCollator(model.config.pad_token_id or 0)
     is_autoregressive = model.config.is_encoder_decoder and not hasattr(model, "scores_labels")
-    start = model.config.decoder_start_token_id if is_autoregressive else None
+    inner: Any = without_wrapper(model)
+    start = token_id(inner, "decoder_start") if is_autoregressive else None
     return SequenceCollator(model.config.pad_token_id, decoder_start_token_id=start)
 
 

@@ -20,7 +20,7 @@ LENGTHS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=8
 
 def sampler_of(lengths: list[tuple[int, int]], **options: int | bool | None) -> TokenBudgetBatchSampler:
     sources, targets = [source for source, _ in lengths], [target for _, target in lengths]
-    return TokenBudgetBatchSampler(sources, targets, **{"max_tokens": 64, **options})  # type: ignore[arg-type]
+    return TokenBudgetBatchSampler(sources, targets, **{"batch_tokens": 64, **options})  # type: ignore[arg-type]
 
 
 def cost(lengths: list[tuple[int, int]], batch: list[int]) -> int:
@@ -35,26 +35,26 @@ def random_lengths(number: int = 500) -> list[tuple[int, int]]:
 @settings(deadline=None)
 @given(
     lengths=LENGTHS,
-    max_tokens=st.integers(30, 200),
+    batch_tokens=st.integers(30, 200),
     max_sentences=st.none() | st.integers(1, 9),
     shuffle=st.booleans(),
     epochs=st.tuples(st.integers(0, 5), st.integers(0, 5)),
 )
 def test_every_example_once_within_the_budget(
     lengths: list[tuple[int, int]],
-    max_tokens: int,
+    batch_tokens: int,
     max_sentences: int | None,
     shuffle: bool,
     epochs: tuple[int, int],
 ) -> None:
-    sampler = sampler_of(lengths, max_tokens=max_tokens, max_sentences=max_sentences, shuffle=shuffle)
+    sampler = sampler_of(lengths, batch_tokens=batch_tokens, max_sentences=max_sentences, shuffle=shuffle)
     for epoch in epochs:
         sampler.set_epoch(epoch)
         batches = list(sampler)
         assert sorted(chain.from_iterable(batches)) == list(range(len(lengths)))
         assert len(batches) == len(sampler)
-        assert all(cost(lengths, batch) <= max_tokens for batch in batches)
-        assert all(len(batch) <= (max_sentences or max_tokens) for batch in batches)
+        assert all(cost(lengths, batch) <= batch_tokens for batch in batches)
+        assert all(len(batch) <= (max_sentences or batch_tokens) for batch in batches)
 
 
 @settings(deadline=None)
@@ -74,7 +74,7 @@ def test_shards_are_equal_and_together_exact(lengths: list[tuple[int, int]], pro
 def test_splitting_halves_the_largest_batches() -> None:
     lengths = [(1, 1)] * 10 + [(10, 1)] * 2
     sizes = [
-        [len(batch) for batch in sampler_of(lengths, max_tokens=10, shuffle=False, num_replicas_multiple=multiple)]
+        [len(batch) for batch in sampler_of(lengths, batch_tokens=10, shuffle=False, num_replicas_multiple=multiple)]
         for multiple in (1, 2, 5)
     ]
     assert sizes == [[1, 1, 10], [1, 1, 5, 5], [1, 1, 3, 2, 5]]
@@ -121,7 +121,7 @@ def test_global_random_state_is_neither_read_nor_changed() -> None:
 def test_order_is_fixed() -> None:
     # A regression value: the order follows from the numbers alone, so a resumed run in another process finds its place.
     lengths = [index % 5 + 1 for index in range(12)]
-    batches = list(TokenBudgetBatchSampler(lengths, lengths, max_tokens=10, seed=4))
+    batches = list(TokenBudgetBatchSampler(lengths, lengths, batch_tokens=10, seed=4))
     assert batches == [[9, 4], [1, 6, 5, 10, 0], [3, 8], [7, 2, 11]]
 
 
@@ -186,7 +186,7 @@ def test_bad_arguments(options: dict[str, int], message: str) -> None:
 
 def test_lengths_must_be_equally_many() -> None:
     with pytest.raises(ValueError, match="must have the same length; got 2 and 1"):
-        TokenBudgetBatchSampler([1, 2], [1], max_tokens=10)
+        TokenBudgetBatchSampler([1, 2], [1], batch_tokens=10)
 
 
 def test_negative_epoch() -> None:

@@ -46,6 +46,33 @@ def test_local_folders(folder: str) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("train.jsonl", b"", "has no rows"),
+        ("train.csv", b"", "cannot be read"),
+        ("train.csv", b"abc " * 2**21, r"train.csv:1: the line has more than 4,194,304 bytes"),
+        ("train.jsonl", b'{"a": 1},' * 2**20, r"train.jsonl:1: the line has more than 4,194,304 bytes"),
+        ("train.json", b'{"a": 1},' * 2**20, r"train.json:1: the line has more than 4,194,304 bytes"),
+        ("train.jsonl", b"\xff\x00\x01", r"train.jsonl:1: not valid UTF-8"),
+        ("train.parquet", b"\xff" * 100, "cannot be read"),
+    ],
+)
+def test_data_files_with_nothing_to_read(name: str, content: bytes, told: str, streaming: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        load_hugging_face_dataset(str(folder), split="train", streaming=streaming, **FIELDS)
+
+
+def test_a_list_of_json_may_be_one_long_line(tmp_path: Path) -> None:
+    rows = [{"source": "a" * 1000, "target": "b"}] * 5000
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    assert len(load_hugging_face_dataset(str(tmp_path), split="train", source="source", target="target")) == 5000
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
     ("split", "rows"), [("train[:1]", [0]), ("train[50%:]", [1]), ("train[-1:]", [1]), ("train[1:]+train[:1]", [1, 0])]
 )
 def test_slices_of_local_folders(folder: str, split: str, rows: list[int], streaming: bool) -> None:

@@ -259,6 +259,22 @@ def test_a_saved_tokenizer_encodes_the_same_prompts_in_generation_as_in_training
     assert encode_sources(loaded, examples) == [row.input_ids for row in trained]
 
 
+def test_a_saved_prompt_for_chats_needs_a_template_that_shows_the_messages(tmp_path: Path) -> None:
+    tokenizer = prompted(Prompt("chat", "b {source}", system="c"), CHATML, eos="<|im_end|>")
+    tokenizer.save_pretrained(tmp_path)
+    assert prompt_of(load_tokenizer(tmp_path)) == prompt_of(tokenizer)
+    template = tmp_path / "chat_template.jinja"
+    for content in ("", "abc " * 500, "{% if", "{{ messages[3] }}"):
+        template.write_text(content)
+        with pytest.raises(
+            UserError, match="the chat template is missing or broken, which the tokenizer's prompt need"
+        ):
+            load_tokenizer(tmp_path)
+    template.unlink()
+    with pytest.raises(UserError, match="the chat template is missing or broken"):
+        load_tokenizer(tmp_path)
+
+
 def test_a_prompt_does_not_change_with_the_day() -> None:
     tokenizer = prompted(Prompt("chat"), DATED)
     assert texts(tokenizer, Example("x", "y"))[0] == "26 July 2024 x</s>"

@@ -34,7 +34,7 @@ class Corpus:
 
 
 def streaming(number: int, **options: Any) -> StreamingBatches:
-    defaults = {"append_eos_to_target": True, "max_tokens": 40, "buffer_size": 50}
+    defaults = {"append_eos_to_target": True, "batch_tokens": 40, "buffer_size": 50}
     return StreamingBatches(Corpus(number), TOKENIZER, **{**defaults, **options})
 
 
@@ -79,7 +79,7 @@ def test_passes_repeat_and_epochs_differ() -> None:
 def test_buffers_are_shuffled_differently() -> None:
     # The same fifty lengths twice: equal orders in both buffers would mean one random state for both.
     examples = corpus(50) * 2
-    stream = StreamingBatches(lambda: examples, TOKENIZER, append_eos_to_target=True, max_tokens=40, buffer_size=50)
+    stream = StreamingBatches(lambda: examples, TOKENIZER, append_eos_to_target=True, batch_tokens=40, buffer_size=50)
     batches = indices(stream)
     half = len(batches) // 2
     assert [[index + 50 for index in batch] for batch in batches[:half]] != batches[half:]
@@ -126,7 +126,7 @@ def test_nothing_left() -> None:
 
 def test_too_long_example_is_named() -> None:
     examples = [Example("a", "a"), Example("a" * 60, "a")]
-    stream = StreamingBatches(lambda: examples, TOKENIZER, append_eos_to_target=False, max_tokens=40)
+    stream = StreamingBatches(lambda: examples, TOKENIZER, append_eos_to_target=False, batch_tokens=40)
     with pytest.raises(ValueError, match="got 40, but line 2 has 61 tokens"):
         list(stream)
 
@@ -147,20 +147,20 @@ def test_bad_arguments(options: dict[str, int], message: str) -> None:
 def test_in_one_row_both_sides_count_together() -> None:
     examples = [Example("ab" * (n % 4), "b" * (n % 6)) for n in range(40)]
     settings = {"append_eos_to_target": True, "in_one_row": True}
-    stream = StreamingBatches(lambda: examples, TOKENIZER, max_tokens=30, **settings)
+    stream = StreamingBatches(lambda: examples, TOKENIZER, batch_tokens=30, **settings)
     batches = list(stream)
     for batch in batches:
         assert len(batch) * max(len(row.input_ids) + len(row.labels) for row in batch) <= 30
     assert sorted(row.index for batch in batches for row in batch) == list(range(40))
     # 7 + 4 tokens: either side alone would fit.
     with pytest.raises(ValueError, match=r"got 10, but line 4 has 11 tokens"):
-        list(StreamingBatches(lambda: examples, TOKENIZER, max_tokens=10, **settings))
+        list(StreamingBatches(lambda: examples, TOKENIZER, batch_tokens=10, **settings))
 
 
 def test_sides_in_one_row_share_the_budget() -> None:
     tokenizer = train_tokenizer(["ab"], kind="characters")
     corpus = [Example("a" * 3, "b" * 3)] * 6  # four tokens a side, with the end
-    settings: dict[str, Any] = {"append_eos_to_target": True, "max_tokens": 16, "shuffle": False}
+    settings: dict[str, Any] = {"append_eos_to_target": True, "batch_tokens": 16, "shuffle": False}
     apart = StreamingBatches(lambda: corpus, tokenizer, **settings)
     joined = StreamingBatches(lambda: corpus, tokenizer, in_one_row=True, **settings)
     assert [len(batch) for batch in apart] == [4, 2]

@@ -260,6 +260,13 @@ def test_loading_a_broken_folder(content: str | None, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_loading_a_folder_without_its_configuration(tmp_path: Path) -> None:
+    train_tokenizer(["abc"], kind="characters").save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    with pytest.raises(UserError, match=r"\(tokenizer_config.json is missing there\): the tokenizer has no pad token"):
+        load_tokenizer(tmp_path)
+
+
 def test_loading_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent: no such folder"):
         load_tokenizer(tmp_path / "absent")

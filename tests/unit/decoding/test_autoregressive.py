@@ -107,13 +107,70 @@ def test_nothing_leaks_from_the_generation_config(
     model = m2m100(27, eos_scale=2.0)
     expected = autoregressive_decode(model, batch, num_beams=num_beams)
     leaky = model.generation_config
-    leaky.update(forced_bos_token_id=7, max_new_tokens=3, num_beams=5, length_penalty=3.0, no_repeat_ngram_size=2)
+    leaky.update(max_new_tokens=3, num_beams=5, length_penalty=3.0, no_repeat_ngram_size=2)
     leaky.update(bad_words_ids=[[9], [10]], suppress_tokens=[5, 6], repetition_penalty=3.0, num_return_sequences=2)
     before = leaky.to_dict()
     output = autoregressive_decode(model, batch, num_beams=num_beams)
     assert torch.equal(output.sequences, expected.sequences)
     assert model.generation_config is leaky
     assert leaky.to_dict() == before
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_outputs_begin_with_the_forced_token_as_those_of_transformers(
+    m2m100: Callable[..., Any], batch: dict[str, Tensor], num_beams: int
+) -> None:
+    for seed, first in ((27, 10), (27, 19), (33, 17)):
+        model = m2m100(seed, eos_scale=2.0)
+        model.generation_config.forced_bos_token_id = first
+        options: dict[str, Any] = {"num_beams": num_beams, "max_new_tokens": 25}
+        output = autoregressive_decode(model, batch, **options)
+        reference = model.generate(**batch, num_beams=num_beams, max_new_tokens=27, suppress_tokens=[PAD, BOS, MASK])
+        assert reference[:, 1].tolist() == [first] * len(reference)
+        written = [[token for token in row[2:] if token not in (EOS, PAD)] for row in reference.tolist()]
+        assert outputs(output) == written
+        assert output.num_tokens.max() < 25, "an output that transformers cuts off is not comparable"
+        for row, source in enumerate(sources(batch)):
+            ended = [*written[row], EOS]
+            by_hand = [next_log_probs(model, source, [first, *ended[:t]])[token] for t, token in enumerate(ended)]
+            assert output.log_prob[row].item() == pytest.approx(sum(by_hand).item())
+            alone = {"input_ids": source[None], "attention_mask": torch.ones_like(source)[None]}
+            assert outputs(autoregressive_decode(model, alone, **options)) == [written[row]]
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_limits_do_not_count_a_forced_token(
+    m2m100: Callable[..., Any], batch: dict[str, Tensor], num_beams: int
+) -> None:
+    model = m2m100(27, eos_scale=2.0)
+    model.generation_config.forced_bos_token_id = 7
+    limited = autoregressive_decode(model, batch, num_beams=num_beams, min_new_tokens=4, max_new_tokens=4)
+    assert limited.num_tokens.tolist() == [4] * len(limited.num_tokens)
+    assert limited.num_passes == 6
+    assert autoregressive_decode(model, batch, num_beams=num_beams, max_new_tokens=0).sequences.shape == (4, 0)
+    assert autoregressive_decode(model, batch, num_beams=num_beams, max_new_tokens=30).num_passes <= 32
+    with pytest.raises(ValueError, match="`max_new_tokens` must be at most 30, the model's positions; got 31"):
+        autoregressive_decode(model, batch, max_new_tokens=31)
+
+
+def test_a_forced_begin_token_is_not_written_again(m2m100: Callable[..., Any], batch: dict[str, Tensor]) -> None:
+    model = m2m100(27)
+    with torch.no_grad():
+        model.lm_head.weight[BOS] = model.lm_head.weight[10] * 3  # what greedy search would like best
+    model.generation_config.forced_bos_token_id = BOS
+    written = outputs(autoregressive_decode(model, batch, max_new_tokens=8))
+    assert BOS not in {token for row in written for token in row}
+
+
+def test_a_forced_end_costs_nothing_in_the_search(m2m100: Callable[..., Any], batch: dict[str, Tensor]) -> None:
+    model = m2m100(1)
+    with torch.no_grad():
+        model.lm_head.weight[EOS] = 0  # hardly ever ends by itself
+    free = autoregressive_decode(model, batch, num_beams=4, max_new_tokens=3)
+    model.generation_config.forced_eos_token_id = EOS
+    forced = autoregressive_decode(model, batch, num_beams=4, max_new_tokens=3)
+    reference = model.generate(**batch, num_beams=4, max_new_tokens=4, suppress_tokens=[PAD, BOS, MASK])
+    assert outputs(forced) == reference[:, 1:4].tolist() != outputs(free)
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])

@@ -11,8 +11,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sharpseq.decoding import argmax_decode, autoregressive_decode, autoregressive_rescorer
 
 
-def test_scores_are_the_decoder_s_own_log_probs(m2m100: Callable[..., Any], batch: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize("first", [None, 10])
+def test_scores_are_the_decoder_s_own_log_probs(
+    m2m100: Callable[..., Any], batch: dict[str, Tensor], first: int | None
+) -> None:
     model = m2m100(27, eos_scale=2.0)
+    model.generation_config.forced_bos_token_id = first
     outputs = [autoregressive_decode(model, batch, num_beams=n, max_new_tokens=20) for n in (1, 4)]
     assert not torch.equal(outputs[0].log_prob, outputs[1].log_prob)
     width = max(output.sequences.shape[1] for output in outputs)

@@ -22,7 +22,9 @@ from sharpseq.evaluation import (
     OutputSample,
     TrainingRun,
     compare_systems,
+    differing_positions,
     evaluate_outputs,
+    evenly_spaced,
     write_report,
 )
 from sharpseq.evaluation.report.page_templates import render_page
@@ -264,6 +266,24 @@ def test_a_blank_reference_beside_another_one_is_not_shown_and_not_matched(tmp_p
     assert 'class="exact"' not in text[text.index('id="samples"') :]
 
 
+def test_the_verdict_heads_the_results_and_the_note_says_how_samples_were_chosen(tmp_path: Path) -> None:
+    text = report(tmp_path / "report.html", verdict=f"Better {NASTY}", samples_note="3 of all.")
+    assert Page(text).text.count(f"Better {NASTY}") == 1
+    assert text.index('class="verdict"') < text.index("<table")
+    assert "3 of all." in text[text.index('id="samples"') :]
+
+
+def test_samples_are_those_that_differ_from_all_over_the_data() -> None:
+    same = ["x"] * 100
+    other = [text if position % 2 else "y" for position, text in enumerate(same)]
+    differing = differing_positions({"first": same, "second": other, "third": same})
+    assert differing == list(range(0, 100, 2))
+    assert evenly_spaced(differing, 5) == [10, 30, 50, 70, 90]
+    assert evenly_spaced(differing, 49) == sorted(set(evenly_spaced(differing, 49)))
+    assert evenly_spaced(differing, 60) == differing
+    assert differing_positions({"first": same}) == []
+
+
 def test_what_never_changes_is_a_line_of_text_and_no_panel(tmp_path: Path) -> None:
     text = report(tmp_path / "report.html", runs=[TrainingRun("one", rows())])
     assert re.findall("<figcaption>([^<]*)<", text) == ["Training loss", "Gradient norm"]
@@ -277,6 +297,16 @@ def test_what_never_changes_is_a_line_of_text_and_no_panel(tmp_path: Path) -> No
     text = report(tmp_path / "report.html", runs=[TrainingRun("one", wide), TrainingRun("two", fast)])
     assert "Learning rate 0.001 (one), 0.002 (two)" in text
     assert "Weight f&#39;(g): mean, smallest, largest" in text
+
+
+def test_a_weight_of_one_that_float32_rounds_is_constant() -> None:
+    logged = [
+        {"step": step, "weight_mean": 1 - 6e-8 * (step % 2), "weight_min": 1 - 1.2e-7, "weight_max": 1 + 6e-8 * step}
+        for step in range(1, 4)
+    ]
+    section = training_section([TrainingRun("a", logged)])
+    assert section is not None
+    assert (section.stages[0].panels, section.stages[0].constants) == ([], ["Weight f'(g) 1"])
 
 
 def test_constant_values_beside_points_that_are_not_finite_say_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from sharpseq.evaluation import (
     evaluate_outputs,
     markdown_table,
     results_table,
+    summary_table,
 )
 
 REFERENCES = [["a b"], ["c d"], ["e f"], ["g h"]]
@@ -77,6 +79,32 @@ def test_the_terminal_shows_names_with_brackets_as_they_are() -> None:
     assert "75.00" in shown
 
 
+def test_the_summary_of_two_metrics_fits_a_terminal_of_100_columns() -> None:
+    systems = {"maximum_likelihood": ["A"] * 100, "convex_composition": ["A"] * 90 + ["B"] * 10}
+    metrics = ["word_error_rate", "phoneme_error_rate"]
+    measured = [
+        evaluate_outputs(
+            outputs,
+            [["B"]] * 100,
+            metrics=metrics,
+            system=name,
+            log_prob=[-1.0] * 100,
+            num_tokens=[2] * 100,
+            speed=[SpeedResult(size, 4, 3, 10 / size, 1.0, 1.0, 1.0, None, 1) for size in (1, 32)],
+        )
+        for name, outputs in systems.items()
+    ]
+    console = Console(width=300)
+    with console.capture() as capture:
+        console.print(summary_table(measured, compare_systems(systems, [["B"]] * 100, metrics=metrics), title="Test"))
+    shown = capture.get().splitlines()
+    assert max(map(len, shown)) <= 100
+    heads, first, second = ([cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in (shown[2], *shown[4:6]))
+    assert heads == ["system", "word error rate % ↓", "phoneme error rate % ↓", "NLL / token ↓", "ms ↓"]
+    assert first == ["maximum_likelihood", "100.00", "100.00", "0.500", "10"]
+    assert second == ["convex_composition", "90.00 (p < 0.001)", "90.00 (p < 0.001)", "0.500", "10"]
+
+
 def test_the_first_row_has_no_p_value_and_other_baselines_are_passed_over() -> None:
     backwards = compare_systems(dict(reversed(SYSTEMS.items())), REFERENCES, metrics=["exact_match"])
     assert "p =" not in markdown_table(results(), backwards)
@@ -112,6 +140,12 @@ def test_small_p_values_are_not_shown_as_zero() -> None:
     undefined = replace(comparison, bootstrap=replace(comparison.bootstrap, p_value=float("nan")))
     assert "p < 0.001" in markdown_table(results(), [tiny])
     assert "p = –" in markdown_table(results(), [undefined])
+
+
+def test_a_slow_system_has_its_milliseconds_in_full() -> None:
+    [first, _] = results()
+    slow = replace(first, speed=tuple(replace(entry, milliseconds_per_sentence=1234.5) for entry in first.speed))
+    assert cells(markdown_table([slow]))[2][-1] == "1,234"
 
 
 def test_rejects_no_results() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_multilingual import write_multilingual
 from tiny_pretrained import write_llama
 
 from sharpseq import SequenceGenerator, UserError
@@ -94,6 +95,16 @@ def test_a_resumed_corpus_is_not_decoded_again(teacher: SequenceGenerator, tmp_p
     assert seen == WORDS[6:]
 
 
+def test_a_distillation_into_one_language_does_not_go_on_in_another(tmp_path: Path) -> None:
+    model = write_multilingual(tmp_path / "nllb")
+    german, french = (
+        SequenceGenerator.from_pretrained(model, target_language=name) for name in ("deu_Latn", "fra_Latn")
+    )
+    interrupted_at(1, german, tmp_path / "out")
+    with pytest.raises(UserError, match="its teacher differ"):
+        distill_corpus(french, CORPUS, tmp_path / "out")
+
+
 def test_only_the_same_distillation_goes_on(teacher: SequenceGenerator, tmp_path: Path) -> None:
     output, partial = tmp_path / "out", tmp_path / "out.partial"
     interrupted_at(2, teacher, output)
@@ -110,8 +121,13 @@ def test_only_the_same_distillation_goes_on(teacher: SequenceGenerator, tmp_path
     with torch.no_grad():
         next(teacher.model.parameters()).view(-1)[0] -= 1
     assert partial.read_bytes() == left
-    (tmp_path / "out.partial.json").unlink()
-    with pytest.raises(UserError, match="left by another distillation"):
+    record = tmp_path / "out.partial.json"
+    for content in (b"", b"\xff\x00", b"3", b"[" * 100_000):
+        record.write_bytes(content)
+        with pytest.raises(UserError, match=r"out.partial.json is missing or broken, .* delete .*out.partial, or"):
+            distill_corpus(teacher, CORPUS, output)
+    record.unlink()
+    with pytest.raises(UserError, match=r"out.partial.json is missing or broken"):
         distill_corpus(teacher, CORPUS, output)
     assert partial.read_bytes() == left
 
@@ -128,6 +144,14 @@ def test_nothing_is_written_over(teacher: SequenceGenerator, tmp_path: Path) -> 
         distill_corpus(teacher, CORPUS, tmp_path / "out")
     with pytest.raises(UserError, match=r"there is no folder .*; make it first"):
         distill_corpus(teacher, CORPUS, tmp_path / "no" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_kill_between_the_last_two_steps_leaves_nothing_behind(teacher: SequenceGenerator, tmp_path: Path) -> None:
+    distill_corpus(teacher, CORPUS, tmp_path / "out")
+    (tmp_path / "out.partial.json").write_text("{}")
+    with pytest.raises(UserError, match="out exists already"):
+        distill_corpus(teacher, CORPUS, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -154,3 +178,19 @@ def test_a_corpus_with_histories_stays_one_of_conversations(tmp_path: Path) -> N
     distilled = read_messages(tmp_path / "out.jsonl")
     assert [(example.source, example.history) for example in distilled] == [("abc", history), ("fed", ())]
     assert [example.target for example in distilled] == [output.text for output in teacher.generate(corpus)]
+
+
+def test_targets_that_reached_a_limit_are_counted_over_interruptions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(distillation, "_WINDOW", 3)
+    prompted = SequenceGenerator.from_pretrained(
+        write_llama(tmp_path / "llama"), prompt="{source}", options={"min_new_tokens": 4, "max_new_tokens": 4}
+    )
+    interrupted_at(3, prompted, tmp_path / "out.de")
+    report = distill_corpus(prompted, CORPUS, tmp_path / "out.de")
+    # The third source is blank; the fifth fits a model of 64 positions.
+    assert list(report.reached_limits) == [number for number in range(1, 12) if number != 3]
+    assert str(report.limits) == (
+        "10 of 11 outputs reached the limit of 4 tokens; raise the decoder's setting `max_new_tokens`"
+    )

@@ -301,11 +301,15 @@ def saved(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_run_folder_stands_for_its_model(saved: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_run_folder_stands_for_its_model(
+    saved: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = texts(SequenceGenerator(build("ctc", tokenizer), tokenizer), LINES)
     for name in (saved, str(saved), saved / "model", f"{saved}/model/"):
         assert texts(SequenceGenerator.from_pretrained(name), LINES) == expected
     assert not load_model(saved).training
+    monkeypatch.setenv("HOME", str(saved.parent))
+    assert model_folder("~/run") == model_folder("$HOME/run") == str(saved / "model")
 
 
 def test_a_name_of_the_hub_is_left_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +317,7 @@ def test_a_name_of_the_hub_is_left_to_the_hub(tmp_path: Path, monkeypatch: pytes
     assert model_folder("facebook/nllb-200-distilled-600M") == "facebook/nllb-200-distilled-600M"
     assert model_folder("gpt2") == "gpt2"
     (tmp_path / "runs").mkdir()
-    for name in ("runs/typo", "./runs", "a/b/c", "/no/such/folder", "runs"):
+    for name in ("runs/typo", "./runs", "a/b/c", "/no/such/folder", "runs", "~/nothing", "$HOME/nothing"):
         with pytest.raises(UserError, match=r"no such folder|holds no model"):
             model_folder(name)
 

@@ -160,7 +160,7 @@ def test_impossible_values_are_refused(make: object, message: str) -> None:
 
 
 def test_transform_must_be_callable_and_smoothing_needs_uniform_scores() -> None:
-    with pytest.raises(TypeError, match="must be callable"):
+    with pytest.raises(TypeError, match="must be a method or callable"):
         ConvexComposition(3.0)
     with pytest.raises(ValueError, match="vocab_mean_log_prob"):
         MaximumLikelihood(label_smoothing=0.1)(scores())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -88,9 +89,25 @@ def test_rows_say_which_positions_they_are() -> None:
 
     logits, labels = torch.randn(2, 3, V), torch.tensor([[1, IGNORED, 2], [IGNORED, 3, IGNORED]])
     scores = score_logits(logits, labels, request=ScoreRequest(statistics={"first": record}))
-    assert torch.cat(seen).tolist() == [0, 2, 4]
+    assert torch.cat(seen).tolist() == [0, 1, 2]
     expected = logits[:, :, 0].masked_fill(labels == IGNORED, 0.0)
     torch.testing.assert_close(scores.positions.statistics["first"], expected)
+
+
+def test_rows_of_a_sequence_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[int]] = []
+
+    def record(logits: Tensor, rows: Tensor) -> Tensor:
+        seen.append(rows.tolist())
+        return logits[:, 0]
+
+    monkeypatch.setattr(row_statistics, "CHUNK_ELEMENTS", 5 * V)
+    labels = torch.full((4, row_statistics.BLOCK + 2), IGNORED)
+    for row, count in enumerate((3, 3, 2, row_statistics.BLOCK + 2)):
+        labels[row, :count] = 1
+    score_logits(torch.randn(*labels.shape, V), labels, request=ScoreRequest(statistics={"first": record}))
+    assert [len(rows) for rows in seen] == [3, 5, row_statistics.BLOCK, 2]
+    assert list(itertools.chain(*seen)) == list(range(8 + row_statistics.BLOCK + 2))
 
 
 def test_statistics_of_ctc_are_those_of_real_frames() -> None:

@@ -15,6 +15,8 @@ from sharpseq.evaluation.report.inline_svg import FAINT, INK, inline_svg, series
 
 # More points than a panel has pixels only make the page heavy.
 _MAX_POINTS = 400
+# A weight that is 1 by its formula is logged as 0.99999994 here and there.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +39,9 @@ class Curve:
 
     @property
     def is_constant(self) -> bool:
-        """Whether the line and the edges of its band have one value each."""
-        return all(edge is None or edge.min() == edge.max() for edge in (self.values, self.low, self.high))
+        """Whether the line and the edges of its band have one value each, up to the rounding of float32."""
+        edges = [edge for edge in (self.values, self.low, self.high) if edge is not None]
+        return all(np.ptp(edge) <= _ROUNDING * np.abs(edge).max() for edge in edges)
 
     @property
     def in_words(self) -> str:

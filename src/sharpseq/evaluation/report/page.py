@@ -30,6 +30,8 @@ def write_report(
     comparisons: Sequence[Comparison] = (),
     output_nll: Mapping[str, ArrayLike] | None = None,
     samples: Sequence[OutputSample] = (),
+    samples_note: str = "",
+    verdict: str = "",
     recipe: str = "",
 ) -> None:
     """Write a report as one HTML file that needs nothing else: no network, no script, no other file.
@@ -45,6 +47,8 @@ def write_report(
         output_nll: -log p(output) / T in nats per token of every output, by name of the system; see
             :func:`sharpseq.evaluation.output_nll_per_token`.
         samples: Sentences to show with the output of every system.
+        samples_note: How these sentences were chosen.
+        verdict: What the results mean, in a sentence.
         recipe: The recipe as text.
 
     Raises:
@@ -63,6 +67,8 @@ def write_report(
         confidence=confidence_section(output_nll or {}),
         training=training_section(runs),
         samples=samples_section(samples),
+        samples_note=samples_note,
+        verdict=verdict,
         recipe=recipe,
         settings=_settings(results),
     )

@@ -11,6 +11,7 @@ from sharpseq.evaluation.comparison import Comparison
 from sharpseq.evaluation.results import EvaluationResult
 from sharpseq.evaluation.tables import (
     MISSING,
+    SIGNIFICANT,
     against_first_row,
     diagnostic_columns,
     find_comparison,
@@ -18,8 +19,6 @@ from sharpseq.evaluation.tables import (
     metric_heading,
     metric_names,
 )
-
-_SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def results_note(results: Sequence[EvaluationResult], comparisons: Sequence[Comp
     if against_first_row(results, comparisons):
         sentences.append(
             "p: two-sided paired bootstrap against the first row; "
-            f"in bold below {_SIGNIFICANT}. It knows about sentences, not about seeds: one training run is an anecdote."
+            f"in bold below {SIGNIFICANT}. It knows about sentences, not about seeds: one training run is an anecdote."
         )
     if any(result.confidence for result in results):
         sentences.append("Output NLL: −log p(output) in nats; small means confident.")
@@ -143,7 +142,7 @@ def _metric_column(
                 bar=_interval_bar(result, name, min(ends), max(ends)) if ends else None,
                 p_value=cell.p_value,
                 is_best=result is best,
-                is_significant=bootstrap is not None and bootstrap.p_value < _SIGNIFICANT,
+                is_significant=bootstrap is not None and bootstrap.p_value < SIGNIFICANT,
             )
         )
     return cells

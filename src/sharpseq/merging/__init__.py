@@ -1,0 +1,8 @@
+"""Merging: one model from several that were fine-tuned from the same weights."""
+
+from sharpseq.merging.merge import LEVELS, METHODS, MergeReport, MergeSettings, merge_models
+from sharpseq.merging.merge_card import in_nats
+from sharpseq.merging.merged_model import MergedModel
+from sharpseq.merging.output_divergence import DIVERGENCES
+
+__all__ = ["DIVERGENCES", "LEVELS", "METHODS", "MergeReport", "MergeSettings", "MergedModel", "in_nats", "merge_models"]
