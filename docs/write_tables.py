@@ -28,7 +28,7 @@ BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /tab
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "objective": LOSSES,
-    "distillation": TOKEN_DISTILLATIONS,
+    "distillation": {name: each for name, each in TOKEN_DISTILLATIONS.items() if name not in DIVERGENCES},
     "transform": TRANSFORMS,
     "divergence": {**DIVERGENCES, **SAMPLE_DIVERGENCES},
     "schedule": SCHEDULES,

@@ -20,10 +20,11 @@ from typer.testing import CliRunner, Result
 from sharpseq import SequenceGenerator
 from sharpseq.cli import app, generate
 from sharpseq.decoding import DECODERS
-from sharpseq.divergences import DIVERGENCES, SAMPLE_DIVERGENCES
+from sharpseq.divergences import SAMPLE_DIVERGENCES
 from sharpseq.evaluation import METRICS, EvaluationResult
 from sharpseq.generation import Generation
 from sharpseq.models import MODELS
+from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS
 from sharpseq.recipe import shipped_recipes
 from sharpseq.training import LOSSES
 
@@ -428,7 +429,7 @@ def told_of(method: Any) -> tuple[str, str]:
     [
         ("models", {name: told_of(family) for name, family in MODELS.items()}),
         ("objectives", {name: told_of(loss) for name, loss in LOSSES.items()}),
-        ("divergences", {name: told_of(each) for name, each in {**DIVERGENCES, **SAMPLE_DIVERGENCES}.items()}),
+        ("divergences", {name: told_of(each) for name, each in {**TOKEN_DISTILLATIONS, **SAMPLE_DIVERGENCES}.items()}),
         ("decoders", {name: (*told_of(decoder), *decoder.options) for name, decoder in DECODERS.items()}),
         ("metrics", {name: told_of(metric) for name, metric in METRICS.items()}),
         ("recipes", {entry.name: (entry.description,) for entry in shipped_recipes()}),

@@ -20,10 +20,10 @@ from sharpseq.divergences.mixtures import Chi2Mixture, JensenShannon, LeCam, Ske
 from sharpseq.divergences.own import OwnFDivergence
 from sharpseq.divergences.power import Alpha, AmariAlpha, NeymanChi2, PearsonChi2, SquaredHellinger, Tsallis
 from sharpseq.divergences.renyi import Renyi
-from sharpseq.divergences.samples import Side, effective_sample_size
+from sharpseq.divergences.samples import effective_sample_size
 from sharpseq.divergences.top_k import TopK
 from sharpseq.divergences.total_variation import TotalVariation
-from sharpseq.divergences.transport import Sinkhorn, SlicedWasserstein, Transport, entropic_transport
+from sharpseq.divergences.transport import SinkhornDivergence, SlicedWasserstein, Transport, entropic_transport
 
 __all__ = [
     "DIVERGENCES",
@@ -47,8 +47,7 @@ __all__ = [
     "Renyi",
     "ReverseKL",
     "SampleDivergence",
-    "Side",
-    "Sinkhorn",
+    "SinkhornDivergence",
     "SkewKL",
     "SkewReverseKL",
     "SlicedWasserstein",
@@ -82,5 +81,7 @@ DIVERGENCES: Mapping[str, type[Method]] = method_table(
 )
 """Divergences between categorical distributions by name; adding one is one file or class and one entry here."""
 
-SAMPLE_DIVERGENCES: Mapping[str, type[Method]] = method_table(MaximumMeanDiscrepancy, Sinkhorn, SlicedWasserstein)
+SAMPLE_DIVERGENCES: Mapping[str, type[Method]] = method_table(
+    MaximumMeanDiscrepancy, SinkhornDivergence, SlicedWasserstein
+)
 """Divergences between two sets of vectors by name."""

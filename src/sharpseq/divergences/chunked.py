@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from sharpseq.divergences.heads import Head
 from sharpseq.divergences.softmax_rows import check_pair, log_probs, precise, scaled, slices, through_softmax
-from sharpseq.divergences.top_k import TopK
+from sharpseq.divergences.top_k import Buckets, TopK
 
 if TYPE_CHECKING:
     from sharpseq.divergences.categorical import Divergence
@@ -33,7 +33,7 @@ def chunked_values(
     positions, vocabulary = _extent(model)
     _check_target(target, positions, vocabulary)
     if isinstance(target, TopK):
-        flat_target: Head | TopK | Tensor = target.flatten()
+        flat_target: Head | Buckets | Tensor = target.buckets()
     else:
         flat_target = target.cast() if isinstance(target, Head) else target.reshape(-1, target.shape[-1])
     if isinstance(model, Tensor):
@@ -82,7 +82,7 @@ class _Comparison(NamedTuple):
     """All of a comparison but the model's tensors."""
 
     divergence: Divergence
-    target: Head | TopK | Tensor
+    target: Head | Buckets | Tensor
     temperature: float
     logit_map: tuple[float, float | None] | None
 
@@ -129,11 +129,11 @@ class _Comparison(NamedTuple):
             yield rows, ours[: rows.stop - rows.start]
 
     def _log_probs(
-        self, target: Tensor | TopK, logits: Tensor, rows: slice, piece: slice
+        self, target: Tensor | Buckets, logits: Tensor, rows: slice, piece: slice
     ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
         """Return both distributions of some positions, and the way from the model's to its logits."""
         place = slice(rows.start + piece.start, rows.start + piece.stop)
-        if isinstance(target, TopK):
+        if isinstance(target, Buckets):
             return target.beside(logits if self.temperature == 1.0 else logits / self.temperature, place)
         if isinstance(self.target, Head):
             target_logits = self.target.logits(target[piece].to(logits.dtype))

@@ -34,12 +34,17 @@ class Generator(Protocol):
     negative, and a mean over samples has its control variate built in.
     """
 
-    at_zero: float
-    """f(0), the price of an entry that only the model has; may be +inf."""
-    slope_at_zero: float
-    """f'(0), the lower end of what f' takes; −inf where f' keeps every ratio above 0."""
-    slope_at_infinity: float
-    """f'(∞) = lim f(u)/u, the price of an entry that only the target has; may be +inf."""
+    @property
+    def at_zero(self) -> float:
+        """Return f(0), the price of an entry that only the model has; may be +inf."""
+
+    @property
+    def slope_at_zero(self) -> float:
+        """Return f'(0), the lower end of what f' takes; −inf where (f')⁻¹ is always above 0."""
+
+    @property
+    def slope_at_infinity(self) -> float:
+        """Return f'(∞) = lim f(u)/u, the price of an entry that only the target has; may be +inf."""
 
     def f(self, u: Tensor) -> Tensor:
         """Return the values of f at ratios u ≥ 0."""

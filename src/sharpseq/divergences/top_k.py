@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -76,21 +77,18 @@ class TopK:
         largest, ids = log_probs.topk(k, -1)
         return cls(ids, largest, log_probs.scatter(-1, ids, -torch.inf).logsumexp(-1))
 
-    def flatten(self) -> TopK:
-        """Return it with its positions in one line."""
-        flat = object.__new__(TopK)
-        for name, value in (
-            ("ids", self.ids.reshape(-1, self.ids.shape[-1])),
-            ("log_probs", self.log_probs.reshape(-1, self.log_probs.shape[-1])),
-            ("log_tail", self._tail.flatten()),
-        ):
-            object.__setattr__(flat, name, value)
-        return flat
-
-    @property
-    def _tail(self) -> Tensor:
+    def buckets(self) -> Buckets:
+        """Return it with its positions in one line and the tail as a last entry."""
         assert self.log_tail is not None  # for type checkers: set when it is made
-        return self.log_tail
+        log_p = torch.cat([self.log_probs, self.log_tail[..., None]], -1)
+        return Buckets(self.ids.reshape(-1, self.ids.shape[-1]), log_p.reshape(-1, log_p.shape[-1]))
+
+
+class Buckets(NamedTuple):
+    """Entries of each position, shape (N, k), and log-probabilities of these and of the tail, shape (N, k + 1)."""
+
+    ids: Tensor
+    log_p: Tensor
 
     def beside(self, logits: Tensor, rows: slice) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
         """Return some positions and a model's there, as distributions over the k entries and the tail.
@@ -107,11 +105,10 @@ class TopK:
         outside = logits.scatter(-1, ids, -torch.inf)
         log_outside = outside.logsumexp(-1, keepdim=True)
         log_q = torch.log_softmax(torch.cat([logits.gather(-1, ids), log_outside], -1), -1)
-        log_p = torch.cat([self.log_probs[rows], self._tail[rows, None]], -1).to(logits.dtype)
 
         def to_logits(grads: Tensor) -> Tensor:
             # The tail's logit is a logsumexp, whose derivatives are the shares of its members.
             shares = (outside - log_outside.clamp(min=torch.finfo(logits.dtype).min)).exp()
             return (shares * grads[:, -1:]).scatter(-1, ids, grads[:, :-1])
 
-        return log_p, log_q, to_logits
+        return self.log_p[rows].to(logits.dtype), log_q, to_logits

@@ -88,7 +88,7 @@ def _falling(start: float, end: float) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Sinkhorn(SampleDivergence):
+class SinkhornDivergence(SampleDivergence):
     r"""The Sinkhorn divergence :math:`W_\varepsilon(x,y) - \frac12 W_\varepsilon(x,x) - \frac12 W_\varepsilon(y,y)`.
 
     Transport with an entropy, debiased, so that it is 0 for the same samples and at least 0 up to the error of the
@@ -104,7 +104,7 @@ class Sinkhorn(SampleDivergence):
 
     Example:
         >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
-        >>> Sinkhorn().between_samples(target=x, model=x + torch.tensor([0.0, 2.0]))
+        >>> SinkhornDivergence().between_samples(target=x, model=x + torch.tensor([0.0, 2.0]))
         tensor(4.)
 
     References:
@@ -115,7 +115,7 @@ class Sinkhorn(SampleDivergence):
     cost: Annotated[Literal["squared", "distance"], Setting("‖x − y‖² or ‖x − y‖.")] = "squared"
 
     declaration = Declaration(
-        "sinkhorn",
+        "sinkhorn_divergence",
         "optimal transport with an entropy, less that of each side to itself",
         "Genevay et al. 2018; Feydy et al. 2019",
         examples=(

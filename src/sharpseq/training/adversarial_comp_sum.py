@@ -161,7 +161,7 @@ def margin_change(clean: PositionScores, labels: Tensor) -> RowStatistic:
 
     def change(logits: Tensor, rows: Tensor) -> Tensor:
         moved = logits - logits_at(clean, rows).to(logits)
-        targets = labels[:, : clean.mask.shape[1]].flatten()[rows]
+        targets = labels[:, : clean.mask.shape[1]][clean.mask][rows]
         norms: Tensor = torch.linalg.vector_norm(moved.gather(1, targets[:, None]) - moved, dim=1)
         return norms
 

@@ -14,7 +14,7 @@ from scipy.stats import wasserstein_distance
 from sharpseq.divergences import (
     CauchySchwarz,
     MaximumMeanDiscrepancy,
-    Sinkhorn,
+    SinkhornDivergence,
     SlicedWasserstein,
     entropic_transport,
 )
@@ -120,10 +120,15 @@ def test_a_transport_that_is_stopped_early_says_so_with_a_lower_bound() -> None:
 def test_sinkhorn_goes_from_transport_to_the_distance_of_means_and_the_energy_distance() -> None:
     x, y = sets()
     means = ((x.mean(0) - y.mean(0)) ** 2).sum()
-    torch.testing.assert_close(Sinkhorn(epsilon=1e4).between_samples(target=x, model=y), means, rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        SinkhornDivergence(epsilon=1e4).between_samples(target=x, model=y), means, rtol=1e-3, atol=0
+    )
     energy = 2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()
     torch.testing.assert_close(
-        Sinkhorn(epsilon=1e4, cost="distance").between_samples(target=x, model=y), energy / 2, rtol=1e-3, atol=0
+        SinkhornDivergence(epsilon=1e4, cost="distance").between_samples(target=x, model=y),
+        energy / 2,
+        rtol=1e-3,
+        atol=0,
     )
 
 
@@ -131,7 +136,7 @@ def test_sinkhorn_of_a_shift_is_its_square_at_every_entropy() -> None:
     x, _ = sets()
     shift = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     for epsilon in (0.05, 1.0, 50.0):
-        value = Sinkhorn(epsilon=epsilon).between_samples(target=x, model=x + shift)
+        value = SinkhornDivergence(epsilon=epsilon).between_samples(target=x, model=x + shift)
         assert float(value) == pytest.approx(5.25, rel=1e-3)
 
 
@@ -162,7 +167,7 @@ def test_what_no_width_can_be_read_off_is_said() -> None:
     ],
 )
 def test_wrong_sets_are_one_clear_line(target: tuple[int, int], model: tuple[int, int], message: str) -> None:
-    for divergence in (MaximumMeanDiscrepancy(), Sinkhorn(), SlicedWasserstein(), CauchySchwarz()):
+    for divergence in (MaximumMeanDiscrepancy(), SinkhornDivergence(), SlicedWasserstein(), CauchySchwarz()):
         with pytest.raises(ValueError, match=message):
             divergence.between_samples(target=torch.zeros(target), model=torch.zeros(model))
 
