@@ -60,9 +60,9 @@ def nearest_neighbour_divergence(
 
     The mean of f(u) over samples of the model, or for Rényi's divergence :math:`\frac{1}{\alpha - 1} \log` of the mean
     of :math:`u^\alpha`, with u of `neighbour_ratios`; at least 0. Where f(0) is infinite, a ratio of 0 counts as the
-    smallest one above it. A number for comparisons of like with like: two samples of one law give about 2/k times f''(1),
-    and large ratios are cut off at k, so that what weighs them (α > 1, χ²) comes out too small. A larger k has less of
-    the first and blurs more.
+    smallest one above it. A number for comparisons of like with like: two samples of one law give about 2/k times
+    f''(1), and ratios are cut off at k·N/M, so that what weighs large ones (α > 1, χ²) comes out too small. A larger k
+    has less of the first and blurs more.
 
     In more than three dimensions the ratios say little: the result goes negative before it is cut at 0, and depends on
     the order of the two sets. So both are projected to the leading principal components of the pooled samples.
