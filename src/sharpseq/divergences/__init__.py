@@ -17,6 +17,13 @@ from sharpseq.divergences.heads import Head
 from sharpseq.divergences.kernels import MaximumMeanDiscrepancy
 from sharpseq.divergences.kullback_leibler import KL, Jeffreys, ReverseKL
 from sharpseq.divergences.mixtures import Chi2Mixture, JensenShannon, LeCam, SkewKL, SkewReverseKL
+from sharpseq.divergences.mutual_information import (
+    CriticStep,
+    critic_loss,
+    mutual_information,
+    wasserstein_dependency,
+)
+from sharpseq.divergences.nearest_neighbours import nearest_neighbour_divergence, neighbour_ratios
 from sharpseq.divergences.own import OwnFDivergence
 from sharpseq.divergences.power import Alpha, AmariAlpha, NeymanChi2, PearsonChi2, SquaredHellinger, Tsallis
 from sharpseq.divergences.renyi import Renyi
@@ -33,6 +40,7 @@ __all__ = [
     "AmariAlpha",
     "CauchySchwarz",
     "Chi2Mixture",
+    "CriticStep",
     "Divergence",
     "FDivergence",
     "Generator",
@@ -56,8 +64,13 @@ __all__ = [
     "TotalVariation",
     "Transport",
     "Tsallis",
+    "critic_loss",
     "effective_sample_size",
     "entropic_transport",
+    "mutual_information",
+    "nearest_neighbour_divergence",
+    "neighbour_ratios",
+    "wasserstein_dependency",
 ]
 
 DIVERGENCES: Mapping[str, type[Method]] = method_table(
