@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generation": {"decoding", "models", "data"},
     "evaluation": {"data", "generation"},
     "training": {"data", "decoding", "divergences", "generation", "models", "objectives", "scoring"},
-    "merging": {"data", "decoding", "generation", "models", "scoring", "training"},
+    "merging": {"data", "decoding", "divergences", "generation", "models", "scoring", "training"},
     "analyses": {"data", "decoding", "evaluation", "generation", "models", "objectives", "scoring", "theory"},
     "runs": {"data", "decoding", "evaluation", "generation", "models", "objectives", "recipe", "scoring", "training"},
     "integrations": {"data", "decoding", "generation", "models", "objectives", "recipe", "runs", "scoring", "training"},

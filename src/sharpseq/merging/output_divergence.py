@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sharpseq.data import Example, TokenBudgetBatchSampler, encode, is_blank
 from sharpseq.data.token_budget import side_lengths
+from sharpseq.divergences import KL, Divergence, JensenShannon, ReverseKL
 from sharpseq.errors import UserError
 from sharpseq.generation import SequenceGenerator, family_of, sources_of
 from sharpseq.merging.task_models import SavedModel
@@ -20,41 +21,11 @@ from sharpseq.scoring import ScoreRequest, logits_at, score_model
 from sharpseq.training import collator_for
 
 _DIVERGENCE = "divergence"
-_LOG_2 = 0.6931471805599453
 
-
-def jensen_shannon(task: Tensor, merged: Tensor) -> Tensor:
-    """Return the Jensen-Shannon divergence of log-probabilities (N, V) in nats, shape (N,), at most log 2.
-
-    Example:
-        >>> jensen_shannon(torch.tensor([[0.0, -torch.inf]]), torch.tensor([[-torch.inf, 0.0]]))
-        tensor([0.6931])
-    """
-    middle = torch.logaddexp(task, merged) - _LOG_2
-    return (kl(task, middle) + kl(merged, middle)) / 2
-
-
-def kl(first: Tensor, second: Tensor) -> Tensor:
-    """Return KL(first ‖ second) of log-probabilities (N, V) in nats, shape (N,).
-
-    Example:
-        >>> kl(torch.tensor([[0.0, -torch.inf]]), torch.tensor([[0.5, 0.5]]).log())
-        tensor([0.6931])
-    """
-    has_mass = first > -torch.inf
-    difference = torch.where(has_mass, first, 0.0) - torch.where(has_mass, second, 0.0)
-    return (first.exp() * difference).sum(-1)
-
-
-def reverse_kl(task: Tensor, merged: Tensor) -> Tensor:
-    """Return KL(merged ‖ task)."""
-    return kl(merged, task)
-
-
-DIVERGENCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
-    {"jensen_shannon": jensen_shannon, "kl": kl, "reverse_kl": reverse_kl}
+DIVERGENCES: Mapping[str, Divergence] = MappingProxyType(
+    {"jensen_shannon": JensenShannon(), "kl": KL(), "reverse_kl": ReverseKL()}
 )
-"""From log-probabilities of a task's model and of the merged one, (N, V) each, to nats (N,)."""
+"""Divergences of a task's model, the target, to the merged one, by name."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +58,8 @@ class TaskBatches:
 
         def at_rows(logits: Tensor, rows: Tensor) -> Tensor:
             with torch.no_grad():
-                target = logits_at(own, rows).to(logits).log_softmax(-1)
-            return measure(target, logits.log_softmax(-1))
+                target = logits_at(own, rows).to(logits)
+            return measure.exact(target_logits=target, model_logits=logits)
 
         found = score_model(network, batch, request=ScoreRequest(statistics={_DIVERGENCE: at_rows})).positions
         if found is None or found.statistics is None:
