@@ -3,7 +3,7 @@
 from sharpseq.scoring.ctc_scores import ctc_frames_needed, score_ctc
 from sharpseq.scoring.gaussians import DiagonalGaussian
 from sharpseq.scoring.length_mask import length_mask
-from sharpseq.scoring.model_scores import score_model
+from sharpseq.scoring.model_scores import aligned_labels, score_model
 from sharpseq.scoring.requests import BLOCK, LABELS_ONLY, RowStatistic, ScoreRequest
 from sharpseq.scoring.row_statistics import logits_at
 from sharpseq.scoring.sequence_scores import PositionScores, SequenceScores, TokenScores
@@ -19,6 +19,7 @@ __all__ = [
     "ScoreRequest",
     "SequenceScores",
     "TokenScores",
+    "aligned_labels",
     "ctc_frames_needed",
     "length_mask",
     "logits_at",

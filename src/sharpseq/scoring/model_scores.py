@@ -54,7 +54,11 @@ def score_model(
     if hasattr(unwrapped.config, "use_cache"):
         # With a cache of keys, the boundaries that `position_ids` give to packed sequences would be overlooked.
         inputs.setdefault("use_cache", False)
-    targets = Targets(_aligned_labels(unwrapped, batch, sequence_ids), sequence_ids)
+    is_shifted = not unwrapped.config.is_encoder_decoder
+    if not is_shifted and "decoder_input_ids" not in batch:
+        raise ValueError("`batch` must have `decoder_input_ids` for a seq2seq model: use a collator that makes them")
+    labels = aligned_labels(batch["labels"], shifted=is_shifted, sequence_ids=sequence_ids)
+    targets = Targets(labels, sequence_ids)
     head = output_head(unwrapped)
     if head is not None and not hasattr(unwrapped, "_orig_mod"):
         try:
@@ -64,19 +68,23 @@ def score_model(
         except LogitsDiffer:
             pass  # said already; the logits themselves are right whatever the model does to them
     output = model(**inputs)
-    labels = targets.labels.to(output.logits.device)
-    scores = score_logits(output.logits, labels, sequence_ids=sequence_ids, request=request)
+    scores = score_logits(output.logits, labels.to(output.logits.device), sequence_ids=sequence_ids, request=request)
     return with_router_loss(scores, output)
 
 
-def _aligned_labels(model: Any, batch: Mapping[str, Any], sequence_ids: Tensor | None) -> Tensor:
-    """Return the labels (B, T) that stand where a model predicts them."""
-    labels: Tensor = batch["labels"]
-    if model.config.is_encoder_decoder:
-        if "decoder_input_ids" not in batch:
-            raise ValueError(
-                "`batch` must have `decoder_input_ids` for a seq2seq model: use a collator that makes them"
-            )
+def aligned_labels(labels: Tensor, *, shifted: bool, sequence_ids: Tensor | None = None) -> Tensor:
+    """Return the labels (B, T) that stand where a model predicts them.
+
+    Args:
+        labels: Target ids, shape (B, T), −100 where nothing is scored.
+        shifted: Whether the model predicts label t at position t − 1, so that the first is never scored.
+        sequence_ids: Of packed rows, whose labels are always shifted, as in `score_model`.
+
+    Example:
+        >>> aligned_labels(torch.tensor([[-100, 5, 6]]), shifted=True)
+        tensor([[   5,    6, -100]])
+    """
+    if not shifted:
         return labels
     following = labels[:, 1:]
     if sequence_ids is not None:

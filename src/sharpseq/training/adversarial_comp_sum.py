@@ -12,7 +12,16 @@ from torch.nn import functional as F
 
 from sharpseq.declarations import Declaration, Method, Number, Setting, constant
 from sharpseq.objectives import CompSum
-from sharpseq.scoring import IGNORED, PositionScores, RowStatistic, ScoreRequest, SequenceScores, logits_at, score_model
+from sharpseq.scoring import (
+    IGNORED,
+    PositionScores,
+    RowStatistic,
+    ScoreRequest,
+    SequenceScores,
+    aligned_labels,
+    logits_at,
+    score_model,
+)
 from sharpseq.training.embedding_adversary import moved_embeddings, worst_moves
 from sharpseq.training.gradient_matching import latent_noise
 from sharpseq.training.loss import LossOutput, Statistic, Step
@@ -101,10 +110,12 @@ class AdversarialCompSumLoss:
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any], step: Step) -> LossOutput:
         """Score a batch as it is and with the worst moves, and add up."""
-        settings, core = self.settings.at(step.progress), getattr(model, "module", model)
+        settings = self.settings.at(step.progress)
+        core: Any = getattr(model, "module", model)
         with torch.random.fork_rng(enabled=True):
             scores, output = self.scoring.scored(model, batch, step, ScoreRequest(hidden_states=True))
-        clean, labels = _positions(scores), _aligned_labels(core, batch)
+        clean = _positions(scores)
+        labels = aligned_labels(batch["labels"], shifted=not core.config.is_encoder_decoder)
         fixed = replace(clean, hidden_states=None if clean.hidden_states is None else clean.hidden_states.detach())
 
         def change(network: nn.Module, moves: Tensor, compared: PositionScores) -> Tensor:
@@ -172,12 +183,6 @@ def _positions(scores: SequenceScores) -> PositionScores:
     if scores.positions is None:
         raise ValueError("`scores` must have the positions that were asked for")
     return scores.positions
-
-
-def _aligned_labels(core: Any, batch: Mapping[str, Any]) -> Tensor:
-    """Return the labels that stand where a model predicts them, shape (B, T)."""
-    labels: Tensor = batch["labels"]
-    return labels if core.config.is_encoder_decoder else F.pad(labels[:, 1:], (0, 1), value=IGNORED)
 
 
 def _may_move(core: Any, batch: Mapping[str, Any]) -> Tensor:

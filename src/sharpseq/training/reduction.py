@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sharpseq.scoring import IGNORED
+from sharpseq.scoring import IGNORED, aligned_labels
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ def count_tokens(labels: Tensor, *, shifted: bool, sequence_ids: Tensor | None =
         tensor([2, 1])
     """
     if sequence_ids is None:
-        return (labels[:, 1:] if shifted else labels).ne(IGNORED).sum(1)
-    is_scored = labels[:, 1:].ne(IGNORED) & (sequence_ids[:, 1:] == sequence_ids[:, :-1])
-    return torch.bincount(sequence_ids[:, 1:][is_scored], minlength=int(sequence_ids.max()) + 1)
+        return aligned_labels(labels, shifted=shifted).ne(IGNORED).sum(1)
+    is_scored = aligned_labels(labels, shifted=True, sequence_ids=sequence_ids) != IGNORED
+    return torch.bincount(sequence_ids[is_scored], minlength=int(sequence_ids.max()) + 1)
 
 
 def reduce_losses(losses: Tensor, num_tokens: Tensor, *, reduction: str, window: Window) -> Tensor:

@@ -17,7 +17,7 @@ from transformers import LogitsProcessor
 from sharpseq.decoding.teacher_forcing import forced_first_id, token_id
 from sharpseq.errors import UserError
 from sharpseq.objectives.distillation import NO_LABEL
-from sharpseq.scoring import IGNORED, ScoreRequest, score_model
+from sharpseq.scoring import IGNORED, ScoreRequest, aligned_labels, score_model
 from sharpseq.training.distillation.targets import HeadTargets, TeacherTargets, TopKTargets
 from sharpseq.training.distillation.teacher_store import TeacherStore, example_key
 
@@ -184,8 +184,8 @@ def labels_of(model: nn.Module, batch: Mapping[str, Any], num_positions: int) ->
     unwrapped: Any = getattr(model, "module", model)
     if getattr(unwrapped, "predicts_frames", False):
         return labels.new_full((num_positions,), NO_LABEL)
-    scored = labels if unwrapped.config.is_encoder_decoder else labels[:, 1:]
-    return scored[scored != IGNORED]
+    aligned = aligned_labels(labels, shifted=not unwrapped.config.is_encoder_decoder)
+    return aligned[aligned != IGNORED]
 
 
 def batch_keys(batch: Mapping[str, Any], *, in_one_row: bool) -> list[int]:
