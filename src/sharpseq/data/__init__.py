@@ -1,6 +1,6 @@
 """Data: from corpora to batches of token ids."""
 
-from sharpseq.data.collators import CausalCollator, SequenceCollator, pad_rows, source_batch
+from sharpseq.data.collators import CausalCollator, SequenceCollator, examples_of, pad_rows, source_batch
 from sharpseq.data.conversations import read_alpaca, read_messages, stream_alpaca, stream_messages
 from sharpseq.data.corpora import (
     read_jsonl,
@@ -60,6 +60,7 @@ __all__ = [
     "encode",
     "encode_sources",
     "end_token_id",
+    "examples_of",
     "is_blank",
     "iter_lines",
     "languages_of",

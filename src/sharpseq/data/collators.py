@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import torch
@@ -124,6 +124,32 @@ class CausalCollator:
             "labels": pad_rows(labels, filler=_IGNORED, multiple=self.pad_to_multiple_of),
             "example_ids": torch.tensor([example.index for example in examples]),
         }
+
+
+def examples_of(batch: Mapping[str, Tensor], *, in_one_row: bool) -> list[EncodedExample]:
+    """Return the examples that a collator made a batch of.
+
+    Args:
+        batch: ``input_ids``, ``attention_mask`` and ``labels``; an example's index is that in ``example_ids``, or its
+            row where there are none.
+        in_one_row: Whether ``input_ids`` hold the target too, as those of a causal model do.
+
+    Example:
+        >>> example = EncodedExample(7, [5, 6], [8, 0])
+        >>> examples_of(CausalCollator(1)([example]), in_one_row=True) == [example]
+        True
+    """
+    is_target = batch["labels"] != _IGNORED
+    is_source = batch["attention_mask"].bool()
+    if in_one_row:
+        is_source = is_source & ~is_target
+    numbers = batch["example_ids"].tolist() if "example_ids" in batch else range(len(is_target))
+    return [
+        EncodedExample(
+            number, batch["input_ids"][row][is_source[row]].tolist(), batch["labels"][row][is_target[row]].tolist()
+        )
+        for row, number in enumerate(numbers)
+    ]
 
 
 def source_batch(rows: Sequence[Sequence[int]], *, pad_token_id: int, multiple: int | None = None) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LogitsProcessor
 
+from sharpseq.data import examples_of
 from sharpseq.decoding.teacher_forcing import forced_first_id, token_id
 from sharpseq.errors import UserError
 from sharpseq.objectives.distillation import NO_LABEL
@@ -115,8 +116,8 @@ class StoredTeacher:
         """
         device = batch["labels"].device
         unwrapped: Any = getattr(student, "module", student)
-        keys = batch_keys(batch, in_one_row=not unwrapped.config.is_encoder_decoder)
-        found = [self.store.rows(key) for key in keys]
+        examples = examples_of(batch, in_one_row=not unwrapped.config.is_encoder_decoder)
+        found = [self.store.rows(example_key(example.input_ids, example.labels)) for example in examples]
 
         def joined(name: str, dtype: torch.dtype = torch.float32) -> Tensor:
             # Before they are joined: autocast to bfloat16 joins no float16.
@@ -186,20 +187,6 @@ def labels_of(model: nn.Module, batch: Mapping[str, Any], num_positions: int) ->
         return labels.new_full((num_positions,), NO_LABEL)
     aligned = aligned_labels(labels, shifted=not unwrapped.config.is_encoder_decoder)
     return aligned[aligned != IGNORED]
-
-
-def batch_keys(batch: Mapping[str, Any], *, in_one_row: bool) -> list[int]:
-    """Return the numbers by which the examples of a batch are found in a store.
-
-    Args:
-        batch: What a model is called with.
-        in_one_row: Whether ``input_ids`` hold the target too, as those of a causal model do.
-    """
-    keys = []
-    for ids, mask, labels in zip(batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
-        is_source = mask.bool() & (labels == IGNORED) if in_one_row else mask.bool()
-        keys.append(example_key(ids[is_source].tolist(), labels[labels != IGNORED].tolist()))
-    return keys
 
 
 def model_targets(
