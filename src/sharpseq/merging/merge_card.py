@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sharpseq.merging.merge import MergeReport
+    from sharpseq.merging.merge_models import MergeReport
 
 _METHODS = {
     "divmerge": "coefficients learned by minimising a divergence between outputs (DivMerge, Touayouch et al. 2026)",

@@ -1,6 +1,6 @@
 """Distillation: teachers, their stored outputs, and the loss that follows them."""
 
-from sharpseq.training.distillation.distillation import Distillation, DistillationLoss
+from sharpseq.training.distillation.distillation_loss import Distillation, DistillationLoss
 from sharpseq.training.distillation.distillation_trainer import DistillationTrainer
 from sharpseq.training.distillation.minillm import MiniLlm, MiniLlmLoss
 from sharpseq.training.distillation.teacher_store import DTYPES, TeacherStore

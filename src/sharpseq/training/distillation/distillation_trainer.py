@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from sharpseq.training.arguments import SequenceTrainingArguments
-from sharpseq.training.distillation.distillation import Distillation
+from sharpseq.training.distillation.distillation_loss import Distillation
 from sharpseq.training.distillation.minillm import MiniLlm
 from sharpseq.training.distillation.teachers import ModelTeacher, Teacher, check_vocabularies
 from sharpseq.training.kl_penalty import KlPenalty

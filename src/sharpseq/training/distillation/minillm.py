@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from sharpseq.declarations import Declaration, Method, Setting
 from sharpseq.divergences import ReverseKL
 from sharpseq.objectives import MaximumLikelihood
-from sharpseq.objectives.distillation import DistributionPair
-from sharpseq.scoring import ScoreRequest
-from sharpseq.training.distillation.distillation import PositionComparison, position_statistic
+from sharpseq.objectives.distillation import DistributionPair, TokenDistillation
 from sharpseq.training.distillation.own_samples import with_own_samples
-from sharpseq.training.distillation.teachers import ModelTeacher, Teacher, labels_of, mixed_with
+from sharpseq.training.distillation.teacher_loss import TeacherLoss
+from sharpseq.training.distillation.teachers import ModelTeacher, Teacher, mixed_with
 from sharpseq.training.loss import LossOutput, Statistic, Step
 from sharpseq.training.score_loss import ScoreLoss
 
@@ -62,11 +61,11 @@ class MiniLlm(Method):
         """
         if self.teacher_mixing and not isinstance(teacher, ModelTeacher):
             raise ValueError("`teacher_mixing` must be 0: only a model beside the student can help it to sample")
-        return MiniLlmLoss(self, teacher, ScoreLoss(MaximumLikelihood(), **scoring))
+        return MiniLlmLoss(teacher, ScoreLoss(MaximumLikelihood(), **scoring), self)
 
 
 @dataclass(frozen=True, eq=False)
-class MiniLlmLoss:
+class MiniLlmLoss(TeacherLoss):
     """The loss of `MiniLlm`.
 
     Logged: ``reverse_kl``, the mean over positions in nats; in validation it is that on the gold targets, which is also
@@ -74,19 +73,9 @@ class MiniLlmLoss:
 
     Args:
         settings: Its parameters.
-        teacher: The teacher.
-        scores: Scores the student.
     """
 
     settings: MiniLlm
-    teacher: Teacher
-    scores: ScoreLoss
-
-    has_weights: ClassVar[bool] = False
-
-    def count_tokens(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-        """Return the number of scored tokens of each sequence, shape (B,)."""
-        return self.scores.count_tokens(model, batch)
 
     def prepare(self, model: nn.Module, batch: dict[str, Any], step: Step) -> dict[str, Any]:
         """Let the student write the targets."""
@@ -97,33 +86,23 @@ class MiniLlmLoss:
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any], step: Step) -> LossOutput:
         """Compare student and teacher, at each position and after it."""
-        arguments = self.scores.rows.forward_arguments(batch)
-        targets = self.teacher.targets(model, arguments)
-        labels = labels_of(model, arguments, int(targets.counts.sum()))
-        statistics = {
-            "reverse_kl": PositionComparison(ReverseKL(), targets, labels),
-            "label_target": PositionComparison(_label_target, targets, labels),
-        }
-        scores, gold = self.scores.scored(model, batch, step, ScoreRequest(statistics=statistics))
-        kl, mask = position_statistic(scores, targets, "reverse_kl")
-        counts = mask.sum(1)
+        methods: dict[str, TokenDistillation] = {"reverse_kl": ReverseKL()}
+        if step.is_training:
+            methods["label_target"] = _label_target
+        compared = self.compared(model, batch, step, methods)
+        gold, kl, counts = compared.gold, compared.values["reverse_kl"], compared.counts
         found = {"reverse_kl": Statistic(kl.detach().sum(1), counts)}
         losses = kl.sum(1) / counts.clamp(min=1)
         if step.is_training:
-            target = position_statistic(scores, targets, "label_target")[0].detach()
             losses = sequence_reverse_kl(
                 kl,
-                scores.token_scores().log_probs,
-                target,
-                mask,
+                compared.scores.token_scores().log_probs,
+                compared.values["label_target"].detach(),
+                compared.mask,
                 teacher_mixing=self.settings.teacher_mixing,
                 normalise_length=self.settings.normalise_length,
             )
         return replace(gold, losses=losses, weights=None, statistics={**gold.statistics, **found}, is_possible=None)
-
-    def figures(self, means: Mapping[str, float]) -> dict[str, float]:
-        """Return the means as they are."""
-        return self.scores.figures(means)
 
 
 def sequence_reverse_kl(
