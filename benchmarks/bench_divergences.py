@@ -21,7 +21,6 @@ import argparse
 import json
 import math
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +29,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench_scoring import Measurement, _peak, _reset_peak
+from own_process import Measurement, in_own_process, peak, reset_peak
 
 SYSTEMS = ("naive", "trl", "sharpseq", "sharpseq_sum")
 DIVERGENCES = ("kl", "jensen_shannon")
@@ -51,7 +50,7 @@ def main(
         for dtype, head in CASES:
             for divergence in DIVERGENCES:
                 for system in SYSTEMS:
-                    one = _in_own_process(system, divergence, dtype, head, threads=threads, sizes=sizes)
+                    one = in_own_process(__file__, [system, divergence, dtype, head], sizes=sizes, threads=threads)
                     found.setdefault((dtype, head, divergence, system), []).append(one)
                     print(turn + 1, dtype, head, divergence, system, one, flush=True)
     rows = summarize(found)
@@ -100,19 +99,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _in_own_process(
-    system: str, divergence: str, dtype: str, head: str, *, threads: int, sizes: dict[str, int]
-) -> Measurement:
-    arguments = [sys.executable, __file__, "--one", system, divergence, dtype, head]
-    for name, size in sizes.items():
-        arguments += [f"--{name}", str(size)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{system} failed:\n{done.stderr}")
-    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
-
-
 def measure(
     system: str, divergence: str, dtype: str, head: str, *, tokens: int, vocabulary: int, width: int
 ) -> Measurement:
@@ -134,14 +120,14 @@ def measure(
         hidden[:8], weight[:1024], teacher_hidden[:8], teacher_weight[:1024], weights[:8]
     ).backward()  # loads what is loaded once
     hidden.grad = weight.grad = None
-    before = _reset_peak(device)
+    before = reset_peak(device)
     clock = time.perf_counter if device == "cuda" else time.process_time
     start = clock()
     compute(hidden, weight, teacher_hidden, teacher_weight, weights).backward()
     if device == "cuda":
         torch.cuda.synchronize()
     seconds = clock() - start
-    used = _peak(device) - before
+    used = peak(device) - before
     assert hidden.grad is not None
     return Measurement(seconds, used / 2**20, float(hidden.grad.float().abs().sum()))
 

@@ -19,31 +19,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from own_process import Measurement, in_own_process, peak, reset_peak
+
 SYSTEMS = ("naive", "torch", "trl", "sharpseq")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One run of one system.
-
-    Args:
-        seconds: Wall clock of one forward and backward, after a small one.
-        mebibytes: Peak memory above that of the inputs.
-        checksum: Sum of the absolute gradient of the hidden states, to see that all compute the same.
-    """
-
-    seconds: float
-    mebibytes: float
-    checksum: float
 
 
 def main(
@@ -62,11 +48,12 @@ def main(
     from run_recipes import insert
 
     cases = [(dtype, head) for dtype in ("bfloat16", "float32") for head in ("trained", "frozen")]
+    sizes = {"tokens": tokens, "vocabulary": vocabulary, "width": width}
     found: dict[tuple[str, str, str], list[Measurement]] = {}
     for turn in range(rounds):
         for dtype, head in cases:
             for system in SYSTEMS:
-                one = _in_own_process(system, dtype, head, tokens, vocabulary, width, threads)
+                one = in_own_process(__file__, [system, dtype, head], sizes=sizes, threads=threads)
                 found.setdefault((dtype, head, system), []).append(one)
                 print(turn + 1, dtype, head, system, one, flush=True)
     rows = []
@@ -78,9 +65,8 @@ def main(
         row["time_ratio"] = row["seconds"] / naive["seconds"]
         row["memory_ratio"] = row["mebibytes"] / naive["mebibytes"]
     command = f"python benchmarks/bench_scoring.py --threads {threads} --rounds {rounds} --output {output}"
-    sizes = {"tokens": tokens, "vocabulary": vocabulary, "width": width, "threads": threads, "rounds": rounds}
     output.parent.mkdir(parents=True, exist_ok=True)
-    record = {"provenance": provenance(command), "sizes": sizes, "rows": rows}
+    record = {"provenance": provenance(command), "sizes": {**sizes, "threads": threads, "rounds": rounds}, "rows": rows}
     output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if document is not None:
         insert(document, marker, table(rows))
@@ -100,18 +86,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _in_own_process(
-    system: str, dtype: str, head: str, tokens: int, vocabulary: int, width: int, threads: int
-) -> Measurement:
-    arguments = [sys.executable, __file__, "--one", system, dtype, head]
-    arguments += ["--tokens", str(tokens), "--vocabulary", str(vocabulary), "--width", str(width)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{system} failed:\n{done.stderr}")
-    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
-
-
 def measure(system: str, dtype: str, head: str, *, tokens: int, vocabulary: int, width: int) -> Measurement:
     """Measure one system in this process."""
     import torch
@@ -128,13 +102,13 @@ def measure(system: str, dtype: str, head: str, *, tokens: int, vocabulary: int,
     score = scorer(system)
     score(hidden[:8], weight[:1024], labels[:8] % 1024).sum().backward()  # loads what is loaded once
     hidden.grad = weight.grad = None
-    before = _reset_peak(device)
+    before = reset_peak(device)
     start = time.perf_counter()
     (weights * score(hidden, weight, labels)).sum().backward()
     if device == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
-    used = _peak(device) - before
+    used = peak(device) - before
     assert hidden.grad is not None
     return Measurement(seconds, used / 2**20, float(hidden.grad.float().abs().sum()))
 
@@ -163,27 +137,6 @@ def scorer(system: str) -> Callable[[Any, Any, Any], Any]:
 
     # Every token is a sequence of its own here, so that each can be weighted on its own.
     return lambda hidden, weight, labels: score_hidden_states(hidden[:, None], weight, labels[:, None]).log_prob
-
-
-def _reset_peak(device: str) -> int:
-    import torch
-
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _status("VmRSS")
-
-
-def _peak(device: str) -> int:
-    import torch
-
-    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bench_divergences import CASES, DIVERGENCES, SYSTEMS, measure, summarize, table
-from bench_scoring import Measurement
+from own_process import Measurement
 
 
 def test_all_systems_compute_the_same_gradient() -> None:

@@ -1,0 +1,68 @@
+"""Measuring time and peak memory of one system in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run of one system.
+
+    Args:
+        seconds: Time of one forward and backward, after a small one.
+        mebibytes: Peak memory above that of the inputs.
+        checksum: Sum of the absolute gradient of the hidden states, to see that all compute the same.
+    """
+
+    seconds: float
+    mebibytes: float
+    checksum: float
+
+
+def in_own_process(script: str, one: Sequence[str], *, sizes: Mapping[str, int], threads: int) -> Measurement:
+    """Run a script as ``script --one … --SIZE n``, and read the measurement that it prints last.
+
+    Args:
+        script: The script.
+        one: What is measured, in its words: the system first.
+        sizes: Its sizes by the names of its options.
+        threads: Threads of the process.
+    """
+    arguments = [sys.executable, script, "--one", *one]
+    for name, size in sizes.items():
+        arguments += [f"--{name}", str(size)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{one[0]} failed:\n{done.stderr}")
+    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def reset_peak(device: str) -> int:
+    """Forget the peak so far, and return the memory in use, in bytes: allocated on a GPU, resident otherwise."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _status("VmRSS")
+
+
+def peak(device: str) -> int:
+    """Return the peak since then, in bytes."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
