@@ -37,7 +37,7 @@ def change_config(folder: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reported"),
     [
         ("missing.txt", None, "missing.txt: no such file; check the path"),
         (".", None, ".: is a folder; give a text file"),
@@ -47,11 +47,11 @@ def change_config(folder: Path, **changes: object) -> None:
     ],
 )
 def test_a_source_that_cannot_be_read(
-    name: str, content: bytes | None, told: str, ctc_run: Path, mistake: Command
+    name: str, content: bytes | None, reported: str, ctc_run: Path, mistake: Command
 ) -> None:
     if content is not None:
         Path(name).write_bytes(content)
-    assert told in mistake("generate", ctc_run, name).stderr
+    assert reported in mistake("generate", ctc_run, name).stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
@@ -94,7 +94,7 @@ def test_sources_too_long_to_evaluate_are_told(ctc_run: Path, command: Command) 
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "reported"),
     [
         ("three.txt,two.txt", "parallel files must have the same number of lines: three.txt has 3, two.txt has 2"),
         ("three.txt,", "a file name is missing next to a comma"),
@@ -114,7 +114,7 @@ def test_sources_too_long_to_evaluate_are_told(ctc_run: Path, command: Command) 
         ("RUN:tset", "the recipe has no such corpus; did you mean `test`?"),
     ],
 )
-def test_data_that_cannot_be_read(data: str, told: str, ctc_run: Path, mistake: Command) -> None:
+def test_data_that_cannot_be_read(data: str, reported: str, ctc_run: Path, mistake: Command) -> None:
     Path("three.txt").write_text("a\nb\nc\n")
     Path("two.txt").write_text("a\nb\n")
     Path("narrow.tsv").write_text("a\tb\na\n")
@@ -122,8 +122,8 @@ def test_data_that_cannot_be_read(data: str, told: str, ctc_run: Path, mistake: 
     Path("fields.jsonl").write_text('{"source": "a"}\n')
     Path("empty.tsv").write_text("")
     data = data.replace("RUN", str(ctc_run))
-    assert told in mistake("evaluate", ctc_run, data).stderr
-    assert told in mistake("distill", ctc_run, data, "-o", "out.txt").stderr
+    assert reported in mistake("evaluate", ctc_run, data).stderr
+    assert reported in mistake("distill", ctc_run, data, "-o", "out.txt").stderr
 
 
 BAD_CONTENTS = {
@@ -137,15 +137,15 @@ BAD_CONTENTS = {
 def test_every_command_that_reads_files_says_what_is_wrong_in_one_line(
     content: str, ctc_run: Path, mistake: Command
 ) -> None:
-    written, told = BAD_CONTENTS[content]
+    written, reported = BAD_CONTENTS[content]
     Path("one.txt").write_text("abc\n")
     for ending in ("txt", "tsv", "jsonl", "json", "yaml"):
         Path(f"bad.{ending}").write_bytes(written)
-    told_of_text = told.replace("ENDING", "txt")
+    told_of_text = reported.replace("ENDING", "txt")
     assert told_of_text in mistake("evaluate", "--hypotheses", "bad.txt", "--references", "bad.txt").stderr
     assert told_of_text in mistake("compare", "bad.txt", "one.txt", "--references", "bad.txt").stderr
     for data, ending in (("bad.tsv", "tsv"), ("bad.jsonl", "jsonl"), ("bad.txt,bad.txt", "txt")):
-        told_of_data = told.replace("ENDING", ending)
+        told_of_data = reported.replace("ENDING", ending)
         assert told_of_data in mistake("evaluate", ctc_run, data).stderr
         assert told_of_data in mistake("distill", ctc_run, data, "-o", "out.txt").stderr
         assert told_of_data in mistake("latent", "marginal", ctc_run, data).stderr
@@ -186,7 +186,7 @@ def test_a_recipe_that_is_not_there(mistake: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "reported"),
     [
         ("tokenizer: {", "tokenizer: {vocabsize: 9, ", "tiny.yaml:9: unknown key `tokenizer.vocabsize`; did you mean"),
         ("d_model: 16", "d_mdoel: 16", "tiny.yaml:12: unknown key `model.d_mdoel`; did you mean `d_model`?"),
@@ -220,16 +220,16 @@ def test_a_recipe_that_is_not_there(mistake: Command) -> None:
         ("seed: 1", "seed: 1\nseed: 2", ""),
     ],
 )
-def test_a_recipe_with_a_mistake(old: str, new: str, told: str, recipe: Path, mistake: Command) -> None:
+def test_a_recipe_with_a_mistake(old: str, new: str, reported: str, recipe: Path, mistake: Command) -> None:
     text = recipe.read_text()
     text = text.replace(old, new, 1) if old in text else f"seed: 1\n{new}\n{text}"
     recipe.write_text(text)
-    assert told in mistake("train", recipe, "--run", "run").stderr
+    assert reported in mistake("train", recipe, "--run", "run").stderr
     assert not Path("run").exists()
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "reported"),
     [
         ("model.dropout", "--set model.dropout: write it as KEY=VALUE"),
         ("=3", "--set =3: write it as KEY=VALUE"),
@@ -243,13 +243,13 @@ def test_a_recipe_with_a_mistake(old: str, new: str, told: str, recipe: Path, mi
         ("stages.0.training.learning_rate=fast", "--set stages.0.training.learning_rate=fast: `learning_rate`: input"),
     ],
 )
-def test_an_override_with_a_mistake(setting: str, told: str, recipe: Path, mistake: Command) -> None:
-    assert told in mistake("train", recipe, "--run", "run", "--set", setting).stderr
+def test_an_override_with_a_mistake(setting: str, reported: str, recipe: Path, mistake: Command) -> None:
+    assert reported in mistake("train", recipe, "--run", "run", "--set", setting).stderr
     assert not Path("run").exists()
 
 
 @pytest.mark.parametrize(
-    ("corpus", "content", "told"),
+    ("corpus", "content", "reported"),
     [
         ("train", None, "train.tsv: no such file"),
         ("validation", None, "validation.tsv: no such file"),
@@ -260,7 +260,7 @@ def test_an_override_with_a_mistake(setting: str, told: str, recipe: Path, mista
     ],
 )
 def test_a_corpus_that_cannot_be_used(
-    corpus: str, content: bytes | None, told: str, recipe: Path, mistake: Command, command: Command
+    corpus: str, content: bytes | None, reported: str, recipe: Path, mistake: Command, command: Command
 ) -> None:
     file = recipe.parent / f"{corpus}.tsv"
     good = file.read_bytes()
@@ -269,7 +269,7 @@ def test_a_corpus_that_cannot_be_used(
         file.write_bytes(content)
     result = CliRunner().invoke(app, ["train", str(recipe), "--run", "run"])
     assert result.exit_code == 2
-    assert told in result.stderr.splitlines()[-1]
+    assert reported in result.stderr.splitlines()[-1]
     assert sum(line.startswith("error:") for line in result.stderr.splitlines()) == 1
     file.write_bytes(good)
 
@@ -287,23 +287,26 @@ def test_a_batch_that_is_too_small_for_an_example(recipe: Path) -> None:
 
 def test_a_run_folder_of_another_recipe(ctc_run: Path, here: Path, mistake: Command) -> None:
     shutil.copytree(ctc_run, "run")
-    told = mistake("train", ctc_run.parent / "tiny.yaml", "--run", "run", "--set", "seed=3").stderr
-    assert "run is the run of another recipe (`seed` is 1 there and 3 here); choose another folder with --run" in told
+    reported = mistake("train", ctc_run.parent / "tiny.yaml", "--run", "run", "--set", "seed=3").stderr
+    assert (
+        "run is the run of another recipe (`seed` is 1 there and 3 here); choose another folder with --run" in reported
+    )
 
 
 @pytest.mark.parametrize("ending", [".json", ".scores.jsonl"])
 @pytest.mark.parametrize(
-    ("content", "told"), [(b"", "empty"), (b'{"log_prob": ', "broken"), (b"\xff\x00[]\n", "broken"), (b"1\n", "broken")]
+    ("content", "reported"),
+    [(b"", "empty"), (b'{"log_prob": ', "broken"), (b"\xff\x00[]\n", "broken"), (b"1\n", "broken")],
 )
 def test_an_evaluation_that_a_power_cut_emptied_is_made_again(
-    ending: str, content: bytes, told: str, ctc_run: Path, command: Command
+    ending: str, content: bytes, reported: str, ctc_run: Path, command: Command
 ) -> None:
     shutil.copytree(ctc_run, "run")
     [file] = Path("run/evaluation").glob(f"*.test{ending}")
     whole = file.read_bytes()
     file.write_bytes(content)
     said = command("train", ctc_run.parent / "tiny.yaml", "--run", "run").stderr
-    assert f"{file} is {told}; evaluating again\nevaluating first on test" in said
+    assert f"{file} is {reported}; evaluating again\nevaluating first on test" in said
     assert "evaluating first on validation" not in said
     again = json.loads(file.read_bytes())["metrics"] if ending == ".json" else file.read_bytes()
     assert again == (json.loads(whole)["metrics"] if ending == ".json" else whole)
@@ -313,20 +316,20 @@ def test_an_evaluation_that_a_power_cut_emptied_is_made_again(
 def test_a_run_whose_recipe_a_power_cut_emptied(ctc_run: Path, mistake: Command) -> None:
     shutil.copytree(ctc_run, "run")
     Path("run/recipe.yaml").write_text("")
-    told = mistake("train", ctc_run.parent / "tiny.yaml", "--run", "run").stderr
-    assert "run/recipe.yaml is empty; the recipe of this run is unknown: copy it there" in told
+    reported = mistake("train", ctc_run.parent / "tiny.yaml", "--run", "run").stderr
+    assert "run/recipe.yaml is empty; the recipe of this run is unknown: copy it there" in reported
 
 
 def test_a_run_whose_recipe_is_no_recipe(ctc_run: Path, mistake: Command) -> None:
     shutil.copytree(ctc_run, "run")
-    for content, told in (
+    for content, reported in (
         (b"\xff", ":1: not valid UTF-8"),
         (b"abc " * 500, " is no recipe"),
         (b"a" * 2**20, " has 1,048,576 bytes, which is too much for a recipe"),
         (b"[" * 1_000, " is nested too deeply for a recipe"),
     ):
         Path("run/recipe.yaml").write_bytes(content)
-        assert f"run/recipe.yaml{told}" in mistake("train", ctc_run.parent / "tiny.yaml", "--run", "run").stderr
+        assert f"run/recipe.yaml{reported}" in mistake("train", ctc_run.parent / "tiny.yaml", "--run", "run").stderr
 
 
 def test_a_run_folder_that_is_no_run(recipe: Path, mistake: Command) -> None:
@@ -353,7 +356,7 @@ def test_a_run_folder_that_was_never_worked_on_takes_the_mended_recipe(
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("nowhere/at/all", "no such folder; give a run folder, a model folder or a Hub id"),
         ("runs/none", "runs/none: no such folder; give a run folder, a model folder or a Hub id"),
@@ -363,11 +366,11 @@ def test_a_run_folder_that_was_never_worked_on_takes_the_mended_recipe(
         ("unfinished", "unfinished is a run without a finished model; go on with `sharpseq train`"),
     ],
 )
-def test_a_folder_that_is_no_model(name: str, told: str, mistake: Command) -> None:
+def test_a_folder_that_is_no_model(name: str, reported: str, mistake: Command) -> None:
     Path("unfinished").mkdir()
     Path("unfinished/recipe.yaml").write_text("name: tiny\n")
-    assert told in mistake("generate", name, stdin="abc\n").stderr
-    assert told in mistake("generate", name, stdin="").stderr
+    assert reported in mistake("generate", name, stdin="abc\n").stderr
+    assert reported in mistake("generate", name, stdin="").stderr
 
 
 def test_weights_cut_short(model: Path, mistake: Command) -> None:
@@ -375,9 +378,9 @@ def test_weights_cut_short(model: Path, mistake: Command) -> None:
     whole = weights.read_bytes()
     for length in (0, 100, len(whole) - 10):
         weights.write_bytes(whole[:length])
-        told = mistake("generate", model, stdin="abc\n").stderr
-        assert "the weights cannot be loaded" in told
-        assert "copy the folder again, or train again" in told
+        reported = mistake("generate", model, stdin="abc\n").stderr
+        assert "the weights cannot be loaded" in reported
+        assert "copy the folder again, or train again" in reported
     weights.unlink()
     assert "no file named model.safetensors" in mistake("generate", model, stdin="abc\n").stderr
 
@@ -422,8 +425,8 @@ def test_a_tokenizer_of_another_model(model: Path, mistake: Command) -> None:
     from sharpseq.data import train_tokenizer
 
     train_tokenizer(["abcdefghijklmnopqrstuvwxyz"], kind="characters").save_pretrained(model)
-    told = mistake("generate", model, stdin="abc\n").stderr
-    assert "`tokenizer` has 31 entries, but the model knows only 13" in told
+    reported = mistake("generate", model, stdin="abc\n").stderr
+    assert "`tokenizer` has 31 entries, but the model knows only 13" in reported
 
 
 def test_a_broken_model_inside_a_run(ctc_run: Path, mistake: Command, command: Command) -> None:
@@ -465,7 +468,7 @@ def test_a_broken_checkpoint_is_passed_over(recipe: Path, command: Command) -> N
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reported"),
     [
         (["num_beams=abc"], "`num_beams` must be a whole number; got 'abc'"),
         (["num_beams=2.5"], "`num_beams` must be a whole number; got 2.5"),
@@ -482,18 +485,18 @@ def test_a_broken_checkpoint_is_passed_over(recipe: Path, command: Command) -> N
     ],
 )
 def test_a_setting_of_a_decoder_with_a_mistake(
-    settings: list[str], told: str, teacher_run: Path, mistake: Command
+    settings: list[str], reported: str, teacher_run: Path, mistake: Command
 ) -> None:
     options = [argument for setting in settings for argument in ("--set", setting)]
-    assert told in mistake("generate", teacher_run, *options, stdin="abc\n").stderr
+    assert reported in mistake("generate", teacher_run, *options, stdin="abc\n").stderr
     Path("one.tsv").write_text("abc\tcba\n")
-    assert told in mistake("evaluate", teacher_run, "one.tsv", *options).stderr
-    assert told in mistake("distill", teacher_run, "one.tsv", "-o", "out.txt", *options).stderr
+    assert reported in mistake("evaluate", teacher_run, "one.tsv", *options).stderr
+    assert reported in mistake("distill", teacher_run, "one.tsv", "-o", "out.txt", *options).stderr
     assert not Path("out.txt").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (["--decoder", "ctc_prefix_baem"], "there is no decoder 'ctc_prefix_baem'; did you mean `ctc_prefix_beam`?"),
         (["--decoder", "argmax"], "the decoder argmax does not fit Ctc; valid: ctc_best_path, ctc_"),
@@ -504,19 +507,19 @@ def test_a_setting_of_a_decoder_with_a_mistake(
     ],
 )
 def test_a_decoder_that_does_not_fit(
-    arguments: list[str], told: str, ctc_run: Path, teacher_run: Path, mistake: Command
+    arguments: list[str], reported: str, ctc_run: Path, teacher_run: Path, mistake: Command
 ) -> None:
     places = {"TEACHER": str(teacher_run), "STUDENT": str(ctc_run)}
     arguments = [places.get(argument, argument) for argument in arguments]
-    assert told in mistake("generate", ctc_run, *arguments, stdin="abc\n").stderr
+    assert reported in mistake("generate", ctc_run, *arguments, stdin="abc\n").stderr
 
 
 def test_an_unknown_metric(ctc_run: Path, mistake: Command) -> None:
     Path("one.txt").write_text("a\n")
     files = ("--hypotheses", "one.txt", "--references", "one.txt")
     assert "metric `BLUE` is unknown; did you mean `bleu`?" in mistake("evaluate", *files, "--metric", "BLUE").stderr
-    told = mistake("compare", "one.txt", "two.txt", "--references", "one.txt", "--metric", "rouge3").stderr
-    assert "metric `rouge3` is unknown; did you mean `rouge" in told
+    reported = mistake("compare", "one.txt", "two.txt", "--references", "one.txt", "--metric", "rouge3").stderr
+    assert "metric `rouge3` is unknown; did you mean `rouge" in reported
     assert "`chr` is unknown" in mistake("evaluate", "nowhere/at/all", "one.tsv", "--metric", "chr").stderr
 
 
@@ -525,8 +528,8 @@ def test_a_metric_without_its_package(monkeypatch: pytest.MonkeyPatch, mistake: 
     for name in ("rouge_score", "rouge_score.rouge_scorer"):
         monkeypatch.setitem(sys.modules, name, None)
     Path("one.txt").write_text("a\n")
-    told = mistake("evaluate", "--hypotheses", "one.txt", "--references", "one.txt", "--metric", "rouge1").stderr
-    assert "pip install 'sharpseq[rouge]'" in told
+    reported = mistake("evaluate", "--hypotheses", "one.txt", "--references", "one.txt", "--metric", "rouge1").stderr
+    assert "pip install 'sharpseq[rouge]'" in reported
 
 
 def test_data_without_their_package(monkeypatch: pytest.MonkeyPatch, ctc_run: Path, mistake: Command) -> None:
@@ -546,18 +549,20 @@ def test_outputs_and_references_that_do_not_belong_together(mistake: Command) ->
     Path("two.txt").write_text("a\nb\n")
     Path("three.txt").write_text("a\nb\nc\n")
     Path("none.txt").write_text("")
-    told = mistake("evaluate", "--hypotheses", "two.txt", "--references", "three.txt").stderr
-    assert "two.txt has 2 lines and three.txt has 3; line i of one must belong to line i of the other" in told
-    told = mistake("evaluate", "--hypotheses", "two.txt", "--references", "two.txt", "--references", "three.txt").stderr
-    assert "two.txt has 2 lines and three.txt has 3" in told
+    reported = mistake("evaluate", "--hypotheses", "two.txt", "--references", "three.txt").stderr
+    assert "two.txt has 2 lines and three.txt has 3; line i of one must belong to line i of the other" in reported
+    reported = mistake(
+        "evaluate", "--hypotheses", "two.txt", "--references", "two.txt", "--references", "three.txt"
+    ).stderr
+    assert "two.txt has 2 lines and three.txt has 3" in reported
     assert "none.txt is empty" in mistake("evaluate", "--hypotheses", "none.txt", "--references", "none.txt").stderr
-    told = mistake("compare", "two.txt", "three.txt", "--references", "two.txt").stderr
-    assert "three.txt has 3 outputs for 2 references" in told
+    reported = mistake("compare", "two.txt", "three.txt", "--references", "two.txt").stderr
+    assert "three.txt has 3 outputs for 2 references" in reported
     assert "none.txt is empty" in mistake("compare", "none.txt", "none.txt", "--references", "none.txt").stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (["evaluate"], "give either MODEL and DATA, or --hypotheses and --references"),
         (["evaluate", "model"], "give the data to evaluate model on: SOURCE,TARGET"),
@@ -573,28 +578,28 @@ def test_outputs_and_references_that_do_not_belong_together(mistake: Command) ->
         (["compare", "a.txt", "missing.txt", "--references", "a.txt"], "missing.txt: no such file"),
     ],
 )
-def test_arguments_that_do_not_fit_together(arguments: list[str], told: str, mistake: Command) -> None:
+def test_arguments_that_do_not_fit_together(arguments: list[str], reported: str, mistake: Command) -> None:
     Path("a.txt").write_text("a\n")
     Path("list.json").write_text("[1]\n")
     Path("cut.json").write_text('{\n  "format_version": 1, \n')
-    assert told in mistake(*arguments).stderr
+    assert reported in mistake(*arguments).stderr
 
 
 def test_a_place_that_cannot_be_written_is_told_before_any_work(ctc_run: Path, mistake: Command) -> None:
     Path("one.tsv").write_text("abc\tcba\n")
     for option in ("--save", "--report"):
-        told = mistake("evaluate", "nowhere/at/all", "one.tsv", option, "no/such/file").stderr
-        assert "no/such/file: there is no folder no/such; make it first" in told
+        reported = mistake("evaluate", "nowhere/at/all", "one.tsv", option, "no/such/file").stderr
+        assert "no/such/file: there is no folder no/such; make it first" in reported
     assert ". is a folder; give a file" in mistake("evaluate", ctc_run, "one.tsv", "--save", ".").stderr
-    told = mistake("compare", "one.tsv", "two.tsv", "--references", "one.tsv", "--report", "no/such/file").stderr
-    assert "there is no folder no/such" in told
+    reported = mistake("compare", "one.tsv", "two.tsv", "--references", "one.tsv", "--report", "no/such/file").stderr
+    assert "there is no folder no/such" in reported
     assert "there is no folder no" in mistake("distill", "nowhere/at/all", "one.tsv", "-o", "no/out.txt").stderr
 
 
 def test_a_corpus_that_exists_is_not_distilled_over(mistake: Command) -> None:
     Path("out.txt").write_text("precious\n")
-    told = mistake("distill", "nowhere/at/all", "one.tsv", "-o", "out.txt").stderr
-    assert "out.txt exists already; choose another name or delete it" in told
+    reported = mistake("distill", "nowhere/at/all", "one.tsv", "-o", "out.txt").stderr
+    assert "out.txt exists already; choose another name or delete it" in reported
 
 
 # No space
@@ -625,8 +630,8 @@ def test_a_full_disk_while_training_loses_nothing(
         patch.setattr(PreTrainedModel, "save_pretrained", fill_up)
         result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
-    told = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    assert told == ["error: no space left on the disk; free some and run the same command again"]
+    reported = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert reported == ["error: no space left on the disk; free some and run the same command again"]
     assert "stage first: resuming at step 1" in command(*arguments).stderr
 
 
@@ -636,8 +641,8 @@ def test_a_full_disk_leaves_the_older_evaluation(
     Path("one.tsv").write_text("abc\tcba\n")
     Path("saved.json").write_text("older")
     monkeypatch.setattr(os, "fsync", full_disk)
-    told = mistake("evaluate", ctc_run, "one.tsv", "--latency", 0, "--save", "saved.json").stderr
-    assert "saved.json cannot be written: No space left on device" in told
+    reported = mistake("evaluate", ctc_run, "one.tsv", "--latency", 0, "--save", "saved.json").stderr
+    assert "saved.json cannot be written: No space left on device" in reported
     assert [path.name for path in Path().iterdir() if "saved" in path.name] == ["saved.json"]
 
 
@@ -647,8 +652,8 @@ def test_a_full_disk_interrupts_a_distillation(
     Path("one.tsv").write_text("abc\tcba\n")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full_disk)
-        told = mistake("distill", teacher_run, "one.tsv", "-o", "out.txt").stderr
-    assert "out.txt.partial cannot be written: No space left on device; fix that and run the same command" in told
+        reported = mistake("distill", teacher_run, "one.tsv", "-o", "out.txt").stderr
+    assert "out.txt.partial cannot be written: No space left on device; fix that and run the same command" in reported
     command("distill", teacher_run, "one.tsv", "-o", "out.txt")
     assert sorted(path.name for path in Path().iterdir()) == ["one.tsv", "out.txt"]
 
@@ -667,7 +672,7 @@ def test_a_full_disk_under_the_outputs_while_more_lines_may_come(ctc_run: Path) 
         process.stdin.flush()
         # Standard input stays open: a thread waits in it while the command ends.
         assert process.wait(timeout=120) == 2
-        told = process.stderr.read().decode()
+        reported = process.stderr.read().decode()
         process.stdin.close()
         process.stderr.close()
-    assert told == "error: no space left on the disk; free some and run the same command again\n"
+    assert reported == "error: no space left on the disk; free some and run the same command again\n"

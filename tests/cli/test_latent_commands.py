@@ -76,13 +76,15 @@ def test_empty_lines_are_left_out_and_told(model: Path, here: Path, command: Com
     Path("source.txt").write_text("abc\n\ncba\n" + "a" * 30 + "\n")
     Path("target.txt").write_text("cba\na\n\nb\n")
     shown = command("latent", "marginal", model, "source.txt,target.txt", "--samples", 2)
-    told = "3 left out (line 2: empty source; line 3: empty target; line 4: source of 31 tokens, the model reads 12)\n"
-    assert shown.stderr == told
+    reported = (
+        "3 left out (line 2: empty source; line 3: empty target; line 4: source of 31 tokens, the model reads 12)\n"
+    )
+    assert shown.stderr == reported
     assert "sentences" in shown.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("steps", "--at", "1,x"), "--at 1,x: 'x' is not a whole number of at least 0; give numbers with commas"),
         (("steps", "--at", "-1"), "--at -1: '-1' is not a whole number of at least 0"),
@@ -96,24 +98,24 @@ def test_empty_lines_are_left_out_and_told(model: Path, here: Path, command: Com
     ],
 )
 def test_options_that_make_no_sense(
-    arguments: tuple[object, ...], told: str, model: Path, data: Path, mistake: Command
+    arguments: tuple[object, ...], reported: str, model: Path, data: Path, mistake: Command
 ) -> None:
     name, *options = arguments
-    assert told in mistake("latent", name, model, "data.tsv", *options).stderr
+    assert reported in mistake("latent", name, model, "data.tsv", *options).stderr
 
 
 def test_models_that_do_not_fit(here: Path, data: Path, ctc_run: Path, mistake: Command) -> None:
     bare = saved(here / "bare", parameterization=None)
     wide = saved(here / "wide", latent_size=3)
     for name in NAMES:
-        told = mistake("latent", name, ctc_run, data).stderr
-        assert "`model` must be a latent-variable model (latent_nat); got Ctc" in told
+        reported = mistake("latent", name, ctc_run, data).stderr
+        assert "`model` must be a latent-variable model (latent_nat); got Ctc" in reported
     for arguments in (("steps", "--refinement", "learned"), ("revisions",), ("field",)):
         name, *options = arguments
-        told = mistake("latent", name, bare, data, *options).stderr
-        assert "bare: `model` has no refinement network; train one with a stage" in told
-    told = mistake("latent", "field", wide, data).stderr
-    assert "wide: `model` must have a latent of 2 dimensions (latent_size 2); it has 3" in told
+        reported = mistake("latent", name, bare, data, *options).stderr
+        assert "bare: `model` has no refinement network; train one with a stage" in reported
+    reported = mistake("latent", "field", wide, data).stderr
+    assert "wide: `model` must have a latent of 2 dimensions (latent_size 2); it has 3" in reported
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -125,8 +127,8 @@ def test_data_and_folders_that_do_not_fit(name: str, model: Path, data: Path, mi
     assert "empty.tsv is empty" in mistake("latent", name, model, "empty.tsv").stderr
     Path("blank.src").write_text("\n \n")
     Path("blank.tgt").write_text("a\nb\n")
-    told = mistake("latent", name, model, "blank.src,blank.tgt").stderr
-    assert "must have at least one that the model can read; got none: empty source in line 1" in told
+    reported = mistake("latent", name, model, "blank.src,blank.tgt").stderr
+    assert "must have at least one that the model can read; got none: empty source in line 1" in reported
     assert "nowhere: no such folder" in mistake("latent", name, "./nowhere", data).stderr
     assert "data.tsv is a file; give a folder" in mistake("latent", name, model, data, "-o", "data.tsv").stderr
     assert "there is no folder a; make it first" in mistake("latent", name, model, data, "-o", "a/b").stderr

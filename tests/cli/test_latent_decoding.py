@@ -65,7 +65,7 @@ def test_steps_change_what_is_written(model: Path, command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("--set", "steps=-1"), "model: `steps` must be at least 0; got -1"),
         (("--decoder", "latent_refinement", "--set", "steps=-2"), "model: `steps` must be at least 0; got -2"),
@@ -97,11 +97,11 @@ def test_steps_change_what_is_written(model: Path, command: Command) -> None:
     ],
 )
 def test_options_that_make_no_sense(
-    arguments: tuple[str, ...], told: str, model: Path, teacher: Path, mistake: Command
+    arguments: tuple[str, ...], reported: str, model: Path, teacher: Path, mistake: Command
 ) -> None:
-    assert told in mistake("generate", "model", *arguments, stdin=TEXT).stderr
+    assert reported in mistake("generate", "model", *arguments, stdin=TEXT).stderr
     Path("one.tsv").write_text("abc\tcba\n")
-    assert told in mistake("evaluate", "model", "one.tsv", *arguments).stderr
+    assert reported in mistake("evaluate", "model", "one.tsv", *arguments).stderr
 
 
 def test_a_model_without_a_refinement_network(here: Path, teacher: Path, command: Command, mistake: Command) -> None:
@@ -110,8 +110,8 @@ def test_a_model_without_a_refinement_network(here: Path, teacher: Path, command
         ("--decoder", "latent_refinement"),
         (*SEARCH, "--set", "refinement=learned", "--rescore-with", "teacher"),
     ):
-        told = mistake("generate", "bare", *arguments, stdin=TEXT).stderr
-        assert "bare: `model` has no refinement network; train one with a stage whose objective" in told
+        reported = mistake("generate", "bare", *arguments, stdin=TEXT).stderr
+        assert "bare: `model` has no refinement network; train one with a stage whose objective" in reported
     assert command("generate", "bare", stdin=TEXT).stdout
 
 
@@ -121,8 +121,8 @@ def test_a_refinement_network_of_another_model(decoder: str, model: Path, mistak
     with torch.no_grad():
         other.latent_input.weight.add_(0.1)
     other.save_pretrained(model)
-    told = mistake("generate", "model", "--decoder", decoder, stdin=TEXT).stderr
-    assert told == (
+    reported = mistake("generate", "model", "--decoder", decoder, stdin=TEXT).stderr
+    assert reported == (
         "error: model: `refiner` was trained for another model: the weights it was trained with are not these; "
         "train a refinement network for it\n"
     )
@@ -138,16 +138,17 @@ def test_a_refinement_network_of_another_size(name: str, model: Path, mistake: C
     config = json.loads((model / "config.json").read_text())
     config["refiner"] |= changed
     (model / "config.json").write_text(json.dumps(config))
-    told = mistake("generate", "model", stdin=TEXT).stderr
+    reported = mistake("generate", "model", stdin=TEXT).stderr
     own = 2 if name == "latent_size" else 16
-    assert f"`refiner` must have `{name}` {own}, as the model has; got 24" in told
+    assert f"`refiner` must have `{name}` {own}, as the model has; got 24" in reported
 
 
 def test_weights_of_another_latent_size(model: Path, here: Path, mistake: Command) -> None:
     config = json.loads((model / "config.json").read_text())
     config["latent_size"] = config["refiner"]["latent_size"] = 5
     (model / "config.json").write_text(json.dumps(config))
-    told = mistake("generate", "model", stdin=TEXT).stderr
+    reported = mistake("generate", "model", stdin=TEXT).stderr
     assert (
-        "model: the weights have another size of `latent_input.weight`; they are of another model than config" in told
+        "model: the weights have another size of `latent_input.weight`; they are of another model than config"
+        in reported
     )

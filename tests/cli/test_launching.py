@@ -42,7 +42,7 @@ def test_a_file_of_ones_own_is_taken(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (b"\xff\x00", "mine.yaml:1: not valid UTF-8"),
         (b"", "mine.yaml is no configuration of accelerate; make one with `accelerate config --config_file"),
@@ -51,10 +51,10 @@ def test_a_file_of_ones_own_is_taken(monkeypatch, tmp_path):
         (b"[" * 1_000, "mine.yaml is nested too deeply"),
     ],
 )
-def test_a_file_that_is_no_configuration_starts_nothing(content, told, monkeypatch, tmp_path):
+def test_a_file_that_is_no_configuration_starts_nothing(content, reported, monkeypatch, tmp_path):
     commands = started(monkeypatch)
     (tmp_path / "mine.yaml").write_bytes(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=reported):
         launching.launch(str(tmp_path / "mine.yaml"), ["train", "g2p"])
     assert not commands
 

@@ -144,8 +144,8 @@ def test_a_tokenizer_without_a_copy_is_not_trained_again_silently(two_runs: Path
     run = Path(shutil.copytree(two_runs / "half", "half"))
     shutil.rmtree(run / "stages")
     (run / "tokenizer" / "tokenizer.json").write_text("{")
-    told = mistake("train", two_runs / "tiny.yaml", "--run", run, notes=1).stderr
-    assert "or delete half/tokenizer and run the same command, which makes it again" in told
+    reported = mistake("train", two_runs / "tiny.yaml", "--run", run, notes=1).stderr
+    assert "or delete half/tokenizer and run the same command, which makes it again" in reported
 
 
 @pytest.mark.parametrize("is_there", [True, False])

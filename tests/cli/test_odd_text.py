@@ -91,10 +91,10 @@ def test_files_may_have_names_that_are_not_utf_8(ctc_run: Path, command: Command
 
 def test_folders_of_models_have_names_that_are_utf_8(ctc_run: Path, mistake: Command) -> None:
     name = os.fsdecode(b"bad\xff")
-    told = "the name is not UTF-8, as those of models must be; choose another"
-    assert told in mistake("train", ctc_run.parent / "tiny.yaml", "--run", name).stderr
-    assert told in mistake("export", ctc_run, name, "--to", "hugging_face").stderr
-    assert told in mistake("generate", name, stdin="abc\n").stderr
+    reported = "the name is not UTF-8, as those of models must be; choose another"
+    assert reported in mistake("train", ctc_run.parent / "tiny.yaml", "--run", name).stderr
+    assert reported in mistake("export", ctc_run, name, "--to", "hugging_face").stderr
+    assert reported in mistake("generate", name, stdin="abc\n").stderr
 
 
 @pytest.mark.parametrize("spelling", ["NFC", "NFD"])

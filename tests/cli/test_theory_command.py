@@ -63,7 +63,7 @@ def test_one_outcome_is_enough(here: Path, command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("missing.tsv",), "missing.tsv: no such file; check the path"),
         (("bad.tsv",), "bad.tsv:2: the count 'x' is not a number of at least 0; correct the line"),
@@ -76,6 +76,6 @@ def test_one_outcome_is_enough(here: Path, command: Command) -> None:
         (("-o", "a/b"), "there is no folder a; make it first"),
     ],
 )
-def test_mistakes_are_told_in_one_line(arguments: tuple[str, ...], told: str, here: Path, mistake: Command) -> None:
+def test_mistakes_are_told_in_one_line(arguments: tuple[str, ...], reported: str, here: Path, mistake: Command) -> None:
     Path("bad.tsv").write_text("a\t1\nb\tx\n")
-    assert told in mistake("theory", *arguments).stderr
+    assert reported in mistake("theory", *arguments).stderr

@@ -100,11 +100,11 @@ def test_the_loss_is_that_of_transformers(kind: str, tmp_path: Path) -> None:
 
 def test_missing_and_unknown_languages_are_told_with_their_place(tmp_path: Path) -> None:
     recipe = write(tmp_path, "nllb")
-    told = mistake(recipe, "model.target_language=null")
-    assert told.startswith(f"{line_of(recipe, 'model:')}: `target_language` is missing")
-    assert "give both `source_language` and `target_language`, by names such as deu_Latn, eng_Latn" in told
-    told = mistake(recipe, "model.target_language=de")
-    assert told == (
+    reported = mistake(recipe, "model.target_language=null")
+    assert reported.startswith(f"{line_of(recipe, 'model:')}: `target_language` is missing")
+    assert "give both `source_language` and `target_language`, by names such as deu_Latn, eng_Latn" in reported
+    reported = mistake(recipe, "model.target_language=de")
+    assert reported == (
         "--set model.target_language=de: `target_language`: the tokenizer has no language 'de'; "
         "did you mean `deu_Latn`?"
     )
@@ -113,8 +113,8 @@ def test_missing_and_unknown_languages_are_told_with_their_place(tmp_path: Path)
         "start and code take two of the 40 positions"
     )
     bart = write_bart(tmp_path / "bart")
-    told = mistake(recipe, f"model.pretrained={bart}")
-    assert told.startswith(
+    reported = mistake(recipe, f"model.pretrained={bart}")
+    assert reported.startswith(
         f"{line_of(recipe, 'source_language:')}: `source_language` is for models with language codes"
     )
 

@@ -1,4 +1,4 @@
-"""Long targets from short sources: nothing is cut without a word, and what selects is what is reported."""
+"""Long targets from short sources: nothing is cut silently, and what selects is what is reported."""
 
 from __future__ import annotations
 

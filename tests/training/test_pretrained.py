@@ -364,9 +364,9 @@ def test_what_does_not_go_with_the_model_is_told_before_anything_is_written(llam
     assert "a causal language model needs `model.prompt`" in mistake(recipe, "model.prompt=null")
     bart = write_bart(tmp_path / "bart")
     assert "`prompt` is for causal language models" in mistake(recipe, f"model.pretrained={bart}")
-    told = mistake(recipe, "model.lora.target_modules=[nonsense]")
-    assert "`lora`: " in told
-    assert "nonsense" in told
+    reported = mistake(recipe, "model.lora.target_modules=[nonsense]")
+    assert "`lora`: " in reported
+    assert "nonsense" in reported
     assert "must be at most 63" in mistake(recipe, "evaluation.decodings.greedy.max_new_tokens=999")
 
 
@@ -380,20 +380,20 @@ def test_a_batch_must_hold_prompt_and_target_of_the_longest_example(llama: Path,
 def test_a_chat_prompt_needs_a_chat_template(tmp_path: Path) -> None:
     model = write_llama(tmp_path / "llama", tokenizer=tiny_tokenizer(chat=False))
     recipe = write_pretrained_recipe(tmp_path, model)
-    told = mistake(recipe)
-    assert told.startswith(line_of(recipe, "prompt:"))
-    assert "chat template" in told
+    reported = mistake(recipe)
+    assert reported.startswith(line_of(recipe, "prompt:"))
+    assert "chat template" in reported
 
 
 def test_a_tokenizer_with_tokens_that_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
     model = write_llama(tmp_path / "llama", vocab_size=40)
-    told = mistake(write_pretrained_recipe(tmp_path, model))
-    assert "id 62, and the model knows only 40" in told
+    reported = mistake(write_pretrained_recipe(tmp_path, model))
+    assert "id 62, and the model knows only 40" in reported
 
 
 def test_an_adapter_is_no_pretrained_model(adapted: RunResult, tmp_path: Path) -> None:
-    told = mistake(write_pretrained_recipe(tmp_path, adapted.model))
-    assert "is an adapter; merge it first with `sharpseq export" in told
+    reported = mistake(write_pretrained_recipe(tmp_path, adapted.model))
+    assert "is an adapter; merge it first with `sharpseq export" in reported
 
 
 def test_an_adapter_whose_model_is_gone_says_where_it_was(tmp_path: Path) -> None:

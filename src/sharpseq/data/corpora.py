@@ -1,7 +1,7 @@
 """Corpora in text files: parallel text, tab-separated columns, JSON lines.
 
 Every reader comes in two versions: ``read_…`` returns a list, and ``stream_…`` yields examples as it reads. All of them
-normalise texts to NFC unless told otherwise, see `sharpseq.data.unicode_text`.
+normalise texts to NFC by default, see `sharpseq.data.unicode_text`.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def test_the_steps_of_a_real_model_start_at_the_prior_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"refinements": []}, "`refinements` must name at least one of delta, learned; got none"),
         ({"refinements": ["both"]}, "`refinement` must be one of delta, learned; got 'both'"),
@@ -145,8 +145,8 @@ def test_the_steps_of_a_real_model_start_at_the_prior_mean() -> None:
         ({"num_samples": 1}, "`num_samples` must be 0, or at least 2; got 1"),
     ],
 )
-def test_steps_that_make_no_sense_are_refused(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_steps_that_make_no_sense_are_refused(changes: dict[str, Any], reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         measure_steps(tiny_generator(), EXAMPLES, **changes)
 
 

@@ -180,7 +180,7 @@ def test_the_model_is_left_in_training_mode_and_its_dropout_is_off() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"num_samples": 1}, "`num_samples` must be at least 2; got 1"),
         ({"num_tokens": torch.tensor([0])}, r"`num_tokens` must be from 1 to 2; got \[0\]"),
@@ -189,7 +189,7 @@ def test_the_model_is_left_in_training_mode_and_its_dropout_is_off() -> None:
         ({"sequences": torch.zeros(2, 2).long()}, "must have a row for each of 1 sources"),
     ],
 )
-def test_what_makes_no_sense_is_refused(changes: dict[str, Any], told: str) -> None:
+def test_what_makes_no_sense_is_refused(changes: dict[str, Any], reported: str) -> None:
     arguments = {"sequences": torch.tensor([[2, 2]]), "num_tokens": torch.tensor([2])} | changes
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=reported):
         marginal_log_prob(Independent(), BATCH, **arguments)

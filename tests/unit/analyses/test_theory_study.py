@@ -207,7 +207,7 @@ def test_counts_are_read_sorted_and_given_lengths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("a\n", "counts.tsv:1: 1 columns; give outcome, count and perhaps length, with tabs between"),
         ("a\t1\t2\t3\n", "counts.tsv:1: 4 columns"),
@@ -222,7 +222,7 @@ def test_counts_are_read_sorted_and_given_lengths(tmp_path: Path) -> None:
         ("a\t0\n", "counts.tsv: no outcome with a count above 0; give at least one"),
     ],
 )
-def test_bad_counts_are_told_with_their_line(text: str, told: str, tmp_path: Path) -> None:
+def test_bad_counts_are_told_with_their_line(text: str, reported: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         read(tmp_path, text)
-    assert told in str(error.value)
+    assert reported in str(error.value)

@@ -1,4 +1,4 @@
-"""Length filters: nothing is dropped without being told."""
+"""Length filters: nothing is dropped without being reported."""
 
 from __future__ import annotations
 

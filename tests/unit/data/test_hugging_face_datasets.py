@@ -46,7 +46,7 @@ def test_local_folders(folder: str) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reported"),
     [
         ("train.jsonl", b"", "has no rows"),
         ("train.csv", b"", "cannot be read"),
@@ -57,11 +57,13 @@ def test_local_folders(folder: str) -> None:
         ("train.parquet", b"\xff" * 100, "cannot be read"),
     ],
 )
-def test_data_files_with_nothing_to_read(name: str, content: bytes, told: str, streaming: bool, tmp_path: Path) -> None:
+def test_data_files_with_nothing_to_read(
+    name: str, content: bytes, reported: str, streaming: bool, tmp_path: Path
+) -> None:
     folder = tmp_path / "corpus"
     folder.mkdir()
     (folder / name).write_bytes(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=reported):
         load_hugging_face_dataset(str(folder), split="train", streaming=streaming, **FIELDS)
 
 

@@ -53,13 +53,13 @@ def interrupted_at(call: int, teacher: SequenceGenerator, output: Path, corpus: 
 
 
 def test_targets_are_the_teachers_and_the_order_is_kept(teacher: SequenceGenerator, tmp_path: Path) -> None:
-    told: list[int] = []
-    report = distill_corpus(teacher, CORPUS, tmp_path / "out.de", on_progress=told.append)
+    reported: list[int] = []
+    report = distill_corpus(teacher, CORPUS, tmp_path / "out.de", on_progress=reported.append)
     expected = [output.text for output in teacher.generate(WORDS)]
     expected[4] = "own 4"
     assert (tmp_path / "out.de").read_text() == "".join(line + "\n" for line in expected)
     assert report == DistillationReport(num_written=11, num_resumed=0, too_long=[5])
-    assert told == [0, 3, 6, 9, 11]
+    assert reported == [0, 3, 6, 9, 11]
     distill_corpus(teacher, CORPUS, tmp_path / "out.jsonl")
     records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [(record["source"], record["target"]) for record in records] == list(zip(WORDS, expected, strict=True))

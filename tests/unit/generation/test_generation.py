@@ -42,7 +42,7 @@ def build(family: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     return spec.model(spec.config(vocab_size=len(tokenizer), **SIZES, **positions))
 
 
-def told(generator: SequenceGenerator, lines: list[str], **options: Any) -> list[tuple[str, float]]:
+def reported(generator: SequenceGenerator, lines: list[str], **options: Any) -> list[tuple[str, float]]:
     """Texts, and log-probabilities because untrained models may write the same text for every source."""
     return [(output.text, pytest.approx(output.log_prob, abs=1e-4)) for output in generator.generate(lines, **options)]
 
@@ -59,10 +59,10 @@ def test_outputs_stand_where_their_lines_do(family: str, tokenizer: PreTrainedTo
     assert family_of(model) == family
     alone = [(output.text, output.log_prob) for line in LINES for output in generator.generate([line])]
     assert len({round(log_prob, 3) for _, log_prob in alone}) > 5
-    assert told(generator, LINES) == alone
-    assert told(generator, LINES[::-1]) == alone[::-1]
-    assert told(generator, LINES, window=3) == alone
-    assert told(SequenceGenerator(model, tokenizer, batch_tokens=1), LINES) == alone
+    assert reported(generator, LINES) == alone
+    assert reported(generator, LINES[::-1]) == alone[::-1]
+    assert reported(generator, LINES, window=3) == alone
+    assert reported(SequenceGenerator(model, tokenizer, batch_tokens=1), LINES) == alone
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -107,10 +107,10 @@ def test_sources_and_outputs_have_the_spelling_of_the_tokenizer() -> None:
     tokenizer = train_tokenizer(["éa", "ab"], kind="characters", unicode_normalization="none")
     model = build("ctc", tokenizer)
     both = ["e\u0301a", "éa"]
-    first, second = told(SequenceGenerator(model, tokenizer), both)
+    first, second = reported(SequenceGenerator(model, tokenizer), both)
     assert first != second
     set_unicode_normalization(tokenizer, "nfc")
-    first, second = told(SequenceGenerator(model, tokenizer), both)
+    first, second = reported(SequenceGenerator(model, tokenizer), both)
     assert first == second
 
     class Decomposing(_Breaking):
@@ -239,8 +239,8 @@ def test_a_causal_model_writes_the_same_alone_and_beside_longer_prompts(tmp_path
     generator = prompted(tmp_path, Prompt("chat", "Reverse: {source}", system="Be brief"))
     alone = [(output.text, output.log_prob) for line in LINES for output in generator.generate([line])]
     assert len({round(log_prob, 3) for _, log_prob in alone}) > 5
-    assert told(generator, LINES) == alone
-    assert told(generator, LINES[::-1], window=3) == alone[::-1]
+    assert reported(generator, LINES) == alone
+    assert reported(generator, LINES[::-1], window=3) == alone[::-1]
 
 
 def test_a_template_alone_is_a_chat_where_the_tokenizer_knows_chats(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(saved: Path, tmp_path: P
 def test_options_can_be_given_for_one_call(tokenizer: PreTrainedTokenizerBase) -> None:
     generator = SequenceGenerator(build("autoregressive", tokenizer), tokenizer)
     beam = SequenceGenerator(generator.model, tokenizer, options={"num_beams": 3})
-    assert told(generator, LINES, num_beams=3) == told(beam, LINES)
+    assert reported(generator, LINES, num_beams=3) == reported(beam, LINES)
     assert generator.options == {}
     with pytest.raises(ValueError, match="`num_beam` is not an option of the decoder autoregressive; did you mean"):
         generator.generate(LINES, num_beam=3)

@@ -50,7 +50,7 @@ def parse(text: str = TEXT, *overrides: str) -> Recipe:
     return with_methods(parse_recipe(text, where="r.yaml", overrides=overrides))
 
 
-def told(text: str, *overrides: str) -> str:
+def reported(text: str, *overrides: str) -> str:
     with pytest.raises(UserError) as caught:
         parse(text, *overrides)
     message = str(caught.value)
@@ -148,7 +148,7 @@ def test_numbers_with_an_exponent_need_no_dot_and_no_sign(written: str, value: f
     ],
 )
 def test_text_that_is_no_recipe(text: str, message: str) -> None:
-    assert told(text).startswith(message)
+    assert reported(text).startswith(message)
 
 
 def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
@@ -232,12 +232,12 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_reported_with_its_line_and_how_to_fix_it(old: str, new: str, message: str) -> None:
-    assert told(changed(old, new)).startswith(message)
+    assert reported(changed(old, new)).startswith(message)
 
 
 def test_a_mistake_in_an_anchor_is_told_where_it_stands() -> None:
     text = changed("{type: tsv, path: train.tsv}", "\n    type: tsv\n    path: train.tsv\n    colum: 2")
-    assert told(text).startswith("r.yaml:6: unknown key `data.train.colum`")
+    assert reported(text).startswith("r.yaml:6: unknown key `data.train.colum`")
 
 
 def test_what_shows_only_later_can_be_placed() -> None:
@@ -306,4 +306,4 @@ def test_the_last_override_of_a_key_wins() -> None:
     ],
 )
 def test_a_mistake_in_an_override_is_told_as_the_override(override: str, message: str) -> None:
-    assert told(TEXT, override).startswith(f"--set {override}: {message}")
+    assert reported(TEXT, override).startswith(f"--set {override}: {message}")

@@ -127,15 +127,15 @@ def test_weighting_per_token_turns_to_the_longer_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "num_frames", "told"),
+    ("outcomes", "num_frames", "reported"),
     [
         ([("a", "a")], 2, "`num_frames` must be enough for 'a a'; got 2"),
         ([("a", BLANK)], 3, "`outcomes` must not contain '–', which means the blank"),
         ([tuple("abcdefghij")], 10, "11 tokens at `num_frames` 10 make too many paths to enumerate"),
     ],
 )
-def test_arguments_that_make_no_sense(outcomes: list[tuple[str, ...]], num_frames: int, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_arguments_that_make_no_sense(outcomes: list[tuple[str, ...]], num_frames: int, reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         optimal_ctc(outcomes, [1.0], Identity(), num_frames=num_frames)
 
 

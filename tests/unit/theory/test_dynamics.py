@@ -121,7 +121,7 @@ def test_schedules_move_as_they_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         ({"num_updates": 0}, "`num_updates` must be at least 1; got 0"),
         ({"num_starts": 0}, "`num_starts` must be at least 1; got 0"),
@@ -132,8 +132,8 @@ def test_schedules_move_as_they_say() -> None:
         ({"lengths": [0, 1, 1, 1]}, "`lengths` must be at least 1"),
     ],
 )
-def test_arguments_that_make_no_sense(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_arguments_that_make_no_sense(options: dict[str, Any], reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         course_of(LIKELIHOOD, 1.0, **options)
     with pytest.raises(ValueError, match="`warm_up`"):
         cures(1.0, warm_up=1.0)

@@ -1,4 +1,4 @@
-"""Concave envelopes of tables: above F, touching where they are told to, and the hull against brute force."""
+"""Concave envelopes of tables: above F, touching where they are reported to, and the hull against brute force."""
 
 import numpy as np
 import pytest

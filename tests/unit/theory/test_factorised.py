@@ -230,7 +230,7 @@ def test_the_same_seed_gives_the_same_optimum() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "p_data", "told"),
+    ("outcomes", "p_data", "reported"),
     [
         ([], [], "`outcomes` must have at least one outcome; got none"),
         ([("a",), ()], [0.5, 0.5], "`outcomes` must not be empty; outcome 1 has no tokens"),
@@ -240,8 +240,8 @@ def test_the_same_seed_gives_the_same_optimum() -> None:
         ([("a",), ("b",)], [0.5, -0.5], "`p_data` must not be negative"),
     ],
 )
-def test_arguments_that_make_no_sense(outcomes: list[tuple[str, ...]], p_data: list[float], told: str) -> None:
-    with pytest.raises(ValueError, match=told.replace("(", r"\(")):
+def test_arguments_that_make_no_sense(outcomes: list[tuple[str, ...]], p_data: list[float], reported: str) -> None:
+    with pytest.raises(ValueError, match=reported.replace("(", r"\(")):
         optimal_factorised(outcomes, p_data, Identity())
 
 
@@ -258,10 +258,10 @@ def test_a_switch_that_is_none_is_not_found_and_bounds_are_kept() -> None:
     found = find_switches(math.floor, low=0.5, high=3.5, num_points=2, tolerance=1e-6)
     assert [round(switch.k, 5) for switch in found] == [1, 2, 3]
     assert all(switch.error <= 1e-6 for switch in found)
-    for wrong, told in (
+    for wrong, reported in (
         ({"low": 1.0}, "`low`"),
         ({"num_points": 1}, "`num_points`"),
         ({"tolerance": 0.0}, "`tolerance`"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=reported):
             find_switches(math.floor, **({"low": 0.0, "high": 1.0} | wrong))  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ def test_the_gradient_of_the_probability_itself_falls_with_the_probability_where
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "reported"),
     [
         (lambda: weights(Identity(), torch.tensor([0.0])), r"`probs` must be in \(0, 1\]"),
         (lambda: weights(Identity(), torch.tensor([0.5]), length=0.5), "`length` must be at least 1; got 0.5"),
@@ -71,6 +71,6 @@ def test_the_gradient_of_the_probability_itself_falls_with_the_probability_where
         ),
     ],
 )
-def test_arguments_that_make_no_sense(call, told: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=told):
+def test_arguments_that_make_no_sense(call, reported: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=reported):
         call()
