@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sharpseq import UserError, load_recipe
 from sharpseq.recipe import Recipe
@@ -138,3 +139,11 @@ def test_an_objective_that_the_model_cannot_serve_is_refused_before_training() -
     content["model"]["type"] = "vanilla_nat"
     del content["model"]["upsampling_factor"]
     check_model(with_methods(Recipe(**content)))
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="an accelerator computes in bf16")
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_bf16_is_left_out_where_the_processor_would_emulate_it(has_bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_bf16}, raising=False)
+    assert build(bf16=True).bf16 is has_bf16
+    assert build(bf16=False).bf16 is False
