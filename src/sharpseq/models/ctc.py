@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, get_args
 
+import torch
 from torch import Tensor, nn
 
 from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding import EncoderOutput
 from sharpseq.models.family import ModelFamily
+from sharpseq.models.intermediate_predictions import Feedback, PredictionFeedback, check_layers
 from sharpseq.models.one_pass import OnePassConfig, OnePassModel
 from sharpseq.scoring import LABELS_ONLY, ScoreRequest, SequenceScores, score_ctc
 
@@ -19,16 +23,32 @@ class CtcConfig(OnePassConfig):
     Args:
         upsampling_factor: Frames for each source token; a target can be at most that many times as long as the source.
         blank_token_id: Id of the blank; by default the padding, which no target contains.
+        intermediate_layers: Decoder layers, counted from 1, that predict too; none by default.
+        intermediate_feedback: What the layers after them read: the expected embedding of the prediction (``soft``), the
+            embedding of the most probable token (``hard``), or ``none``.
+        intermediate_weight: Weight of the mean of their losses, −log p(y|x)/T each, beside that of the last layer.
     """
 
     model_type = "sharpseq-ctc"
     upsampling_factor: Annotated[int, Setting("Frames for each source token.", ge=1)] = 2
     blank_token_id: int | None = None
+    intermediate_layers: Annotated[
+        Sequence[int], Setting("Decoder layers before the last, counted from 1, that predict too.")
+    ] = ()
+    intermediate_feedback: Annotated[
+        Feedback, Setting("How the next layers read such a prediction: `soft`, `hard` or `none`.")
+    ] = "soft"
+    intermediate_weight: Annotated[float, Setting("Weight of the mean of their losses.", ge=0)] = 1.0
 
     def __post_init__(self, **kwargs: object) -> None:
         super().__post_init__(**kwargs)
         if self.blank_token_id is None:
             self.blank_token_id = self.pad_token_id
+        self.intermediate_layers = list(self.intermediate_layers)
+        check_layers(self.intermediate_layers, decoder_layers=self.decoder_layers)
+        if self.intermediate_feedback not in get_args(Feedback):
+            names = ", ".join(get_args(Feedback))
+            raise ValueError(f"`intermediate_feedback` must be one of {names}; got {self.intermediate_feedback!r}")
 
 
 class Ctc(OnePassModel):
@@ -39,7 +59,8 @@ class Ctc(OnePassModel):
     embeddings instead; here the encoder has already read the source when frames are made.
 
     References:
-        Libovický and Helcl 2018 (state splitting); Saharia et al. 2020.
+        Libovický and Helcl 2018 (state splitting); Saharia et al. 2020; Nozaki and Komatsu 2021 and Huang et al. 2022
+        (predictions of earlier layers, fed back).
     """
 
     config_class = CtcConfig
@@ -51,15 +72,45 @@ class Ctc(OnePassModel):
     def __init__(self, config: CtcConfig) -> None:
         super().__init__(config)
         self.split = nn.Linear(config.d_model, config.upsampling_factor * config.d_model)
+        if config.intermediate_layers and config.intermediate_feedback != "none":
+            self.feedback = nn.ModuleDict({str(layer): self._new_feedback() for layer in config.intermediate_layers})
         self.post_init()
+
+    def _new_feedback(self) -> PredictionFeedback:
+        is_hard = self.config.intermediate_feedback == "hard"
+        return PredictionFeedback(self.config.d_model, blank=self.blank, is_hard=is_hard)
+
+    @property
+    def blank(self) -> int:
+        """Id of the blank."""
+        if self.config.blank_token_id is None:
+            raise ValueError("`blank_token_id` must be given: CTC needs a blank")
+        return self.config.blank_token_id
 
     def decode_frames(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
         """Return logits of frames (B, F, V) and True for the real ones (B, F), in one pass."""
+        predictions, mask = self.decode_layers(encoded)
+        return predictions[-1], mask
+
+    def decode_layers(self, encoded: EncoderOutput) -> tuple[list[Tensor], Tensor]:
+        """Return the logits (B, F, V) of every layer that predicts, the last one last, and the mask (B, F)."""
         factor = self.config.upsampling_factor
         frames = self.split(encoded.hidden).unflatten(-1, (factor, -1)).flatten(1, 2)
         mask = encoded.attention_mask.repeat_interleave(factor, dim=1)
-        hidden = self.decoder(self.add_positions(frames), mask, encoded.hidden, encoded.attention_mask)
-        return self.project(hidden), mask
+        predictions: list[Tensor] = []
+
+        def predict(layer: int, hidden: Tensor) -> Tensor:
+            if layer not in self.config.intermediate_layers:
+                return hidden
+            predictions.append(self.project(self.decoder.norm(hidden)))
+            if self.config.intermediate_feedback == "none":
+                return hidden
+            fed: Tensor = self.feedback[str(layer)](hidden, predictions[-1], self.embedding.weight)
+            return fed
+
+        memory = (encoded.hidden, encoded.attention_mask)
+        hidden = self.decoder(self.add_positions(frames), mask, *memory, after_layer=predict)
+        return [*predictions, self.project(hidden)], mask
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, request: ScoreRequest = LABELS_ONLY
@@ -73,13 +124,17 @@ class Ctc(OnePassModel):
             request: What else to compute.
 
         Returns:
-            Scores; a target that does not fit into the frames has ``log_prob`` −inf.
+            Scores; a target that does not fit into the frames has ``log_prob`` −inf. The losses of layers before the
+            last are a regularizer, ``intermediate``.
         """
-        logits, frame_mask = self.decode_frames(self.encode(input_ids, attention_mask))
-        blank = self.config.blank_token_id
-        if blank is None:
-            raise ValueError("`blank_token_id` must be given: CTC needs a blank")
-        return score_ctc(logits, frame_mask, labels, blank=blank, request=request)
+        (*earlier, last), frame_mask = self.decode_layers(self.encode(input_ids, attention_mask))
+        scores = score_ctc(last, frame_mask, labels, blank=self.blank, request=request)
+        if not earlier:
+            return scores
+        others = [score_ctc(logits, frame_mask, labels, blank=self.blank) for logits in earlier]
+        # What does not fit into the frames fits in no layer.
+        mean = torch.stack([-each.normalized_log_prob() for each in others]).mean(0)
+        return replace(scores, regularizers={"intermediate": mean.where(mean.isfinite(), 0)})
 
 
 CTC = ModelFamily(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -124,9 +125,22 @@ class ParallelDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, hidden: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
-        """Map hidden (B, T, D) with mask (B, T) and memory (B, S, D) with its mask to (B, T, D)."""
-        for layer in self.layers:
+    def forward(
+        self,
+        hidden: Tensor,
+        mask: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor,
+        *,
+        after_layer: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Map hidden (B, T, D) with mask (B, T) and memory (B, S, D) with its mask to (B, T, D).
+
+        ``after_layer``, called with the number of a layer, from 1, and the states after it, may change the states.
+        """
+        for number, layer in enumerate(self.layers, start=1):
             hidden = layer(hidden, mask, memory, memory_mask)
+            if after_layer is not None:
+                hidden = after_layer(number, hidden)
         normed: Tensor = self.norm(hidden)
         return normed

@@ -63,7 +63,9 @@ def _model(recipe: Recipe) -> schema.Model:
         sizes = check_settings(family.config, given)
     except SettingError as error:
         raise _user_error(recipe, error.under("model")) from error
-    defaults = {name: parameter.default for name, parameter in parameters_of(family.config).items()}
+    declared = {name: parameter.default for name, parameter in parameters_of(family.config).items()}
+    # As YAML reads them.
+    defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in declared.items()}
     return schema.Family(type=model.type, **{**defaults, **sizes})
 
 

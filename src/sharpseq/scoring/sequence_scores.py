@@ -91,7 +91,7 @@ class SequenceScores(ModelOutput):
         vocab_mean_log_prob: :math:`\sum_t \frac1V \sum_v \log p_t(v)` in nats, shape (B,); what label smoothing reads.
         entropy: Sum over the scored tokens of the entropy of their prediction, in nats, shape (B,), without gradient.
         regularizers: Named extra terms in nats, each of shape (B,), unweighted (length prediction, KL of a latent,
-            balance of a mixture of experts).
+            balance of a mixture of experts, predictions of earlier layers).
         latent_kl: KL divergence of the posterior of a latent variable from its prior, of every position and dimension,
             in nats, shape (B, T, D), 0 after the end of a sequence; ``regularizers["kl"]`` is its sum.
         tokens: Scores of the single tokens, where the model predicts one token at a position; None for CTC.

@@ -108,8 +108,10 @@ class ScoreLoss:
     def _weight(self, name: str, model: nn.Module, step: Step) -> float:
         if name == "length":
             return float(value_at(self.length_weight, step.progress))
+        config: Any = getattr(model, "module", model).config
+        if name == "intermediate":
+            return float(config.intermediate_weight)
         if name == "router":
-            config: Any = getattr(model, "module", model).config
             return float(getattr(config.get_text_config(), "router_aux_loss_coef", 0.0))
         raise ValueError(f"`regularizers` has {name!r}, for which there is no weight")
 
