@@ -28,6 +28,12 @@ def build(**training: Any) -> SequenceTrainingArguments:
     return build_arguments(recipe, recipe.stages[0], Path("run"))
 
 
+def sizes_alone(model: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what only CTC models have."""
+    own = ("upsampling_factor", "intermediate_layers", "intermediate_feedback", "intermediate_weight")
+    return {name: value for name, value in model.items() if name not in own}
+
+
 @pytest.mark.parametrize(
     ("training", "message"),
     [
@@ -117,9 +123,7 @@ def test_a_decoding_is_tried_before_training(model: str, decoding: dict[str, Any
     from sharpseq.runs.recipe_methods import with_methods
 
     content = load_recipe("quickstart").model_dump()
-    content["model"]["type"] = model
-    if model != "ctc":
-        del content["model"]["upsampling_factor"]
+    content["model"] = sizes_alone(content["model"]) | {"type": model}
     content["evaluation"]["decodings"] = {"mine": decoding}
     with pytest.raises(UserError, match=re.escape(message)):
         check_model(with_methods(Recipe(**content)))
@@ -137,7 +141,7 @@ def test_an_objective_that_the_model_cannot_serve_is_refused_before_training() -
     assert str(caught.value).startswith("--set stages.2.objective=generalized_cross_entropy: ")
     content = recipe.model_dump()
     content["model"]["type"] = "vanilla_nat"
-    del content["model"]["upsampling_factor"]
+    content["model"] = sizes_alone(content["model"])
     check_model(with_methods(Recipe(**content)))
 
 
