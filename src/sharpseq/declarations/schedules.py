@@ -6,6 +6,7 @@ Progress is the share of a stage's updates that have been made, in [0, 1].
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeAlias
@@ -13,14 +14,14 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 from sharpseq.declarations.declaration import Declaration, Setting, method_table
 
 
-class Schedule:
+class Schedule(ABC):
     """A number that depends on the progress of training; a subclass says how."""
 
     declaration: ClassVar[Declaration]
 
+    @abstractmethod
     def __call__(self, progress: float) -> float:
         """Return the value at ``progress``, in [0, 1]."""
-        raise NotImplementedError(f"{type(self).__name__} must say its value")
 
     @property
     def extremes(self) -> tuple[float, float]:

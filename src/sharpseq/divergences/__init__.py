@@ -28,6 +28,7 @@ from sharpseq.divergences.own import OwnFDivergence
 from sharpseq.divergences.power import Alpha, AmariAlpha, NeymanChi2, PearsonChi2, SquaredHellinger, Tsallis
 from sharpseq.divergences.renyi import Renyi
 from sharpseq.divergences.samples import effective_sample_size
+from sharpseq.divergences.softened_reverse_kl import SoftenedReverseKL
 from sharpseq.divergences.top_k import TopK
 from sharpseq.divergences.total_variation import TotalVariation
 from sharpseq.divergences.transport import SinkhornDivergence, SlicedWasserstein, Transport, entropic_transport
@@ -59,6 +60,7 @@ __all__ = [
     "SkewKL",
     "SkewReverseKL",
     "SlicedWasserstein",
+    "SoftenedReverseKL",
     "SquaredHellinger",
     "TopK",
     "TotalVariation",
@@ -80,6 +82,7 @@ DIVERGENCES: Mapping[str, type[Method]] = method_table(
     JensenShannon,
     SkewKL,
     SkewReverseKL,
+    SoftenedReverseKL,
     TotalVariation,
     SquaredHellinger,
     LeCam,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +21,10 @@ PROPERTIES = (
 
 
 @dataclass(frozen=True)
-class SampleDivergence(Method):
+class SampleDivergence(Method, ABC):
     """A number for two sets of vectors, such as the embeddings of two sets of texts: 0 where both have one law."""
 
+    @abstractmethod
     def between_samples(self, *, target: Tensor, model: Tensor) -> Tensor:
         """Return the estimate from samples.
 
@@ -36,7 +38,6 @@ class SampleDivergence(Method):
         Raises:
             ValueError: If the shapes do not fit, or a set is empty.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say its value")
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ PROPERTIES = (
 
 
 @dataclass(frozen=True)
-class Divergence(Method):
+class Divergence(Method, ABC):
     r"""A number :math:`D(\text{target} \,\|\, \text{model}) \ge 0`, 0 where both distributions are the same.
 
     The target always comes first, and every argument is named. A subclass gives the value of rows of log-probabilities
@@ -46,6 +47,7 @@ class Divergence(Method):
     :math:`\partial D/\partial z_v = s_v - q_v \sum_w s_w` with :math:`s = \partial D/\partial \log q`.
     """
 
+    @abstractmethod
     def rows(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return D of each row.
 
@@ -56,15 +58,14 @@ class Divergence(Method):
         Returns:
             Shape (N,), in nats; +inf where that is the value.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say its value")
 
+    @abstractmethod
     def model_slopes(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return ∂D/∂log q of each entry, shape (N, V), every entry on its own (no sum to 1 is assumed)."""
-        raise NotImplementedError(f"{type(self).__name__} must say its slopes")
 
+    @abstractmethod
     def target_slopes(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return ∂D/∂log p of each entry, shape (N, V)."""
-        raise NotImplementedError(f"{type(self).__name__} must say its slopes")
 
     def exact(self, *, target_logits: Tensor, model_logits: Tensor, temperature: float = 1.0) -> Tensor:
         r"""Return :math:`D(\mathrm{softmax}(target/\tau) \,\|\, \mathrm{softmax}(model/\tau))` at each position.

@@ -3,6 +3,7 @@ r"""f-divergences: :math:`D_f(p \| q) = \sum_v q_v f(p_v/q_v)`, target p, model 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -71,9 +72,9 @@ class FDivergence(Divergence):
     """
 
     @property
+    @abstractmethod
     def at_zero(self) -> float:
         """f(0)."""
-        raise NotImplementedError(f"{type(self).__name__} must say f(0)")
 
     @property
     def slope_at_zero(self) -> float:
@@ -81,21 +82,21 @@ class FDivergence(Divergence):
         return -math.inf
 
     @property
+    @abstractmethod
     def slope_at_infinity(self) -> float:
         """f'(∞)."""
-        raise NotImplementedError(f"{type(self).__name__} must say f'(∞)")
 
+    @abstractmethod
     def terms(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return q·f(p/q) for finite log-probabilities."""
-        raise NotImplementedError(f"{type(self).__name__} must say its terms")
 
+    @abstractmethod
     def p_slopes(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return p·f'(p/q), the derivative of a term with respect to log p."""
-        raise NotImplementedError(f"{type(self).__name__} must say its slopes")
 
+    @abstractmethod
     def q_slopes(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return q·(f(u) − u·f'(u)) at u = p/q, the derivative of a term with respect to log q."""
-        raise NotImplementedError(f"{type(self).__name__} must say its slopes")
 
     def rows(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         """Return D of each row; see `Divergence.rows`."""
@@ -177,9 +178,9 @@ class FDivergence(Divergence):
         """Return f'(u)."""
         return torch.where(u > 0, self.p_slopes(u.log(), torch.zeros_like(u)) / u, self.slope_at_zero)
 
+    @abstractmethod
     def second_derivative(self, u: Tensor) -> Tensor:
         """Return f''(u) for u > 0."""
-        raise NotImplementedError(f"{type(self).__name__} must say f''")
 
     def inverse_derivative(self, t: Tensor) -> Tensor:
         """Return the ratio at which f' is t: what maximises t·u − f(u) over u ≥ 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -242,8 +243,8 @@ class _Chi2ToMixture(FDivergence):
     """The formulas of `Chi2Mixture` and `LeCam`."""
 
     @property
-    def _share(self) -> float:
-        raise NotImplementedError(f"{type(self).__name__} must say the weight of the target")
+    @abstractmethod
+    def _share(self) -> float: ...
 
     @property
     def at_zero(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,8 +22,8 @@ class PowerDivergence(FDivergence):
     """
 
     @property
-    def _exponent(self) -> float:
-        raise NotImplementedError(f"{type(self).__name__} must say its exponent")
+    @abstractmethod
+    def _exponent(self) -> float: ...
 
     @property
     def _scale(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,21 +22,21 @@ _REFERENCE_TERM = "reference_term"
 
 
 @dataclass(frozen=True)
-class ReferenceMethod(Method):
+class ReferenceMethod(Method, ABC):
     """A method that compares the trained model with a frozen reference, the weights that a stage starts from."""
 
     @property
+    @abstractmethod
     def request(self) -> ScoreRequest:
         """What is asked of the reference."""
-        raise NotImplementedError
 
+    @abstractmethod
     def statistics(self, reference: SequenceScores) -> ScoreRequest:
         """Return what is asked of the trained model, given what the reference said."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compare(self, scores: SequenceScores, reference: SequenceScores) -> tuple[Tensor, Tensor]:
         """Return the losses of sequences and their weights relative to maximum likelihood, shape (B,) each."""
-        raise NotImplementedError
 
     def loss(self, reference: nn.Module, scoring: ScoreLoss | None = None) -> ReferenceLoss:
         """Return the loss that trains a model; see `ReferenceLoss`."""

@@ -45,6 +45,7 @@ VALUES = [
     ("jensen_shannon", {"weight": 0.1}, by_entropies(0.1), 0.062530000, 0.067125805),
     ("skew_kl", {"skew": 0.1}, lambda p, q: entropy(p, 0.1 * p + 0.9 * q), 0.547813521, 0.571958075),
     ("skew_reverse_kl", {"skew": 0.1}, lambda p, q: entropy(q, 0.1 * q + 0.9 * p), 0.571958075, 0.547813521),
+    ("softened_reverse_kl", {}, lambda p, q: 2 * entropy((p + q) / 2, p), 0.461637975, 0.382368351),
     ("total_variation", {}, by_events, 0.500000000, 0.500000000),
     ("squared_hellinger", {}, lambda p, q: 1 - np.sum(np.sqrt(p * q)), 0.177890837, 0.177890837),
     ("le_cam", {}, lambda p, q: 1 - np.sum(2 * p * q / (p + q)), 0.304444444, 0.304444444),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -99,15 +100,20 @@ def test_ranges_are_checked_when_one_is_made() -> None:
             JensenShannon(weight)
 
 
-def test_a_divergence_without_formulas_says_what_it_lacks() -> None:
-    class Nothing(FDivergence):
-        pass
-
-    with pytest.raises(NotImplementedError, match="Nothing must say"):
-        Nothing().exact(target_logits=torch.zeros(2), model_logits=torch.zeros(2))
-
-
 def test_arguments_have_to_be_named() -> None:
     logits: Tensor = torch.zeros(2)
     with pytest.raises(TypeError, match="positional"):
         KL().exact(logits, logits)  # type: ignore[misc]
+
+
+def test_an_own_divergence_that_lacks_a_method_says_which_at_once() -> None:
+    @dataclass(frozen=True)
+    class Unfinished(FDivergence):
+        at_zero = 1.0
+        slope_at_infinity = math.inf
+
+        def terms(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+            return (log_p - log_q).abs()
+
+    with pytest.raises(TypeError, match=r"Unfinished.*p_slopes.*q_slopes.*second_derivative"):
+        Unfinished()
