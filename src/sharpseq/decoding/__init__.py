@@ -9,6 +9,7 @@ from sharpseq.decoding.argmax import ARGMAX, argmax_decode
 from sharpseq.decoding.autoregressive import AUTOREGRESSIVE, autoregressive_decode
 from sharpseq.decoding.ctc_best_path import CTC_BEST_PATH, ctc_best_path_decode
 from sharpseq.decoding.ctc_prefix_beam import CTC_PREFIX_BEAM, ctc_prefix_beam_search_decode
+from sharpseq.decoding.dag_lookahead import DAG_LOOKAHEAD, dag_lookahead_decode
 from sharpseq.decoding.decoder import Decoder
 from sharpseq.decoding.delta_inference import DELTA_INFERENCE, delta_inference_decode
 from sharpseq.decoding.latent_refinement import LATENT_REFINEMENT, latent_refinement_decode
@@ -27,6 +28,7 @@ from sharpseq.decoding.protocols import (
     AutoregressiveModel,
     Batch,
     CtcModel,
+    DagModel,
     EncoderOutput,
     LatentModel,
     ParallelModel,
@@ -39,6 +41,7 @@ __all__ = [
     "AutoregressiveModel",
     "Batch",
     "CtcModel",
+    "DagModel",
     "DecodeOutput",
     "Decoder",
     "EncoderOutput",
@@ -51,6 +54,7 @@ __all__ = [
     "autoregressive_rescorer",
     "ctc_best_path_decode",
     "ctc_prefix_beam_search_decode",
+    "dag_lookahead_decode",
     "delta_inference_decode",
     "latent_refinement_decode",
     "latent_search_decode",
@@ -68,6 +72,7 @@ DECODERS: Mapping[str, Decoder] = method_table(
     MASK_PREDICT,
     CTC_BEST_PATH,
     CTC_PREFIX_BEAM,
+    DAG_LOOKAHEAD,
     DELTA_INFERENCE,
     LATENT_REFINEMENT,
     LATENT_SEARCH,

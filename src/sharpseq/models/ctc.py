@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding import EncoderOutput
 from sharpseq.models.family import ModelFamily
-from sharpseq.models.one_pass import OnePassConfig, OnePassModel
+from sharpseq.models.late_upsampling import UpsamplingModel
+from sharpseq.models.one_pass import OnePassConfig
 from sharpseq.scoring import LABELS_ONLY, ScoreRequest, SequenceScores, score_ctc
 
 
@@ -31,34 +32,24 @@ class CtcConfig(OnePassConfig):
             self.blank_token_id = self.pad_token_id
 
 
-class Ctc(OnePassModel):
+class Ctc(UpsamplingModel):
     """Encoder at source length, then each state split into frames, and decoder layers over the frames.
 
-    Upsampling comes late: many encoder layers run at source length and few decoder layers at the upsampled length,
-    which makes a one-pass model cheap. The frames are a learned split of the encoder's states. Saharia et al. copy
-    embeddings instead; here the encoder has already read the source when frames are made.
-
     References:
-        Libovický and Helcl 2018 (state splitting); Saharia et al. 2020.
+        Libovický and Helcl 2018; Saharia et al. 2020.
     """
 
     config_class = CtcConfig
     config: CtcConfig
     default_decoder = "ctc_best_path"
-    predicts_frames = True
-    """Positions are frames, which have no target token of their own."""
 
     def __init__(self, config: CtcConfig) -> None:
-        super().__init__(config)
-        self.split = nn.Linear(config.d_model, config.upsampling_factor * config.d_model)
+        super().__init__(config, factor=config.upsampling_factor)
         self.post_init()
 
     def decode_frames(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
         """Return logits of frames (B, F, V) and True for the real ones (B, F), in one pass."""
-        factor = self.config.upsampling_factor
-        frames = self.split(encoded.hidden).unflatten(-1, (factor, -1)).flatten(1, 2)
-        mask = encoded.attention_mask.repeat_interleave(factor, dim=1)
-        hidden = self.decoder(self.add_positions(frames), mask, encoded.hidden, encoded.attention_mask)
+        hidden, mask = self.upsampled_states(encoded)
         return self.project(hidden), mask
 
     def forward(
