@@ -48,6 +48,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("ctc_prefix_beam", {"beam_size": 3, "top_k": 2}),
     ("dag_lookahead", {}),
     ("dag_lookahead", {"emission_weight": 0.0}),
+    ("dag_viterbi", {}),
+    ("dag_viterbi", {"length_penalty": 0.0, "token_bonus": 0.5}),
+    ("dag_beam", {}),
+    ("dag_beam", {"beam_size": 3, "top_k": 2, "length_penalty": 0.5, "token_bonus": 0.5}),
+    ("dag_sampling", {}),
+    ("dag_sampling", {"num_samples": 3, "seed": 1}),
     ("delta_inference", {}),
     ("delta_inference", {"steps": 0}),
     ("delta_inference", {"steps": 2, "length_beam": 3, "remove_repetitions": False}),
@@ -410,6 +416,14 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
     assert dict(DECODERS["argmax"].options) == {"length_beam": 1}
     assert dict(DECODERS["ctc_best_path"].options) == {}
     assert dict(DECODERS["dag_lookahead"].options) == {"emission_weight": 1.0}
+    assert dict(DECODERS["dag_viterbi"].options) == {"length_penalty": 1.0, "token_bonus": 0.0}
+    assert dict(DECODERS["dag_beam"].options) == {
+        "beam_size": 5,
+        "top_k": 5,
+        "length_penalty": 0.0,
+        "token_bonus": 0.0,
+    }
+    assert dict(DECODERS["dag_sampling"].options) == {"num_samples": 1, "seed": 0}
     assert dict(DECODERS["autoregressive"].options) == {
         "num_beams": 1,
         "length_penalty": 1.0,
