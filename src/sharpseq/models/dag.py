@@ -10,11 +10,22 @@ from torch import Tensor, nn
 
 from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding import EncoderOutput
+from sharpseq.decoding.inference import inference
+from sharpseq.decoding.token_choice import most_probable_ids
 from sharpseq.models.family import ModelFamily
+from sharpseq.models.glancing import choose_glances
 from sharpseq.models.late_upsampling import UpsamplingModel
 from sharpseq.models.one_pass import OnePassConfig
 from sharpseq.models.transformer import sinusoidal_positions
-from sharpseq.scoring import LABELS_ONLY, DagGraph, ScoreRequest, SequenceScores, score_dag
+from sharpseq.scoring import (
+    IGNORED,
+    LABELS_ONLY,
+    DagGraph,
+    ScoreRequest,
+    SequenceScores,
+    best_vertices,
+    score_dag,
+)
 
 
 class DagConfig(OnePassConfig):
@@ -91,13 +102,39 @@ class Dag(UpsamplingModel):
         self.links = VertexLinks(config.d_model, config.num_attention_heads)
         self.post_init()
 
-    def decode_graph(self, encoded: EncoderOutput) -> DagGraph:
-        """Return the graphs of sources, in one pass."""
-        hidden, mask = self.upsampled_states(encoded)
+    def decode_graph(self, encoded: EncoderOutput, *, glanced_ids: Tensor | None = None) -> DagGraph:
+        """Return the graphs of sources, in one pass.
+
+        Args:
+            encoded: The source.
+            glanced_ids: Target tokens shown to the decoder, shape (B, M), −100 for none.
+        """
+        hidden, mask = self.upsampled_states(encoded, glanced_ids=glanced_ids)
         return DagGraph(self.project(hidden), self.links(hidden, mask), mask)
 
+    def _glances(self, encoded: EncoderOutput, labels: Tensor, *, ratio: float) -> tuple[Tensor, Tensor]:
+        """Return tokens to show at vertices of the best path, (B, M), and the vertex of each, (B, T), −1 for none."""
+        with inference(self):
+            graph = self.decode_graph(encoded)
+            vertices = best_vertices(graph, labels)
+            best = most_probable_ids(graph.logits).gather(1, vertices.clamp(min=0))
+            num_wrong = ((best != labels) & (vertices >= 0)).sum(1)
+        shown = choose_glances(labels.masked_fill(vertices < 0, IGNORED), num_wrong, ratio=ratio)
+        pinned = vertices.masked_fill(shown == IGNORED, -1)
+        # Vertex 0 writes nothing, so that whatever is not shown may go there.
+        glanced = torch.full_like(graph.vertex_mask, IGNORED, dtype=torch.long)
+        glanced.scatter_(1, pinned.clamp(min=0), shown)
+        glanced[:, 0] = IGNORED
+        return glanced, pinned
+
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, request: ScoreRequest = LABELS_ONLY
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        *,
+        request: ScoreRequest = LABELS_ONLY,
+        glance_ratio: float = 0.0,
     ) -> SequenceScores:
         """Score targets by the sum over all paths.
 
@@ -106,11 +143,17 @@ class Dag(UpsamplingModel):
             attention_mask: 1 for real tokens, shape (B, S).
             labels: Target ids without EOS, shape (B, T), −100 after the end.
             request: What else to compute.
+            glance_ratio: In training, the share of the wrong tokens that are shown to the decoder.
 
         Returns:
-            Scores; a target with more tokens than there are vertices between the ends has ``log_prob`` −inf.
+            Scores of the tokens that are not shown; a target with more tokens than there are vertices between the ends
+            has ``log_prob`` −inf.
         """
-        return score_dag(self.decode_graph(self.encode(input_ids, attention_mask)), labels, request=request)
+        encoded, glanced_ids, pinned = self.encode(input_ids, attention_mask), None, None
+        if self.training and glance_ratio > 0 and labels.shape[1]:
+            glanced_ids, pinned = self._glances(encoded, labels, ratio=glance_ratio)
+        graph = self.decode_graph(encoded, glanced_ids=glanced_ids)
+        return score_dag(graph, labels, pinned=pinned, request=request)
 
 
 DAG = ModelFamily(

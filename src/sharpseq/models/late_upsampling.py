@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sharpseq.decoding import EncoderOutput
+from sharpseq.models.glancing import with_glances
 from sharpseq.models.one_pass import OnePassConfig, OnePassModel
 
 
@@ -19,6 +20,7 @@ class UpsamplingModel(OnePassModel):
         Libovický and Helcl 2018 (state splitting).
     """
 
+    glances = True
     predicts_frames = True
     """Positions are frames or vertices, which have no target token of their own."""
 
@@ -26,11 +28,19 @@ class UpsamplingModel(OnePassModel):
         super().__init__(config)
         self.split = nn.Linear(config.d_model, factor * config.d_model)
 
-    def upsampled_states(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
-        """Return decoder states (B, factor·S, D) and True for the real ones (B, factor·S), in one pass."""
+    def upsampled_states(self, encoded: EncoderOutput, *, glanced_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return decoder states (B, factor·S, D) and True for the real ones (B, factor·S), in one pass.
+
+        Args:
+            encoded: The source.
+            glanced_ids: Target tokens that the decoder reads in place of its own input, shape (B, factor·S), −100 for
+                none.
+        """
         width = encoded.hidden.shape[2]
         factor = self.split.out_features // width
         states = self.split(encoded.hidden).unflatten(-1, (factor, width)).flatten(1, 2)
+        if glanced_ids is not None:
+            states = with_glances(states, self.embed(glanced_ids.clamp(min=0)), glanced_ids)
         mask = encoded.attention_mask.bool().repeat_interleave(factor, dim=1)
         hidden: Tensor = self.decoder(self.add_positions(states), mask, encoded.hidden, encoded.attention_mask)
         return hidden, mask

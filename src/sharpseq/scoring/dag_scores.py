@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sharpseq.scoring.chosen_log_probs import chosen_log_probs, entropies
-from sharpseq.scoring.dag_likelihood import dag_log_likelihood
+from sharpseq.scoring.dag_likelihood import dag_best_path, dag_log_likelihood
 from sharpseq.scoring.requests import LABELS_ONLY, ScoreRequest
 from sharpseq.scoring.row_statistics import position_mean, statistics_of_logits
 from sharpseq.scoring.sequence_scores import SequenceScores
@@ -82,10 +82,7 @@ def score_dag(
     outside = scored & ((labels < 0) | (labels >= logits.shape[-1]))
     if outside.any():
         raise ValueError(f"`labels` must be in [0, {logits.shape[-1]}); got {int(labels[outside][0])}")
-    # Padded vertices are scored too and left out of the sum: picking out the others would cost more.
-    wanted = labels.masked_fill(~scored, 0)[:, None].expand(-1, logits.shape[1], -1).flatten(0, 1)
-    flat, means = chosen_log_probs(logits.flatten(0, 1), wanted, with_mean=request.vocab_mean)
-    match = flat.unflatten(0, logits.shape[:2]).transpose(1, 2)
+    match, means = _matches(graph, labels, with_mean=request.vocab_mean)
     num_tokens = scored.sum(1)
     log_prob = dag_log_likelihood(
         match if pinned is None else _with_pins(match, pinned),
@@ -104,6 +101,35 @@ def score_dag(
         entropy=None if entropy is None else position_mean(entropy, writing) * num_tokens,
         positions=statistics_of_logits(logits, writing, request=request),
     )
+
+
+@torch.no_grad()
+def best_vertices(graph: DagGraph, labels: Tensor) -> Tensor:
+    """Return the vertices of the most probable path that writes each target.
+
+    Args:
+        graph: What a model predicts.
+        labels: Target ids, shape (B, T), −100 after the end.
+
+    Returns:
+        The vertex of each token, shape (B, T), −1 after the end and for targets that do not fit.
+    """
+    match, _ = _matches(graph, labels)
+    return dag_best_path(
+        match,
+        graph.links.to(match.dtype),
+        num_vertices=graph.vertex_mask.sum(1),
+        num_tokens=(labels != IGNORED).sum(1),
+    )
+
+
+def _matches(graph: DagGraph, labels: Tensor, *, with_mean: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Return the log-probability of each token at each vertex, (B, T, M), and the mean over the vocabulary, (B·M,)."""
+    logits = graph.logits
+    # Padded vertices are scored too and left out of the sum: picking out the others would cost more.
+    wanted = labels.masked_fill(labels == IGNORED, 0)[:, None].expand(-1, logits.shape[1], -1).flatten(0, 1)
+    flat, means = chosen_log_probs(logits.flatten(0, 1), wanted, with_mean=with_mean)
+    return flat.unflatten(0, logits.shape[:2]).transpose(1, 2), means
 
 
 def _with_pins(match: Tensor, pinned: Tensor) -> Tensor:
