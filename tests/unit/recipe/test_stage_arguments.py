@@ -169,5 +169,5 @@ def test_a_graph_needs_at_least_two_vertices_a_token() -> None:
     content["model"]["graph_factor"] = 0
     del content["model"]["upsampling_factor"]
     content["evaluation"]["decodings"] = {"mine": {}}
-    with pytest.raises(UserError, match="`model.graph_factor` must be at least 2; got 0"):
+    with pytest.raises(UserError, match=r"`model\.graph_factor` must be at least 2; got 0"):
         check_model(with_methods(Recipe(**content)))
