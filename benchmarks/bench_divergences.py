@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,12 +34,21 @@ from own_process import Measurement, in_own_process, peak, reset_peak
 
 SYSTEMS = ("naive", "trl", "sharpseq", "sharpseq_sum")
 DIVERGENCES = ("kl", "jensen_shannon")
-CASES = tuple((dtype, head) for dtype in ("float32", "bfloat16") for head in ("trained", "frozen"))
+DTYPES = ("float32", "bfloat16")
+HEADS = ("trained", "frozen")
 MARKER = "divergences-memory"
 
 
 def main(
-    *, tokens: int, vocabulary: int, width: int, threads: int, rounds: int, output: Path, document: Path | None
+    *,
+    tokens: int,
+    vocabulary: int,
+    width: int,
+    threads: int,
+    rounds: int,
+    dtypes: Sequence[str],
+    output: Path,
+    document: Path | None,
 ) -> None:
     """Measure all systems in turns and write numbers and table."""
     from provenance import provenance
@@ -47,14 +57,15 @@ def main(
     sizes = {"tokens": tokens, "vocabulary": vocabulary, "width": width}
     found: dict[tuple[str, str, str, str], list[Measurement]] = {}
     for turn in range(rounds):
-        for dtype, head in CASES:
+        for dtype, head in product(dtypes, HEADS):
             for divergence in DIVERGENCES:
                 for system in SYSTEMS:
                     one = in_own_process(__file__, [system, divergence, dtype, head], sizes=sizes, threads=threads)
                     found.setdefault((dtype, head, divergence, system), []).append(one)
                     print(turn + 1, dtype, head, divergence, system, one, flush=True)
     rows = summarize(found)
-    command = f"python benchmarks/bench_divergences.py --threads {threads} --rounds {rounds} --output {output}"
+    options = f"--threads {threads} --rounds {rounds} --dtypes {' '.join(dtypes)} --output {output}"
+    command = f"python benchmarks/bench_divergences.py {options}"
     record = {"provenance": provenance(command), "sizes": {**sizes, "threads": threads, "rounds": rounds}, "rows": rows}
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -186,6 +197,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--dtypes", nargs="+", choices=DTYPES, default=DTYPES, help="bf16 is emulated on some processors"
+    )
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/divergences.json"))
     parser.add_argument("--document", type=Path)
     return parser.parse_args(arguments)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
-from bench_divergences import CASES, DIVERGENCES, SYSTEMS, measure, summarize, table
+from bench_divergences import DIVERGENCES, DTYPES, HEADS, SYSTEMS, measure, summarize, table
 from own_process import Measurement
 
 
@@ -13,7 +15,7 @@ def test_all_systems_compute_the_same_gradient() -> None:
         (dtype, head, divergence, system): [
             measure(system, divergence, dtype, head, tokens=16, vocabulary=2000, width=8)
         ]
-        for dtype, head in CASES
+        for dtype, head in product(DTYPES, HEADS)
         for divergence in DIVERGENCES
         for system in systems
     }

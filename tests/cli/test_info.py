@@ -44,4 +44,4 @@ def test_an_extra_that_is_too_old_is_missing(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_cpu_without_fast_bf16_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
-    assert info._cpu_bf16() == "emulated"
+    assert info._devices().cpu_bf16 == "emulated"

@@ -70,12 +70,24 @@ def shrunk(content: dict[str, Any], folder: Path) -> Recipe:
     return Recipe(**content)
 
 
+def with_teacher(recipe: Recipe, folder: Path) -> Recipe:
+    """Train a teacher, a model of the first stage, and return the recipe of its student."""
+    content = recipe.model_dump()
+    first = {**content["stages"][0], "evaluate": True}
+    run_recipe(Recipe(**{**content, "stages": [first], "final": first["name"]}), folder, say=lambda line: None)
+    content["tokenizer"] = {"kind": "pretrained", "name": str(folder / "tokenizer")}
+    content["stages"][-1]["teacher"] = {"model": str(folder)}
+    return Recipe(**content)
+
+
 @pytest.mark.parametrize("name", [entry.name for entry in shipped_recipes()])
 def test_a_shipped_recipe_runs(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     write_corpora(tmp_path, phonemes=recipe.tokenizer is not None and recipe.tokenizer.kind == "characters")
     small = shrunk(recipe.model_dump(), tmp_path)
     assert "shared" not in str(small.data)
+    if small.stages[-1].teacher:
+        small = with_teacher(small, tmp_path / "teacher")
     result = run_recipe(small, tmp_path / "run", say=lambda line: None)
     assert result is not None
     [validation] = result.results["validation"]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sharpseq.processor_bf16 import cpu_bf16
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
@@ -76,23 +78,10 @@ def _devices() -> Devices:
 
     return Devices(
         cpu_threads=torch.get_num_threads(),
-        cpu_bf16=_cpu_bf16(),
+        cpu_bf16=cpu_bf16(),
         cuda=[torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         mps=torch.backends.mps.is_available(),
     )
-
-
-def _cpu_bf16() -> str:
-    """Name the instructions that make bf16 fast on this CPU; ``emulated`` means that bf16 runs, but slowly."""
-    from torch import cpu
-
-    # The public query exists only since torch 2.11; without it nothing reliable is known.
-    query = getattr(cpu, "get_capabilities", None)
-    if query is None:
-        return "unknown"
-    capabilities = query()
-    names = [name for name in ("amx_bf16", "avx512_bf16", "bf16") if capabilities.get(name)]
-    return ", ".join(names) or "emulated"
 
 
 def _extras() -> list[Extra]:

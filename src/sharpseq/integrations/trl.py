@@ -25,6 +25,7 @@ from sharpseq.declarations import build_method
 from sharpseq.errors import SettingError, nearest
 from sharpseq.integrations.trl_targets import kept_part, report_targets
 from sharpseq.objectives import OBJECTIVES, Objective
+from sharpseq.processor_bf16 import bf16_is_slow
 from sharpseq.training.arguments import REDUCTIONS
 from sharpseq.training.loss_trainer import LossTrainer
 from sharpseq.training.running_means import COUNTS, RunningMeans, check_any_target, validation_statistics
@@ -89,6 +90,8 @@ class SharpSFTConfig(SFTConfig):
         self._check_options_of_trl()
         # transformers refuses bf16, TRL's default, on a machine without accelerator unless it is told to use the CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        if self.bf16 is None and bf16_is_slow():
+            self.bf16 = False  # TRL's default is true, which such a processor takes tens of times longer for
         # The newer name of the same option, so that nobody is warned about a default that TRL has chosen.
         if getattr(self, "activation_checkpointing", False) is None:
             self.activation_checkpointing = self.gradient_checkpointing

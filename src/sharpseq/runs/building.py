@@ -17,6 +17,7 @@ from sharpseq.errors import UserError, nearest
 from sharpseq.evaluation import METRICS
 from sharpseq.generation import fit_target_start
 from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig
+from sharpseq.processor_bf16 import bf16_is_slow
 from sharpseq.recipe import Recipe, Stage, schema, stages
 from sharpseq.runs.corpus_reading import stream_corpus
 from sharpseq.runs.model_shape import ModelShape, family_name
@@ -176,6 +177,8 @@ def build_refiner(spec: stages.Refiner, model: schema.Family) -> LatentRefiner:
 def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrainingArguments:
     """Build the training arguments of a stage, with defaults that suit a recipe.
 
+    ``bf16`` is left out on a processor that would emulate it, tens of times slower than float32.
+
     Raises:
         UserError: If an argument is unknown, belongs to the run, or has an impossible value.
     """
@@ -216,6 +219,8 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
     if recipe.data.stream:
         chosen = streaming_arguments(chosen, place_of=lambda name: recipe.place_of(*path, name))
     settings = {**defaults, **chosen}
+    if settings.get("bf16") and bf16_is_slow():
+        settings["bf16"] = False
     if "eval_strategy" not in settings and "eval_steps" not in settings:
         settings["eval_strategy"] = "epoch"
     if "eval_steps" in settings:

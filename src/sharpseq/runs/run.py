@@ -279,6 +279,8 @@ class _Run:
             self.say(f"stage {stage.name}: resuming at step {checkpoint.name.split('-')[-1]}")
         else:
             self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or self.source.first_weights}")
+        if stage.training.get("bf16") and not arguments.bf16:
+            self.say(f"stage {stage.name}: in float32; this processor has no bfloat16 and would be many times slower")
         self._check_processes(stage, resumes=checkpoint is not None)
         check_budgets(
             self.recipe,

@@ -18,6 +18,7 @@ from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult, MetricSpec, compare_systems, evaluate_system
 from sharpseq.generation import SequenceGenerator, default_decoder, incomplete_outputs, load_rescorer, sources_of
 from sharpseq.models.adapters import without_wrapper
+from sharpseq.processor_bf16 import bf16_is_slow
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.runs.folder import RunFolder
 from sharpseq.runs.model_source import ModelSource
@@ -105,6 +106,8 @@ class RunEvaluator:
         model = self.source.trained(self.folder.stage_model(stage), self.tokenizer)
         if self.recipe.evaluation.bf16:
             model = model.bfloat16()
+            if bf16_is_slow():
+                model = model.float()  # the same rounded weights, in numbers that this processor computes with
         generator, settings = self._generator(model, self.recipe.evaluation.decodings[decoding])
         corpus = self.corpora[data]
         name = stage if len(self.recipe.evaluation.decodings) == 1 else f"{stage} {decoding}"

@@ -77,7 +77,8 @@ def test_a_shipped_recipe_survives_a_round_trip(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in shipped_recipes()])
-def test_a_shipped_recipe_can_be_trained(name: str, tmp_path: Path) -> None:
+def test_a_shipped_recipe_can_be_trained(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sharpseq.runs import building
     from sharpseq.runs.building import build_arguments
     from sharpseq.runs.checks import check_metrics, check_model
     from sharpseq.runs.recipe_methods import build_objective
@@ -93,6 +94,7 @@ def test_a_shipped_recipe_can_be_trained(name: str, tmp_path: Path) -> None:
         recipe = load_recipe(name, overrides=[f"evaluation.rescorer={tmp_path / 'teacher'}"])
     check_model(recipe)
     check_metrics(recipe)
+    monkeypatch.setattr(building, "bf16_is_slow", lambda: False)
     for stage in recipe.stages:
         arguments = build_arguments(recipe, stage, tmp_path)
         for key, value in stage.training.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sharpseq import UserError, load_recipe
 from sharpseq.recipe import Recipe
@@ -53,7 +54,7 @@ def build(**training: Any) -> SequenceTrainingArguments:
         ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0: smoothing is `label_smoothing` of the"),
         ({"glancing": 1.5}, "`glancing` must be in [0, 1]; got 1.5"),
         ({"glancing": {"start": 0.5, "end": -0.1}}, "`glancing`"),
-        ({"glancing": {"start": 0.5, "ende": 0.1}}, "`ende`"),
+        ({"glancing": {"start": 0.5, "ende": 0.1}}, "unknown key `ende`; did you mean `end`?"),
         ({"bf16": "perhaps"}, "`bf16`: input should be a valid boolean, unable to interpret input; got 'perhaps'"),
         ({"lr_scheduler_type": "cosin"}, "`lr_scheduler_type` must not be 'cosin'; did you mean `cosine`?"),
         ({"eval_strategy": "epochs"}, "`eval_strategy` must not be 'epochs'; did you mean `epoch`?"),
@@ -171,3 +172,11 @@ def test_a_graph_needs_at_least_two_vertices_a_token() -> None:
     content["evaluation"]["decodings"] = {"mine": {}}
     with pytest.raises(UserError, match=r"`model\.graph_factor` must be at least 2; got 0"):
         check_model(with_methods(Recipe(**content)))
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="an accelerator computes in bf16")
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_bf16_is_left_out_where_the_processor_would_emulate_it(has_bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_bf16}, raising=False)
+    assert build(bf16=True).bf16 is has_bf16
+    assert build(bf16=False).bf16 is False
