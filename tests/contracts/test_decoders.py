@@ -16,12 +16,13 @@ from sharpseq.decoding import (
     DECODERS,
     AutoregressiveModel,
     CtcModel,
+    DagModel,
     DecodeOutput,
     EncoderOutput,
     LatentModel,
     ParallelModel,
 )
-from sharpseq.scoring import DiagonalGaussian
+from sharpseq.scoring import DagGraph, DiagonalGaussian
 
 VOCAB_SIZE = 20
 EOS, PAD, BOS, MASK = 0, 1, 3, 4
@@ -45,6 +46,14 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("ctc_best_path", {}),
     ("ctc_prefix_beam", {}),
     ("ctc_prefix_beam", {"beam_size": 3, "top_k": 2}),
+    ("dag_lookahead", {}),
+    ("dag_lookahead", {"emission_weight": 0.0}),
+    ("dag_viterbi", {}),
+    ("dag_viterbi", {"length_penalty": 0.0, "token_bonus": 0.5}),
+    ("dag_beam", {}),
+    ("dag_beam", {"beam_size": 3, "top_k": 2, "length_penalty": 0.5, "token_bonus": 0.5}),
+    ("dag_sampling", {}),
+    ("dag_sampling", {"num_samples": 3, "seed": 1}),
     ("delta_inference", {}),
     ("delta_inference", {"steps": 0}),
     ("delta_inference", {"steps": 2, "length_beam": 3, "remove_repetitions": False}),
@@ -172,6 +181,20 @@ class FakeCtcModel(FakeModel):
         return self.output(self.dropout(torch.tanh(frames))), mask
 
 
+class FakeDagModel(FakeModel):
+    """Links are attention to later vertices; four vertices a source token."""
+
+    def decode_graph(self, encoded: EncoderOutput) -> DagGraph:
+        self.num_passes += 1
+        states = encoded.hidden.repeat_interleave(4, dim=1)
+        states = torch.tanh(self.dropout(states + self.positions(torch.arange(states.shape[1]))))
+        mask = encoded.attention_mask.bool().repeat_interleave(4, dim=1)
+        later = torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool).triu(1) & mask[:, None]
+        scores = (states @ states.transpose(1, 2)).to(torch.promote_types(states.dtype, torch.float32))
+        links = scores.masked_fill(~later, -1e9).log_softmax(2).masked_fill(~later, -torch.inf)
+        return DagGraph(self.output(states), links, mask)
+
+
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
     return states.masked_fill(~mask[:, :, None], 0).sum(1) / mask.sum(1, keepdim=True)
 
@@ -205,6 +228,7 @@ MODELS = {
     AutoregressiveModel: m2m100,
     ParallelModel: FakeParallelModel,
     CtcModel: FakeCtcModel,
+    DagModel: FakeDagModel,
     LatentModel: FakeLatentModel,
 }
 
@@ -391,6 +415,15 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
         DECODERS["mine"] = DECODERS["argmax"]  # type: ignore[index]
     assert dict(DECODERS["argmax"].options) == {"length_beam": 1}
     assert dict(DECODERS["ctc_best_path"].options) == {}
+    assert dict(DECODERS["dag_lookahead"].options) == {"emission_weight": 1.0}
+    assert dict(DECODERS["dag_viterbi"].options) == {"length_penalty": 1.0, "token_bonus": 0.0}
+    assert dict(DECODERS["dag_beam"].options) == {
+        "beam_size": 5,
+        "top_k": 5,
+        "length_penalty": 0.0,
+        "token_bonus": 0.0,
+    }
+    assert dict(DECODERS["dag_sampling"].options) == {"num_samples": 1, "seed": 0}
     assert dict(DECODERS["autoregressive"].options) == {
         "num_beams": 1,
         "length_penalty": 1.0,

@@ -9,6 +9,10 @@ from sharpseq.decoding.argmax import ARGMAX, argmax_decode
 from sharpseq.decoding.autoregressive import AUTOREGRESSIVE, autoregressive_decode
 from sharpseq.decoding.ctc_best_path import CTC_BEST_PATH, ctc_best_path_decode
 from sharpseq.decoding.ctc_prefix_beam import CTC_PREFIX_BEAM, ctc_prefix_beam_search_decode
+from sharpseq.decoding.dag_beam import DAG_BEAM, dag_beam_search_decode
+from sharpseq.decoding.dag_lookahead import DAG_LOOKAHEAD, dag_lookahead_decode
+from sharpseq.decoding.dag_sampling import DAG_SAMPLING, dag_sampling_decode
+from sharpseq.decoding.dag_viterbi import DAG_VITERBI, dag_viterbi_decode
 from sharpseq.decoding.decoder import Decoder
 from sharpseq.decoding.delta_inference import DELTA_INFERENCE, delta_inference_decode
 from sharpseq.decoding.latent_refinement import LATENT_REFINEMENT, latent_refinement_decode
@@ -27,6 +31,7 @@ from sharpseq.decoding.protocols import (
     AutoregressiveModel,
     Batch,
     CtcModel,
+    DagModel,
     EncoderOutput,
     LatentModel,
     ParallelModel,
@@ -39,6 +44,7 @@ __all__ = [
     "AutoregressiveModel",
     "Batch",
     "CtcModel",
+    "DagModel",
     "DecodeOutput",
     "Decoder",
     "EncoderOutput",
@@ -51,6 +57,10 @@ __all__ = [
     "autoregressive_rescorer",
     "ctc_best_path_decode",
     "ctc_prefix_beam_search_decode",
+    "dag_beam_search_decode",
+    "dag_lookahead_decode",
+    "dag_sampling_decode",
+    "dag_viterbi_decode",
     "delta_inference_decode",
     "latent_refinement_decode",
     "latent_search_decode",
@@ -68,6 +78,10 @@ DECODERS: Mapping[str, Decoder] = method_table(
     MASK_PREDICT,
     CTC_BEST_PATH,
     CTC_PREFIX_BEAM,
+    DAG_LOOKAHEAD,
+    DAG_VITERBI,
+    DAG_BEAM,
+    DAG_SAMPLING,
     DELTA_INFERENCE,
     LATENT_REFINEMENT,
     LATENT_SEARCH,

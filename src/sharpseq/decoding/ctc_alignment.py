@@ -18,11 +18,11 @@ def blank_of(config: CtcConfiguration) -> int:
     return config.blank_token_id
 
 
-def count_frames(frame_mask: Tensor) -> Tensor:
+def count_frames(frame_mask: Tensor, *, made_by: str = "decode_frames") -> Tensor:
     """Return the number of real frames (B,) of a mask (B, F), or raise ValueError if they do not come first."""
     real = frame_mask.bool()
     if (real[:, 1:] & ~real[:, :-1]).any():
-        raise ValueError("`decode_frames` must return a mask whose real frames come first; it has a gap")
+        raise ValueError(f"`{made_by}` must return a mask whose real positions come first; it has a gap")
     return real.sum(1)
 
 

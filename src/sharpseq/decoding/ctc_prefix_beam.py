@@ -14,7 +14,7 @@ from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, CtcModel
-from sharpseq.decoding.token_choice import log_normalizers, special_token_ids
+from sharpseq.decoding.token_choice import best_tokens, log_normalizers, special_token_ids
 
 NOTHING = -1
 """Fills a prefix after its end."""
@@ -73,7 +73,7 @@ def ctc_prefix_beam_search_decode(
         num_frames = count_frames(frame_mask)
         normalizers = log_normalizers(logits)
         forbidden = (blank, *special_token_ids(model.config, allowed=blank))
-        tokens, token_logits = _best_tokens(logits, top_k=top_k, forbidden=forbidden)
+        tokens, token_logits = best_tokens(logits, top_k=top_k, forbidden=forbidden)
         token_log_probs = token_logits - normalizers[:, :, None]
         blank_log_probs = logits[:, :, blank] - normalizers
         beam = _Beam.start(num_frames, beam_size=beam_size, width=logits.shape[1], dtype=normalizers.dtype)
@@ -102,16 +102,6 @@ def ctc_prefix_beam_search_decode(
         reached_limits=reached_frames(sequences, num_frames=num_frames, num_tokens=num_tokens),
         trace={"candidates": candidates, "candidate_scores": beam.totals()},
     )
-
-
-def _best_tokens(logits: Tensor, *, top_k: int, forbidden: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return the ``top_k`` best tokens (B, F, N) that are not forbidden, and their logits; −inf where there is none."""
-    vocab_size = logits.shape[-1]
-    # As many more as can be forbidden: cheaper than a copy of all logits with −inf in some columns.
-    values, tokens = logits.topk(min(vocab_size, top_k + len(forbidden)), dim=-1)
-    values = values.masked_fill(torch.isin(tokens, torch.tensor(forbidden, device=tokens.device)), -torch.inf)
-    values, places = values.topk(min(values.shape[-1], top_k), dim=-1)
-    return tokens.gather(-1, places), values
 
 
 @dataclass(frozen=True)

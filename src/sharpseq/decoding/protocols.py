@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-from sharpseq.scoring import DiagonalGaussian
+from sharpseq.scoring import DagGraph, DiagonalGaussian
 
 Batch: TypeAlias = Mapping[str, Tensor]
 """What every decoder reads of a batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S), 1 = keep."""
@@ -191,6 +191,24 @@ class CtcModel(Protocol):
 
     def decode_frames(self, encoder_output: EncoderOutput, /) -> tuple[Tensor, Tensor]:
         """Return logits (B, F, V) and a mask (B, F), True for real frames, which come first."""
+        ...
+
+
+@runtime_checkable
+class DagModel(Protocol):
+    """A model that predicts a directed acyclic graph, whose paths are outputs."""
+
+    @property
+    def config(self) -> OnePassConfiguration:
+        """The model's configuration."""
+        ...
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+        """Encode sources (B, S)."""
+        ...
+
+    def decode_graph(self, encoder_output: EncoderOutput, /) -> DagGraph:
+        """Return the graphs of sources."""
         ...
 
 

@@ -98,6 +98,21 @@ def most_probable_ids(logits: Tensor, *, forbidden: tuple[int, ...] = ()) -> Ten
     return torch.cat([_best(block, ranges)[1] for block in blocks]).view(logits.shape[:-1])
 
 
+def best_tokens(logits: Tensor, *, top_k: int, forbidden: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return the ``top_k`` best tokens (B, T, N) that are not forbidden, and their logits; −inf where there is none.
+
+    Example:
+        >>> best_tokens(torch.tensor([[[0.0, 3.0, 2.0, 1.0]]]), top_k=2, forbidden=(1,))
+        (tensor([[[2, 3]]]), tensor([[[2., 1.]]]))
+    """
+    vocab_size = logits.shape[-1]
+    # As many more as can be forbidden: cheaper than a copy of all logits with −inf in some columns.
+    values, tokens = logits.topk(min(vocab_size, top_k + len(forbidden)), dim=-1)
+    values = values.masked_fill(torch.isin(tokens, torch.tensor(forbidden, device=tokens.device)), -torch.inf)
+    values, places = values.topk(min(values.shape[-1], top_k), dim=-1)
+    return tokens.gather(-1, places), values
+
+
 def _allowed_ranges(vocab_size: int, forbidden: tuple[int, ...]) -> list[tuple[int, int]]:
     """Return the ranges between forbidden ids: nothing of size V is copied, as it would be to mask logits with −inf."""
     edges = [-1, *sorted(forbidden), vocab_size]

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 from sharpseq.declarations import method_table
 from sharpseq.models.cmlm import CMLM, Cmlm, CmlmConfig
 from sharpseq.models.ctc import CTC, Ctc, CtcConfig
+from sharpseq.models.dag import DAG, Dag, DagConfig
 from sharpseq.models.family import ModelFamily
 from sharpseq.models.latent_nat import LATENT_NAT, LatentNat, LatentNatConfig
 from sharpseq.models.latent_refiner import LatentRefiner, LatentRefinerConfig
@@ -22,6 +23,8 @@ __all__ = [
     "CmlmConfig",
     "Ctc",
     "CtcConfig",
+    "Dag",
+    "DagConfig",
     "LatentNat",
     "LatentNatConfig",
     "LatentRefiner",
@@ -36,7 +39,7 @@ __all__ = [
 ]
 
 
-MODELS: Mapping[str, ModelFamily] = method_table(AUTOREGRESSIVE, VANILLA_NAT, CMLM, CTC, LATENT_NAT)
+MODELS: Mapping[str, ModelFamily] = method_table(AUTOREGRESSIVE, VANILLA_NAT, CMLM, CTC, DAG, LATENT_NAT)
 """Every model family by name; adding one is one file, one entry here and its Auto classes below."""
 
 # The Auto classes are transformers' own registry: registering here is what lets `from_pretrained` find these families.
@@ -44,6 +47,7 @@ for _config, _model in (
     (VanillaNatConfig, VanillaNat),
     (CmlmConfig, Cmlm),
     (CtcConfig, Ctc),
+    (DagConfig, Dag),
     (LatentNatConfig, LatentNat),
     (LatentRefinerConfig, LatentRefiner),
 ):

@@ -8,6 +8,7 @@ from torch import Tensor
 from sharpseq.declarations import Declaration
 from sharpseq.decoding import EncoderOutput
 from sharpseq.models.family import ModelFamily
+from sharpseq.models.glancing import random_subset
 from sharpseq.models.length_prediction import LengthPredictingModel
 from sharpseq.models.one_pass import OnePassConfig
 from sharpseq.scoring import IGNORED, LABELS_ONLY, ScoreRequest, SequenceScores, length_mask, score_hidden_states
@@ -44,8 +45,7 @@ def random_mask(scored: Tensor, *, generator: torch.Generator | None = None) -> 
     lengths = scored.sum(1)
     draws = torch.rand(len(scored), 1 + scored.shape[1], generator=generator).to(scored.device)
     num_masked = (draws[:, 0] * lengths).floor().long() + 1
-    order = draws[:, 1:].masked_fill(~scored, torch.inf).argsort(1).argsort(1)
-    return (order < num_masked[:, None]) & scored
+    return random_subset(scored, num_masked, draws=draws[:, 1:])
 
 
 class Cmlm(LengthPredictingModel):

@@ -11,10 +11,14 @@ from torch import Tensor, nn
 
 from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding import EncoderOutput
+from sharpseq.decoding.inference import inference
+from sharpseq.decoding.token_choice import most_probable_ids
 from sharpseq.models.family import ModelFamily
+from sharpseq.models.glancing import choose_glances
 from sharpseq.models.intermediate_predictions import Feedback, PredictionFeedback, check_layers
-from sharpseq.models.one_pass import OnePassConfig, OnePassModel
-from sharpseq.scoring import LABELS_ONLY, ScoreRequest, SequenceScores, score_ctc
+from sharpseq.models.late_upsampling import UpsamplingModel
+from sharpseq.models.one_pass import OnePassConfig
+from sharpseq.scoring import IGNORED, LABELS_ONLY, ScoreRequest, SequenceScores, ctc_best_alignment, score_ctc
 
 
 class CtcConfig(OnePassConfig):
@@ -51,27 +55,20 @@ class CtcConfig(OnePassConfig):
             raise ValueError(f"`intermediate_feedback` must be one of {names}; got {self.intermediate_feedback!r}")
 
 
-class Ctc(OnePassModel):
+class Ctc(UpsamplingModel):
     """Encoder at source length, then each state split into frames, and decoder layers over the frames.
 
-    Upsampling comes late: many encoder layers run at source length and few decoder layers at the upsampled length,
-    which makes a one-pass model cheap. The frames are a learned split of the encoder's states. Saharia et al. copy
-    embeddings instead; here the encoder has already read the source when frames are made.
-
     References:
-        Libovický and Helcl 2018 (state splitting); Saharia et al. 2020; Nozaki and Komatsu 2021 and Huang et al. 2022
-        (predictions of earlier layers, fed back).
+        Libovický and Helcl 2018; Saharia et al. 2020; Nozaki and Komatsu 2021 and Huang et al. 2022 (predictions of
+        earlier layers, fed back).
     """
 
     config_class = CtcConfig
     config: CtcConfig
     default_decoder = "ctc_best_path"
-    predicts_frames = True
-    """Positions are frames, which have no target token of their own."""
 
     def __init__(self, config: CtcConfig) -> None:
-        super().__init__(config)
-        self.split = nn.Linear(config.d_model, config.upsampling_factor * config.d_model)
+        super().__init__(config, factor=config.upsampling_factor)
         if config.intermediate_layers and config.intermediate_feedback != "none":
             self.feedback = nn.ModuleDict({str(layer): self._new_feedback() for layer in config.intermediate_layers})
         self.post_init()
@@ -92,11 +89,15 @@ class Ctc(OnePassModel):
         predictions, mask = self.decode_layers(encoded)
         return predictions[-1], mask
 
-    def decode_layers(self, encoded: EncoderOutput) -> tuple[list[Tensor], Tensor]:
-        """Return the logits (B, F, V) of every layer that predicts, the last one last, and the mask (B, F)."""
-        factor = self.config.upsampling_factor
-        frames = self.split(encoded.hidden).unflatten(-1, (factor, -1)).flatten(1, 2)
-        mask = encoded.attention_mask.repeat_interleave(factor, dim=1)
+    def decode_layers(
+        self, encoded: EncoderOutput, *, glanced_ids: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the logits (B, F, V) of every layer that predicts, the last one last, and the mask (B, F).
+
+        Args:
+            encoded: The source.
+            glanced_ids: Target tokens shown to the decoder, shape (B, F), −100 for none.
+        """
         predictions: list[Tensor] = []
 
         def predict(layer: int, hidden: Tensor) -> Tensor:
@@ -108,12 +109,29 @@ class Ctc(OnePassModel):
             fed: Tensor = self.feedback[str(layer)](hidden, predictions[-1], self.embedding.weight)
             return fed
 
-        memory = (encoded.hidden, encoded.attention_mask)
-        hidden = self.decoder(self.add_positions(frames), mask, *memory, after_layer=predict)
+        hidden, mask = self.upsampled_states(encoded, glanced_ids=glanced_ids, after_layer=predict)
         return [*predictions, self.project(hidden)], mask
 
+    def _glances(self, encoded: EncoderOutput, labels: Tensor, *, ratio: float) -> Tensor:
+        """Return tokens to show at the frames that the best alignment gives them, (B, F), −100 for none."""
+        with inference(self):
+            logits, mask = self.decode_frames(encoded)
+            tokens = ctc_best_alignment(logits, mask.sum(1), labels, blank=self.blank)
+            aligned = labels.gather(1, tokens.clamp(min=0)).masked_fill(tokens < 0, IGNORED)
+            is_wrong = (most_probable_ids(logits) != aligned) & (tokens >= 0)
+            # A token is right if every frame that writes it is.
+            each = tokens[:, :, None] == torch.arange(labels.shape[1], device=labels.device)
+            num_wrong = (each & is_wrong[:, :, None]).any(1).sum(1)
+        return choose_glances(aligned, num_wrong, ratio=ratio)
+
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, request: ScoreRequest = LABELS_ONLY
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        *,
+        request: ScoreRequest = LABELS_ONLY,
+        glance_ratio: float = 0.0,
     ) -> SequenceScores:
         """Score targets by the sum over all alignments.
 
@@ -122,12 +140,16 @@ class Ctc(OnePassModel):
             attention_mask: 1 for real tokens, shape (B, S).
             labels: Target ids without EOS, shape (B, T), −100 after the end.
             request: What else to compute.
+            glance_ratio: In training, the share of the wrong tokens that are shown to the decoder.
 
         Returns:
-            Scores; a target that does not fit into the frames has ``log_prob`` −inf. The losses of layers before the
-            last are a regularizer, ``intermediate``.
+            Scores, over all frames whatever is shown; a target that does not fit into the frames has ``log_prob`` −inf.
+            The losses of layers before the last are a regularizer, ``intermediate``.
         """
-        (*earlier, last), frame_mask = self.decode_layers(self.encode(input_ids, attention_mask))
+        encoded, glanced_ids = self.encode(input_ids, attention_mask), None
+        if self.training and glance_ratio > 0 and labels.shape[1]:
+            glanced_ids = self._glances(encoded, labels, ratio=glance_ratio)
+        (*earlier, last), frame_mask = self.decode_layers(encoded, glanced_ids=glanced_ids)
         scores = score_ctc(last, frame_mask, labels, blank=self.blank, request=request)
         if not earlier:
             return scores

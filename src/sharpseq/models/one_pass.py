@@ -75,6 +75,8 @@ class OnePassModel(PreTrainedModel):
     config: OnePassConfig
     main_input_name = "input_ids"
     scores_labels = True
+    glances: ClassVar[bool] = False
+    """Whether target tokens can be shown to the decoder in training, as ``glance_ratio`` of its forward."""
     default_decoder: ClassVar[str]
 
     def __init__(self, config: OnePassConfig) -> None:

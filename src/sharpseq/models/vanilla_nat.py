@@ -6,7 +6,10 @@ from torch import Tensor
 
 from sharpseq.declarations import Declaration
 from sharpseq.decoding import EncoderOutput
+from sharpseq.decoding.inference import inference
+from sharpseq.decoding.token_choice import most_probable_ids
 from sharpseq.models.family import ModelFamily
+from sharpseq.models.glancing import choose_glances, with_glances
 from sharpseq.models.length_prediction import LengthPredictingModel
 from sharpseq.models.one_pass import OnePassConfig
 from sharpseq.models.uniform_copy import uniform_copy
@@ -28,6 +31,7 @@ class VanillaNat(LengthPredictingModel):
 
     config_class = VanillaNatConfig
     default_decoder = "argmax"
+    glances = True
 
     def decode_parallel(
         self, encoded: EncoderOutput, lengths: Tensor, *, decoder_input_ids: Tensor | None = None
@@ -35,14 +39,29 @@ class VanillaNat(LengthPredictingModel):
         """Return logits (B, T, V) for target lengths (B,) in one pass; ``decoder_input_ids`` is ignored."""
         return self.project(self._decoder_states(encoded, lengths))
 
-    def _decoder_states(self, encoded: EncoderOutput, lengths: Tensor) -> Tensor:
+    def _decoder_states(self, encoded: EncoderOutput, lengths: Tensor, *, glanced_ids: Tensor | None = None) -> Tensor:
         copied = uniform_copy(self.embed(encoded.input_ids), encoded.attention_mask.sum(1), lengths.clamp(min=1))
+        if glanced_ids is not None:
+            copied = with_glances(copied, self.embed(glanced_ids.clamp(min=0)), glanced_ids)
         mask = length_mask(lengths.clamp(min=1), width=copied.shape[1])
         states: Tensor = self.decoder(self.add_positions(copied), mask, encoded.hidden, encoded.attention_mask)
         return states
 
+    def _glances(self, encoded: EncoderOutput, labels: Tensor, lengths: Tensor, *, ratio: float) -> Tensor:
+        """Return the target tokens to show, (B, T), −100 for none."""
+        with inference(self):
+            best = most_probable_ids(self.decode_parallel(encoded, lengths))
+            num_wrong = ((best != labels) & (labels != IGNORED)).sum(1)
+        return choose_glances(labels, num_wrong, ratio=ratio)
+
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, request: ScoreRequest = LABELS_ONLY
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        *,
+        request: ScoreRequest = LABELS_ONLY,
+        glance_ratio: float = 0.0,
     ) -> SequenceScores:
         """Score targets.
 
@@ -51,14 +70,19 @@ class VanillaNat(LengthPredictingModel):
             attention_mask: 1 for real tokens, shape (B, S).
             labels: Target ids without EOS, shape (B, T), −100 after the end.
             request: What else to compute.
+            glance_ratio: In training, the share of the wrong tokens that are shown to the decoder.
 
         Returns:
-            Scores, with the regularizer ``length``: −log p(T|x) in nats.
+            Scores of the tokens that are not shown, with the regularizer ``length``: −log p(T|x) in nats.
         """
         encoded = self.encode(input_ids, attention_mask)
-        lengths = (labels != IGNORED).sum(1)
-        hidden = self._decoder_states(encoded, lengths)[:, : labels.shape[1]]
-        scores = score_hidden_states(hidden, self.embedding.weight, labels[:, : hidden.shape[1]], request=request)
+        lengths, glanced_ids = (labels != IGNORED).sum(1), None
+        labels = labels[:, : max(int(lengths.max()), 1)]
+        if self.training and glance_ratio > 0 and labels.shape[1]:
+            glanced_ids = self._glances(encoded, labels, lengths, ratio=glance_ratio)
+            labels = labels.masked_fill(glanced_ids != IGNORED, IGNORED)
+        hidden = self._decoder_states(encoded, lengths, glanced_ids=glanced_ids)[:, : labels.shape[1]]
+        scores = score_hidden_states(hidden, self.embedding.weight, labels, request=request)
         return self.with_length_loss(scores, encoded, lengths)
 
 

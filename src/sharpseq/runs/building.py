@@ -25,7 +25,7 @@ from sharpseq.runs.recipe_languages import set_recipe_languages
 from sharpseq.training.argument_values import BELONGS_ELSEWHERE, checked_value, try_arguments
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.endless_stream import streaming_arguments
-from sharpseq.training.feasibility import CtcFilter
+from sharpseq.training.feasibility import CtcFilter, DagFilter
 
 _ROUND_TRIP_EXAMPLES = 10_000
 
@@ -51,6 +51,8 @@ def build_filter(
     }
     if isinstance(model, schema.Family) and "upsampling_factor" in model.sizes:
         return CtcFilter(**bounds, upsampling_factor=model.sizes["upsampling_factor"])
+    if isinstance(model, schema.Family) and "graph_factor" in model.sizes:
+        return DagFilter(**bounds, graph_factor=model.sizes["graph_factor"])
     return LengthFilter(**bounds)
 
 

@@ -16,6 +16,7 @@ from sharpseq.errors import UserError
 from sharpseq.evaluation import check_metric
 from sharpseq.generation import check_decoder, model_folder
 from sharpseq.models import MODELS
+from sharpseq.objectives import OBJECTIVES
 from sharpseq.recipe import Recipe, Stage, schema
 from sharpseq.runs.building import build_refiner
 from sharpseq.runs.model_shape import ModelShape, shape_of_family, shape_of_pretrained
@@ -54,6 +55,7 @@ def check_model(recipe: Recipe) -> ModelShape:
         _check_sizes(recipe, model)
         shape = shape_of_family(model)
     _check_objectives(recipe, shape)
+    _check_glancing(recipe, shape)
     _check_decodings(recipe, shape)
     return shape
 
@@ -98,6 +100,19 @@ def _check_objectives(recipe: Recipe, shape: ModelShape) -> None:
         except ValueError as error:
             place = recipe.place_of("stages", position, "objective")
             raise UserError(f"{place}: {stage.objective.name}: {error}") from error
+
+
+def _check_glancing(recipe: Recipe, shape: ModelShape) -> None:
+    """See that stages with glancing train a model that can be shown tokens, with an objective of scores."""
+    for position, stage in enumerate(recipe.stages):
+        if not stage.training.get("glancing"):
+            continue
+        place = recipe.place_of("stages", position, "training", "glancing")
+        if not getattr(MODELS[shape.family].model, "glances", False):
+            names = ", ".join(name for name, family in MODELS.items() if getattr(family.model, "glances", False))
+            raise UserError(f"{place}: `glancing` needs a model of type {names}; got {shape.family}")
+        if stage.objective.name not in OBJECTIVES:
+            raise UserError(f"{place}: `glancing` does not go with the objective {stage.objective.name}; leave it out")
 
 
 def _loss_of(objective: Any, shape: ModelShape) -> Loss:

@@ -1,6 +1,9 @@
 """Scoring: what turns hidden states, logits or a whole model into scores of tokens and sequences."""
 
+from sharpseq.scoring.ctc_best_alignment import ctc_best_alignment
 from sharpseq.scoring.ctc_scores import ctc_frames_needed, score_ctc
+from sharpseq.scoring.dag_likelihood import dag_best_path, dag_log_likelihood
+from sharpseq.scoring.dag_scores import DagGraph, best_vertices, score_dag
 from sharpseq.scoring.gaussians import DiagonalGaussian
 from sharpseq.scoring.length_mask import length_mask
 from sharpseq.scoring.model_scores import aligned_labels, score_model
@@ -13,6 +16,7 @@ __all__ = [
     "BLOCK",
     "IGNORED",
     "LABELS_ONLY",
+    "DagGraph",
     "DiagonalGaussian",
     "PositionScores",
     "RowStatistic",
@@ -20,10 +24,15 @@ __all__ = [
     "SequenceScores",
     "TokenScores",
     "aligned_labels",
+    "best_vertices",
+    "ctc_best_alignment",
     "ctc_frames_needed",
+    "dag_best_path",
+    "dag_log_likelihood",
     "length_mask",
     "logits_at",
     "score_ctc",
+    "score_dag",
     "score_hidden_states",
     "score_logits",
     "score_model",

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sharpseq.scoring.chosen_log_probs import chosen_log_probs, entropies
 from sharpseq.scoring.length_mask import length_mask
 from sharpseq.scoring.requests import LABELS_ONLY, ScoreRequest
-from sharpseq.scoring.row_statistics import statistics_of_logits
+from sharpseq.scoring.row_statistics import position_mean, statistics_of_logits
 from sharpseq.scoring.sequence_scores import SequenceScores
 from sharpseq.scoring.token_scores import IGNORED
 
@@ -87,16 +87,12 @@ def score_ctc(
         log_prob[feasible] = _AlignmentSum.apply(
             chosen[feasible], targets[feasible], num_frames[feasible], num_tokens[feasible]
         )
-
-    def token_mean(values: Tensor) -> Tensor:
-        per_frame = values.view(frame_mask.shape).masked_fill(~frame_mask, 0)
-        return per_frame.sum(1) / num_frames.clamp(min=1) * num_tokens
-
+    entropy = entropies(logits.flatten(0, 1)) if request.entropy else None
     return SequenceScores(
         log_prob=log_prob,
         num_tokens=num_tokens,
-        vocab_mean_log_prob=None if means is None else token_mean(means),
-        entropy=token_mean(entropies(logits.flatten(0, 1))) if request.entropy else None,
+        vocab_mean_log_prob=None if means is None else position_mean(means, frame_mask) * num_tokens,
+        entropy=None if entropy is None else position_mean(entropy, frame_mask) * num_tokens,
         positions=statistics_of_logits(logits, frame_mask, request=request),
     )
 

@@ -96,5 +96,15 @@ def statistics_of_logits(logits: Tensor, mask: Tensor, *, request: ScoreRequest)
     return position_scores(_same, logits, mask, vocab_size=logits.shape[-1], request=request)
 
 
+def position_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of values of all positions (B·P,) over those that count, True in mask (B, P), shape (B,).
+
+    Example:
+        >>> position_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([[True, True, False]]))
+        tensor([2.])
+    """
+    return values.view_as(mask).masked_fill(~mask, 0).sum(1) / mask.sum(1).clamp(min=1)
+
+
 def _same(logits: Tensor) -> Tensor:
     return logits

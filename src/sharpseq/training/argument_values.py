@@ -15,7 +15,8 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from sharpseq.errors import nearest
 from sharpseq.training.arguments import SequenceTrainingArguments
-from sharpseq.training.kl_penalty import ARGUMENTS, argument_number
+from sharpseq.training.glancing import glancing_ratio
+from sharpseq.training.kl_penalty import ARGUMENTS, kl_argument
 
 _Range = tuple[Callable[[float], bool], str]
 _POSITIVE: _Range = (lambda value: value > 0, "more than 0")
@@ -97,7 +98,10 @@ def checked_value(name: str, value: Any) -> Any:
         ValueError: `lr_scheduler_type` must not be 'linaer'; did you mean `linear`?
     """
     if name in ARGUMENTS:
-        argument_number(name, value)
+        kl_argument(name, value)
+        return value
+    if name == "glancing":
+        glancing_ratio(value)
         return value
     hint = _hints()[name]
     for kind in (hint, *get_args(hint)):

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from sharpseq.training.kl_penalty import ARGUMENTS, KlPenalty, plain_argument
+from sharpseq.training.glancing import Glancing
+from sharpseq.training.kl_penalty import ARGUMENTS, KlPenalty
+from sharpseq.training.number_arguments import plain_argument
 
 REDUCTIONS = ("sequence_mean", "token_mean")
 
@@ -55,6 +57,12 @@ class SequenceTrainingArguments(TrainingArguments):
     kl_budget: Any = field(
         default=0.0, metadata={"help": "KL in nats that each position has for free, a number or a schedule."}
     )
+    glancing: Any = field(
+        default=0.0,
+        metadata={
+            "help": "Share of its wrong tokens that a one-pass model is shown in training, a number or a schedule."
+        },
+    )
     adam_beta2: float = field(default=0.98, metadata={"help": "β₂ of Adam."})
     per_device_eval_batch_tokens: int | None = field(
         default=None,
@@ -72,7 +80,9 @@ class SequenceTrainingArguments(TrainingArguments):
                 raise ValueError(f"`{name}` must be at least 1; got {budget}")
         if self.length_weight < 0:
             raise ValueError(f"`length_weight` must be at least 0; got {self.length_weight}")
-        KlPenalty.of(self)  # raises an error if a value is out of range
+        # These raise an error if a value is out of range.
+        KlPenalty.of(self)
+        Glancing.of(self)
         # transformers refuses bf16 on a machine without accelerator unless it is told to use the CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         # Every parameter of these models is used in every batch; looking for unused ones costs time and warns.
@@ -89,4 +99,4 @@ class SequenceTrainingArguments(TrainingArguments):
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments as JSON can hold them, schedules as mappings."""
         values: dict[str, Any] = super().to_dict()
-        return {**values, **{name: plain_argument(values[name]) for name in ARGUMENTS}}
+        return {**values, **{name: plain_argument(values[name]) for name in (*ARGUMENTS, "glancing")}}

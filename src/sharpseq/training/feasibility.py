@@ -1,7 +1,8 @@
-"""Which examples a one-pass model can learn at all: targets that fit into the frames, lengths that it can predict."""
+"""Which examples a one-pass model can learn at all: targets that fit, of lengths that it can predict."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,8 +16,35 @@ from sharpseq.scoring import ctc_frames_needed
 _LINES_SHOWN = 3
 
 
+class RoomFilter(LengthFilter, ABC):
+    """A length filter that also leaves out targets for which a one-pass model has too few positions."""
+
+    @property
+    @abstractmethod
+    def reason(self) -> str:
+        """What is wrong with a target that does not fit, as reports say it."""
+
+    @abstractmethod
+    def has_room(self, example: EncodedExample) -> bool:
+        """Return whether the target of an example fits."""
+
+    def apply(self, examples: Iterable[EncodedExample]) -> tuple[list[EncodedExample], FilterReport]:
+        """Split off what is out of bounds or does not fit; see `LengthFilter.apply`."""
+        within, report = super().apply(examples)
+        kept: list[EncodedExample] = []
+        lines: list[int] = []
+        for example in within:
+            if self.has_room(example):
+                kept.append(example)
+            else:
+                lines.append(example.index + 1)
+        if lines:
+            report += FilterReport(0, {self.reason: len(lines)}, {self.reason: tuple(lines[:_LINES_SHOWN])})
+        return kept, report
+
+
 @dataclass(frozen=True)
-class CtcFilter(LengthFilter):
+class CtcFilter(RoomFilter):
     """A length filter that also leaves out targets that, with a blank between repeats, need more frames than there are.
 
     Args:
@@ -31,24 +59,41 @@ class CtcFilter(LengthFilter):
 
     upsampling_factor: int = 2
 
-    def apply(self, examples: Iterable[EncodedExample]) -> tuple[list[EncodedExample], FilterReport]:
-        """Split off what is out of bounds or does not fit into the frames; see `LengthFilter.apply`."""
-        within, report = super().apply(examples)
-        kept: list[EncodedExample] = []
-        lines: list[int] = []
-        for example in within:
-            if self._fits(example):
-                kept.append(example)
-            else:
-                lines.append(example.index + 1)
-        if lines:
-            reason = f"target over {self.upsampling_factor} frames a source token, the `upsampling_factor`"
-            report += FilterReport(0, {reason: len(lines)}, {reason: tuple(lines[:_LINES_SHOWN])})
-        return kept, report
+    @property
+    def reason(self) -> str:
+        """What is wrong with a target that does not fit, as reports say it."""
+        return f"target over {self.upsampling_factor} frames a source token, the `upsampling_factor`"
 
-    def _fits(self, example: EncodedExample) -> bool:
+    def has_room(self, example: EncodedExample) -> bool:
+        """Return whether there are enough frames for the target of an example."""
         needed = int(ctc_frames_needed(torch.tensor([example.labels])))
         return needed <= self.upsampling_factor * len(example.input_ids)
+
+
+@dataclass(frozen=True)
+class DagFilter(RoomFilter):
+    """A length filter that also leaves out targets with more tokens than a graph has vertices between its ends.
+
+    Args:
+        graph_factor: Vertices for each source token.
+
+    Example:
+        >>> examples = [EncodedExample(0, [5, 0], [6, 7, 8]), EncodedExample(1, [5, 0], [6, 7])]
+        >>> kept, report = DagFilter(graph_factor=2).apply(examples)
+        >>> print(report)
+        kept 1 of 2 examples; dropped 1: 1 target over 2 vertices a source token less 2, the `graph_factor` (line 1)
+    """
+
+    graph_factor: int = 4
+
+    @property
+    def reason(self) -> str:
+        """What is wrong with a target that does not fit, as reports say it."""
+        return f"target over {self.graph_factor} vertices a source token less 2, the `graph_factor`"
+
+    def has_room(self, example: EncodedExample) -> bool:
+        """Return whether there are enough vertices for the target of an example."""
+        return len(example.labels) <= self.graph_factor * len(example.input_ids) - 2
 
 
 def count_beyond_prediction(examples: Iterable[EncodedExample], family: str) -> int:

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from torch import Tensor
 
-from sharpseq.declarations import (
-    Declaration,
-    Method,
-    Number,
-    Schedule,
-    Setting,
-    check_value,
-    constant,
-    parameters_of,
-    plain_settings,
-    read_setting,
-)
+from sharpseq.declarations import Declaration, Method, Number, Setting, constant, parameters_of
 from sharpseq.scoring import length_mask
+from sharpseq.training.number_arguments import argument_number
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class KlPenalty(Method):
         Raises:
             ValueError: If one of them is impossible; the message names the argument.
         """
-        return cls(**{field: argument_number(name, getattr(arguments, name)) for name, field in ARGUMENTS.items()})
+        return cls(**{field: kl_argument(name, getattr(arguments, name)) for name, field in ARGUMENTS.items()})
 
     def __call__(self, latent_kl: Tensor, num_tokens: Tensor) -> Tensor:
         """Return what each sequence pays, in nats per token, shape (B,).
@@ -80,23 +70,10 @@ ARGUMENTS = {"kl_weight": "weight", "free_bits": "free_bits", "kl_budget": "budg
 """Which field each training argument is."""
 
 
-def argument_number(name: str, value: Any) -> Number:
-    """Return a checked training argument that may be a number, a schedule, or a mapping that describes one.
+def kl_argument(name: str, value: Any) -> Number:
+    """Return a checked training argument of the penalty.
 
     Raises:
-        ValueError: If it is none of these or out of range.
+        ValueError: If it is no number or schedule, or out of range.
     """
-    parameter = parameters_of(KlPenalty)[ARGUMENTS[name]]
-    named = replace(parameter, name=name)
-    if isinstance(value, Schedule):
-        check_value(named, value)
-        return value
-    checked: Number = read_setting(named, value)
-    return checked
-
-
-def plain_argument(value: Any) -> Any:
-    """Return a training argument as JSON can hold it: schedules as mappings, the user's own functions by name."""
-    if not callable(value):
-        return value
-    return plain_settings(value, tag="schedule") if hasattr(value, "declaration") else repr(value)
+    return argument_number(name, value, parameters_of(KlPenalty)[ARGUMENTS[name]])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sharpseq.declarations import Method, Number, Schedule, at, value_at
 from sharpseq.objectives import Objective, needs_of, sequence_weights
 from sharpseq.scoring import ScoreRequest, SequenceScores, score_model
+from sharpseq.training.glancing import Glancing
 from sharpseq.training.kl_penalty import KlPenalty
 from sharpseq.training.latent_statistics import active_units, latent_statistics
 from sharpseq.training.loss import LossOutput, Statistic, Step, Term
@@ -50,6 +51,7 @@ class ScoreLoss:
         objective: Turns `SequenceScores` into a loss of each sequence; its parameters may be schedules.
         kl: Penalty of a latent variable, for models that have one.
         length_weight: Weight of the length prediction, for models that have one, in nats; at least 0.
+        glancing: What one-pass models are shown in training.
         measures_entropy: Whether the entropy of the predictions is computed and logged.
         rows: How batches hold their sequences.
     """
@@ -57,6 +59,7 @@ class ScoreLoss:
     objective: Objective
     kl: KlPenalty = field(default_factory=KlPenalty)
     length_weight: Number = 0.1
+    glancing: Glancing = field(default_factory=Glancing)
     measures_entropy: bool = False
     rows: Rows = field(default_factory=PaddedRows)
 
@@ -77,9 +80,10 @@ class ScoreLoss:
     ) -> tuple[SequenceScores, LossOutput]:
         """Score a batch; return its scores, with whatever else is requested, and its losses."""
         objective: Objective = at(self.objective, step.progress)
+        glances = self.glancing.forward_arguments(model, step.progress) if step.is_training else {}
         scores = score_model(
             model,
-            self.rows.forward_arguments(batch),
+            self.rows.forward_arguments(batch) | glances,
             request=needs_of(objective) | request,
             sequence_ids=self.rows.sequence_ids(batch),
         )
@@ -125,6 +129,8 @@ class ScoreLoss:
         if scores.latent_kl is not None:
             costs = self.kl.at(step.progress)
             moving |= {"kl_weight": value_at(costs.weight, 1.0), "kl_budget": value_at(costs.budget, 1.0)}
+        if ratio := value_at(self.glancing.ratio, step.progress):
+            moving["glancing"] = ratio
         ones = torch.ones_like(scores.log_prob)
         return {**found, **{name: Statistic(value * ones, ones) for name, value in moving.items()}}
 

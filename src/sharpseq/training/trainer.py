@@ -36,6 +36,7 @@ from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.batches import evaluation_batches, for_every_process, training_batches
 from sharpseq.training.checkpoints import seal_checkpoint
 from sharpseq.training.endless_stream import EndlessStream
+from sharpseq.training.glancing import Glancing
 from sharpseq.training.kl_penalty import KlPenalty
 from sharpseq.training.loss import Loss
 from sharpseq.training.loss_trainer import LossTrainer
@@ -354,4 +355,9 @@ def collator_for(model: PreTrainedModel) -> SequenceCollator | CausalCollator:
 
 def score_loss(objective: Objective, arguments: SequenceTrainingArguments) -> ScoreLoss:
     """Return an objective as a loss, with the regularizers that the training arguments set."""
-    return ScoreLoss(objective, kl=KlPenalty.of(arguments), length_weight=arguments.length_weight)
+    return ScoreLoss(
+        objective,
+        kl=KlPenalty.of(arguments),
+        length_weight=arguments.length_weight,
+        glancing=Glancing.of(arguments),
+    )

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import M2M100Config, M2M100ForConditionalGeneration
 
 from sharpseq.decoding import EncoderOutput
-from sharpseq.scoring import DiagonalGaussian
+from sharpseq.scoring import DagGraph, DiagonalGaussian
 
 EOS, PAD, BOS, MASK = 0, 1, 3, 4
 
@@ -63,6 +63,20 @@ class DictatedCtcModel:
 
     def decode_frames(self, encoder_output: EncoderOutput, /) -> tuple[Tensor, Tensor]:
         return self.logits, self.mask
+
+
+class DictatedDagModel:
+    """Returns a given graph."""
+
+    def __init__(self, graph: DagGraph, **config: Any) -> None:
+        self.config = replace(Config(), **config)
+        self.graph = graph
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+        return EncoderOutput(hidden=input_ids[:, :, None].double(), attention_mask=attention_mask, input_ids=input_ids)
+
+    def decode_graph(self, encoder_output: EncoderOutput, /) -> DagGraph:
+        return self.graph
 
 
 class DictatedLatentModel:
@@ -159,6 +173,11 @@ def parallel_model() -> type[DictatedParallelModel]:
 @pytest.fixture
 def ctc_model() -> type[DictatedCtcModel]:
     return DictatedCtcModel
+
+
+@pytest.fixture
+def dag_model() -> type[DictatedDagModel]:
+    return DictatedDagModel
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_rounding_lifts_no_probability_past_one() -> None:
 
 def test_frames_with_a_gap_are_refused() -> None:
     assert count_frames(torch.tensor([[1, 1, 0], [0, 0, 0]])).tolist() == [2, 0]
-    with pytest.raises(ValueError, match="real frames come first"):
+    with pytest.raises(ValueError, match="real positions come first"):
         count_frames(torch.tensor([[0, 1, 1]]))
 
 

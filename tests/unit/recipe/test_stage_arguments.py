@@ -58,6 +58,9 @@ def sizes_alone(model: dict[str, Any]) -> dict[str, Any]:
         ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` must be at least 1; got 0"),
         ({"adam_beta1": 1}, "`adam_beta1` must be in [0, 1); got 1"),
         ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0: smoothing is `label_smoothing` of the"),
+        ({"glancing": 1.5}, "`glancing` must be in [0, 1]; got 1.5"),
+        ({"glancing": {"start": 0.5, "end": -0.1}}, "`glancing`"),
+        ({"glancing": {"start": 0.5, "ende": 0.1}}, "unknown key `ende`; did you mean `end`?"),
         ({"bf16": "perhaps"}, "`bf16`: input should be a valid boolean, unable to interpret input; got 'perhaps'"),
         ({"lr_scheduler_type": "cosin"}, "`lr_scheduler_type` must not be 'cosin'; did you mean `cosine`?"),
         ({"eval_strategy": "epochs"}, "`eval_strategy` must not be 'epochs'; did you mean `epoch`?"),
@@ -143,6 +146,36 @@ def test_an_objective_that_the_model_cannot_serve_is_refused_before_training() -
     content["model"]["type"] = "vanilla_nat"
     content["model"] = sizes_alone(content["model"])
     check_model(with_methods(Recipe(**content)))
+
+
+def test_glancing_needs_a_model_and_an_objective_that_it_fits() -> None:
+    from sharpseq.runs.checks import check_model
+    from sharpseq.runs.recipe_methods import with_methods
+
+    content = load_recipe("quickstart").model_dump()
+    content["stages"][0]["training"]["glancing"] = {"start": 0.5, "end": 0.1, "until": 0.5}
+    check_model(with_methods(Recipe(**content)))
+    content["model"]["type"] = "cmlm"
+    del content["model"]["upsampling_factor"]
+    with pytest.raises(UserError, match="`glancing` needs a model of type vanilla_nat, ctc, dag; got cmlm"):
+        check_model(with_methods(Recipe(**content)))
+    content["model"]["type"] = "vanilla_nat"
+    content["stages"][0]["objective"] = {"name": "adversarial_comp_sum"}
+    with pytest.raises(UserError, match="does not go with the objective adversarial_comp_sum"):
+        check_model(with_methods(Recipe(**content)))
+
+
+def test_a_graph_needs_at_least_two_vertices_a_token() -> None:
+    from sharpseq.runs.checks import check_model
+    from sharpseq.runs.recipe_methods import with_methods
+
+    content = load_recipe("quickstart").model_dump()
+    content["model"]["type"] = "dag"
+    content["model"]["graph_factor"] = 0
+    del content["model"]["upsampling_factor"]
+    content["evaluation"]["decodings"] = {"mine": {}}
+    with pytest.raises(UserError, match=r"`model\.graph_factor` must be at least 2; got 0"):
+        check_model(with_methods(Recipe(**content)))
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="an accelerator computes in bf16")
