@@ -55,10 +55,10 @@ class Spy:
         self.modes: list[bool] = []
         inner = getattr(model, name)
 
-        def spied(*arguments: Any, glanced_ids: Tensor | None = None) -> Any:
+        def spied(*arguments: Any, glanced_ids: Tensor | None = None, **others: Any) -> Any:
             self.shown.append(glanced_ids)
             self.modes.append(model.decoder.training)
-            return inner(*arguments, glanced_ids=glanced_ids)
+            return inner(*arguments, glanced_ids=glanced_ids, **others)
 
         setattr(model, name, spied)
 

@@ -155,8 +155,7 @@ def test_glancing_needs_a_model_and_an_objective_that_it_fits() -> None:
     content = load_recipe("quickstart").model_dump()
     content["stages"][0]["training"]["glancing"] = {"start": 0.5, "end": 0.1, "until": 0.5}
     check_model(with_methods(Recipe(**content)))
-    content["model"]["type"] = "cmlm"
-    del content["model"]["upsampling_factor"]
+    content["model"] = sizes_alone(content["model"]) | {"type": "cmlm"}
     with pytest.raises(UserError, match="`glancing` needs a model of type vanilla_nat, ctc, dag; got cmlm"):
         check_model(with_methods(Recipe(**content)))
     content["model"]["type"] = "vanilla_nat"
@@ -170,9 +169,7 @@ def test_a_graph_needs_at_least_two_vertices_a_token() -> None:
     from sharpseq.runs.recipe_methods import with_methods
 
     content = load_recipe("quickstart").model_dump()
-    content["model"]["type"] = "dag"
-    content["model"]["graph_factor"] = 0
-    del content["model"]["upsampling_factor"]
+    content["model"] = sizes_alone(content["model"]) | {"type": "dag", "graph_factor": 0}
     content["evaluation"]["decodings"] = {"mine": {}}
     with pytest.raises(UserError, match=r"`model\.graph_factor` must be at least 2; got 0"):
         check_model(with_methods(Recipe(**content)))
