@@ -9,6 +9,7 @@ from typing import Any
 from sharpseq.declarations import build_method, check_settings, choose_method, parameters_of, plain_settings
 from sharpseq.errors import SettingError, UserError
 from sharpseq.models import MODELS
+from sharpseq.objectives.preference import PairObjective
 from sharpseq.recipe import Recipe, Stage, read_recipe, schema
 from sharpseq.recipe.stages import BASE_TEACHER
 from sharpseq.training import LOSSES, Distillation, GradientMatching, MiniLlm, ReferenceMethod
@@ -47,6 +48,7 @@ def with_methods(recipe: Recipe) -> Recipe:
             _check_refiner(stage, objective)
             _check_reference(recipe, stage, objective)
             _check_teacher(recipe, stage, objective)
+            _check_preferences(recipe, stage, objective)
         except SettingError as error:
             raise UserError(f"{recipe.place_of('stages', position, *error.path)}: {error}") from error
         chosen = type(stage.objective)(**plain_settings(objective))
@@ -82,7 +84,7 @@ def _check_refiner(stage: Stage, objective: object) -> None:
 def _check_reference(recipe: Recipe, stage: Stage, objective: object) -> None:
     """Check that a stage whose objective compares with what it starts from does not start from random weights."""
     has_weights = isinstance(recipe.model, schema.Pretrained) or recipe.start_of(stage) is not None
-    if isinstance(objective, ReferenceMethod) and not has_weights:
+    if isinstance(objective, ReferenceMethod | PairObjective) and not has_weights:
         raise SettingError(
             f"`{stage.objective.name}` compares with the weights that the stage starts from, and these are random; put "
             "a stage before it",
@@ -104,6 +106,16 @@ def _check_teacher(recipe: Recipe, stage: Stage, objective: object) -> None:
     if stage.teacher.model == BASE_TEACHER and not (isinstance(recipe.model, schema.Pretrained) and recipe.model.lora):
         message = f"`model: {BASE_TEACHER}` is the model without its adapters, and this one has none; add `model.lora`"
         raise SettingError(message, "teacher", "model")
+
+
+def _check_preferences(recipe: Recipe, stage: Stage, objective: object) -> None:
+    """Check that a stage that learns from preferences has some."""
+    if isinstance(objective, PairObjective) and recipe.data.preferences is None:
+        message = (
+            f"`{stage.objective.name}` learns from pairs of answers; add `data.preferences` with `train` and "
+            "`validation`, such as `{type: preferences, path: pairs.jsonl}`"
+        )
+        raise SettingError(message, "objective")
 
 
 def build_objective(objective: Any) -> Any:

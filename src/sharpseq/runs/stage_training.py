@@ -7,6 +7,7 @@ from typing import Any
 
 from sharpseq.data import StreamingBatches
 from sharpseq.objectives import MaximumLikelihood
+from sharpseq.objectives.preference import PairObjective
 from sharpseq.recipe import Recipe, Stage, schema
 from sharpseq.runs.building import build_refiner
 from sharpseq.runs.recipe_methods import build_objective
@@ -17,6 +18,7 @@ from sharpseq.training import (
     DistillationTrainer,
     GradientMatching,
     MiniLlm,
+    PreferenceTrainer,
     ReferenceMethod,
     SequenceTrainer,
     SequenceTrainingArguments,
@@ -61,6 +63,8 @@ def build_trainer(
             validation=validation,
         )
         return DistillationTrainer(model, arguments, distillation=objective, teacher=teacher, **kwargs)
+    if isinstance(objective, PairObjective):
+        return PreferenceTrainer(model, arguments, objective=objective, **kwargs)
     if not isinstance(objective, GradientMatching):
         return SequenceTrainer(model, arguments, objective=objective, **kwargs)
     if stage.refiner is None or not isinstance(recipe.model, schema.Family):

@@ -1,0 +1,42 @@
+"""What preference objectives share: the loss of a margin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sharpseq.declarations import Method
+from sharpseq.objectives.preference.preference_pairs import PairNeeds, PreferencePairs, ScoredAnswers
+
+
+@dataclass(frozen=True)
+class PairObjective(Method):
+    r"""Base of the objectives of pairs: :math:`-\log \sigma(m)` of a margin m, as Bradley and Terry's model has it."""
+
+    @property
+    def needs(self) -> PairNeeds:
+        """What is read beside the log-probabilities of whole answers."""
+        return PairNeeds()
+
+    def margins(self, pairs: PreferencePairs) -> Tensor:
+        """Return by how much each chosen answer is preferred, shape (B,)."""
+        raise NotImplementedError(f"{type(self).__name__} must say its margin")
+
+    def __call__(self, pairs: PreferencePairs) -> Tensor:
+        """Return the loss of each pair, shape (B,), not reduced."""
+        return -F.logsigmoid(self.margins(pairs))
+
+
+def single(answers: ScoredAnswers) -> ScoredAnswers:
+    """Return answers of which there is one to each prompt.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    if answers.log_prob.dim() != 1:
+        raise ValueError(
+            f"`chosen` must be one answer to each prompt; got {answers.log_prob.shape[1]}, which only `d2o` reads"
+        )
+    return answers
