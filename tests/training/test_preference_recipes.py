@@ -69,6 +69,25 @@ def test_a_stage_learns_what_is_preferred(tmp_path: Path, family: str) -> None:
     assert any(line.startswith("preferences, train: kept") for line in said)
 
 
+def test_a_reference_can_be_scored_before_training(tmp_path: Path) -> None:
+    found = {}
+    for stores in (False, True):
+        folder = tmp_path / str(stores)
+        folder.mkdir()
+        recipe = load_recipe(preference_recipe(folder, "autoregressive", stored_reference=stores))
+        run_recipe(recipe, folder / "run", say=lambda line: None)
+        assert (folder / "run" / "stages" / "second" / "reference.safetensors").exists() == stores
+        found[stores] = [row["eval_loss"] for row in stage_rows(folder / "run", "second") if "eval_loss" in row]
+    assert found[True] == pytest.approx(found[False], abs=1e-4)
+
+
+def test_stored_scores_go_with_objectives_that_read_them(tmp_path: Path) -> None:
+    path = preference_recipe(tmp_path, "autoregressive", stored_reference=True)
+    refused(path, "`stored_reference` must be false: `ra_dpo` compares", overrides=["stages.1.objective=ra_dpo"])
+    overrides = ["stages.0.stored_reference=true"]
+    refused(path, "`stored_reference` goes with objectives of preferences only", overrides=overrides)
+
+
 def refused(path: Path, match: str, **overrides: Any) -> None:
     with pytest.raises(UserError, match=match) as error:
         run_recipe(load_recipe(path, **overrides), path.parent / "run", say=lambda line: None)

@@ -36,7 +36,7 @@ from sharpseq.training import (
 )
 from sharpseq.training.distillation import ModelTeacher
 from sharpseq.training.loss import PreparesBatches
-from sharpseq.training.preference import ModelReference
+from sharpseq.training.preference import ModelReference, token_masks_for
 
 
 def check_model(recipe: Recipe) -> ModelShape:
@@ -111,7 +111,8 @@ def _pair_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _loss_of(objective: Any, shape: ModelShape) -> Loss:
     if isinstance(objective, PairObjective):
-        return PreferenceLoss(objective, ModelReference(shape.stand_in()))
+        reference = ModelReference(shape.stand_in())
+        return PreferenceLoss(objective, reference, token_masks=token_masks_for(objective, reference.model))
     if isinstance(objective, ReferenceMethod):
         return objective.loss(shape.stand_in())
     if isinstance(objective, Distillation | MiniLlm):

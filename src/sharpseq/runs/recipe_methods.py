@@ -109,13 +109,22 @@ def _check_teacher(recipe: Recipe, stage: Stage, objective: object) -> None:
 
 
 def _check_preferences(recipe: Recipe, stage: Stage, objective: object) -> None:
-    """Check that a stage that learns from preferences has some."""
+    """Check that a stage that learns from preferences has some, and can store its reference if it is to."""
     if isinstance(objective, PairObjective) and recipe.data.preferences is None:
         message = (
             f"`{stage.objective.name}` learns from pairs of answers; add `data.preferences` with `train` and "
             "`validation`, such as `{type: preferences, path: pairs.jsonl}`"
         )
         raise SettingError(message, "objective")
+    if stage.stored_reference and not isinstance(objective, PairObjective):
+        message = f"`stored_reference` goes with objectives of preferences only; got {stage.objective.name}"
+        raise SettingError(message, "stored_reference")
+    if stage.stored_reference and isinstance(objective, PairObjective) and objective.needs.drift is not None:
+        message = (
+            f"`stored_reference` must be false: `{stage.objective.name}` compares whole distributions, and only the "
+            "scores of answers are stored"
+        )
+        raise SettingError(message, "stored_reference")
 
 
 def build_objective(objective: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sharpseq.data import StreamingBatches
@@ -23,6 +24,7 @@ from sharpseq.training import (
     SequenceTrainer,
     SequenceTrainingArguments,
 )
+from sharpseq.training.preference import StoredReference, store_reference
 from sharpseq.training.trainer import score_loss
 
 
@@ -64,7 +66,8 @@ def build_trainer(
         )
         return DistillationTrainer(model, arguments, distillation=objective, teacher=teacher, **kwargs)
     if isinstance(objective, PairObjective):
-        return PreferenceTrainer(model, arguments, objective=objective, **kwargs)
+        reference = _stored_reference(model, arguments, **kwargs) if stage.stored_reference else None
+        return PreferenceTrainer(model, arguments, objective=objective, reference=reference, **kwargs)
     if not isinstance(objective, GradientMatching):
         return SequenceTrainer(model, arguments, objective=objective, **kwargs)
     if stage.refiner is None or not isinstance(recipe.model, schema.Family):
@@ -72,3 +75,20 @@ def build_trainer(
     refiner = build_refiner(stage.refiner, recipe.model)
     loss = objective.loss(refiner, model)
     return SequenceTrainer(refiner, arguments, loss=loss, evaluated_model=model, **kwargs)
+
+
+def _stored_reference(
+    model: Any,
+    arguments: SequenceTrainingArguments,
+    *,
+    processing_class: Any,
+    train_dataset: Any,
+    eval_dataset: Any,
+    **_: Any,
+) -> StoredReference:
+    """Return the scores of what a stage starts from, computed by the first process unless they are there."""
+    path, pairs = Path(str(arguments.output_dir)) / "reference.safetensors", [*train_dataset, *eval_dataset]
+    with arguments.main_process_first(local=False):
+        stored = StoredReference(path) if path.exists() else store_reference(model, processing_class, pairs, path)
+        stored.check(model, processing_class, pairs)
+    return stored

@@ -40,3 +40,18 @@ def single(answers: ScoredAnswers) -> ScoredAnswers:
             f"`chosen` must be one answer to each prompt; got {answers.log_prob.shape[1]}, which only `d2o` reads"
         )
     return answers
+
+
+def masked_sum(answers: ScoredAnswers, values: Tensor | None) -> Tensor:
+    """Return the sum of numbers of tokens over each answer, shape (B,).
+
+    Args:
+        answers: The answers, with their mask.
+        values: Shape (B, T).
+
+    Raises:
+        ValueError: If the answers lack them.
+    """
+    if values is None or answers.mask is None:
+        raise ValueError("`pairs` must have the drift at each token and the mask of tokens; see `PairNeeds`")
+    return values.masked_fill(~answers.mask, 0.0).sum(1)

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpseq.objectives import MaximumLikelihood
-from sharpseq.objectives.preference import PairNeeds, PairObjective, PreferencePairs, ScoredAnswers
+from sharpseq.objectives.preference import PairNeeds, PairObjective, PreferencePairs, ScoredAnswers, activation_masks
 from sharpseq.scoring import RowStatistic, ScoreRequest, SequenceScores, logits_at
 from sharpseq.training.loss import LossOutput, Statistic, Step, Term
 from sharpseq.training.preference.references import Reference
+from sharpseq.training.preference.token_masks import TokenMasks
 from sharpseq.training.score_loss import ScoreLoss, scheduled_values
 
 _DRIFT = "drift"
@@ -34,11 +35,13 @@ class PreferenceLoss:
         settings: The objective; its parameters may be schedules.
         reference: What the policy is compared with.
         scoring: Scores the policy; its objective is not used.
+        token_masks: Weighs tokens, for objectives that learn this.
     """
 
     settings: PairObjective
     reference: Reference
     scoring: ScoreLoss = field(default_factory=lambda: ScoreLoss(MaximumLikelihood()))
+    token_masks: TokenMasks | None = None
 
     has_weights: ClassVar[bool] = False
 
@@ -50,9 +53,10 @@ class PreferenceLoss:
         """Score all answers under both models and compare."""
         settings = self.settings.at(step.progress)
         needs, count = settings.needs, num_pairs(batch)
-        reference = self.reference.scores(model, self.scoring.rows.forward_arguments(batch), reference_request(needs))
+        reference = self.reference_scores(model, batch, needs)
         scores, output = self.scoring.scored(model, batch, step, policy_request(needs, reference))
-        pairs = pairs_of(scores, reference, needs=needs, num_pairs=count)
+        weights = token_weights(reference, needs, self.token_masks)
+        pairs = pairs_of(scores, reference, needs=needs, num_pairs=count, weights=weights)
         losses = settings(pairs)
         possible = (scores.log_prob > -torch.inf) & (reference.log_prob > -torch.inf)
         return replace(
@@ -64,6 +68,11 @@ class PreferenceLoss:
             statistics=self._statistics(pairs, settings, step),
             is_possible=possible.view(-1, count).all(0),
         )
+
+    def reference_scores(self, model: nn.Module, batch: Mapping[str, Any], needs: PairNeeds) -> SequenceScores:
+        """Return what the reference says of the rows of a batch."""
+        request = ScoreRequest(token_log_probs=needs.tokens, hidden_states=needs.drift is not None)
+        return self.reference.scores(model, self.scoring.rows.forward_arguments(batch), request)
 
     def figures(self, means: Mapping[str, float]) -> dict[str, float]:
         """Return what is logged."""
@@ -92,11 +101,6 @@ def num_pairs(batch: Mapping[str, Any]) -> int:
     return len(batch["example_ids"]) if "example_ids" in batch else len(batch["input_ids"]) // 2
 
 
-def reference_request(needs: PairNeeds) -> ScoreRequest:
-    """Return what the reference is asked."""
-    return ScoreRequest(token_log_probs=needs.tokens, hidden_states=needs.drift is not None)
-
-
 def policy_request(needs: PairNeeds, reference: SequenceScores) -> ScoreRequest:
     """Return what the policy is asked, given what the reference said.
 
@@ -121,7 +125,39 @@ def policy_request(needs: PairNeeds, reference: SequenceScores) -> ScoreRequest:
     return ScoreRequest(token_log_probs=True, statistics=statistics)
 
 
-def pairs_of(scores: SequenceScores, reference: SequenceScores, *, needs: PairNeeds, num_pairs: int) -> PreferencePairs:
+def token_weights(
+    reference: SequenceScores, needs: PairNeeds, token_masks: TokenMasks | None
+) -> tuple[Tensor, Tensor] | None:
+    """Return the weights of the log-ratios and of the drift of each token, shape (rows, T) each.
+
+    Args:
+        reference: What the reference said, with its hidden states.
+        needs: What the objective reads; None is returned if it weights no tokens.
+        token_masks: Makes learned weights.
+
+    Raises:
+        ValueError: If weights are to be learned, and there is nothing that learns them.
+    """
+    positions = reference.positions
+    if needs.masks is None or positions is None or positions.hidden_states is None:
+        return None
+    if needs.masks == "fixed":
+        fixed = activation_masks(positions.hidden_states.detach(), positions.mask)
+        return fixed, fixed
+    if token_masks is None:
+        raise ValueError("`token_masks` must be given for masks that are learned: use `PreferenceTrainer`")
+    learned: tuple[Tensor, Tensor] = token_masks(positions.hidden_states.detach())
+    return learned
+
+
+def pairs_of(
+    scores: SequenceScores,
+    reference: SequenceScores,
+    *,
+    needs: PairNeeds,
+    num_pairs: int,
+    weights: tuple[Tensor, Tensor] | None = None,
+) -> PreferencePairs:
     """Return the evidence of B pairs.
 
     Args:
@@ -129,6 +165,7 @@ def pairs_of(scores: SequenceScores, reference: SequenceScores, *, needs: PairNe
         reference: Of the reference, the same rows.
         needs: What the objective reads.
         num_pairs: B.
+        weights: From `token_weights`.
 
     Raises:
         ValueError: If an objective of tokens is given a model of whole sequences.
@@ -148,6 +185,8 @@ def pairs_of(scores: SequenceScores, reference: SequenceScores, *, needs: PairNe
             found = replace(found, mask=tokens.mask[rows], token_log_ratios=None if ratios is None else ratios[rows])
         if needs.drift is not None and scores.positions is not None and scores.positions.statistics is not None:
             found = replace(found, drift=scores.positions.statistics[_DRIFT][rows])
+        if weights is not None:
+            found = replace(found, reward_mask=weights[0][rows], drift_mask=weights[1][rows])
         return found
 
     return PreferencePairs(answers(slice(0, first)), answers(slice(first, first + num_pairs)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
+from transformers.trainer_utils import TrainOutput
 
 from sharpseq.data import PairCollator
 from sharpseq.objectives import MaximumLikelihood
@@ -12,7 +15,11 @@ from sharpseq.objectives.preference import FDpo, PairObjective
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.preference.preference_loss import PreferenceLoss
 from sharpseq.training.preference.references import Reference, reference_of
+from sharpseq.training.preference.token_masks import token_masks_for
 from sharpseq.training.trainer import SequenceTrainer, collator_for, score_loss
+
+_MASKS = "preference_token_masks"
+_MASKS_FILE = f"{_MASKS}.safetensors"
 
 
 class PreferenceTrainer(SequenceTrainer):
@@ -53,8 +60,33 @@ class PreferenceTrainer(SequenceTrainer):
         data_collator: Any = None,
         **kwargs: Any,
     ) -> None:
+        chosen = objective or FDpo()
+        self.token_masks = token_masks_for(chosen, model)
         loss = PreferenceLoss(
-            objective or FDpo(), reference_of(model, reference), score_loss(MaximumLikelihood(), args)
+            chosen, reference_of(model, reference), score_loss(MaximumLikelihood(), args), self.token_masks
         )
         collator = data_collator or PairCollator(collator_for(model))
         super().__init__(model, args, loss=loss, data_collator=collator, **kwargs)
+        if self.token_masks is not None:
+            self.token_masks.to(args.device)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train; what weighs tokens is a part of the model meanwhile, so that one optimizer has all parameters."""
+        if self.token_masks is None:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        self.model.add_module(_MASKS, self.token_masks)
+        try:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            delattr(self.model, _MASKS)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.token_masks is not None:
+            # Adapters are saved alone, so these have a file of their own.
+            save_file(self.token_masks.state_dict(), Path(output_dir or str(self.args.output_dir)) / _MASKS_FILE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.token_masks is not None:
+            self.token_masks.load_state_dict(load_file(Path(resume_from_checkpoint) / _MASKS_FILE))
