@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sharpseq.integrations.trl_preferences import SharpDPOConfig, SharpDPOTrainer
+from sharpseq.integrations.trl_preferences import SharpDPOConfig, SharpDPOTrainer, TrlPairRows
 from sharpseq.integrations.trl_targets import kept_part, report_targets
 from sharpseq.integrations.trl_training import (
     FIRST_UNKNOWN,
@@ -42,6 +42,7 @@ __all__ = [
     "SharpDPOTrainer",
     "SharpSFTConfig",
     "SharpSFTTrainer",
+    "TrlPairRows",
     "TrlRows",
 ]
 
