@@ -25,7 +25,7 @@ from datasets import Dataset
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import HfArgumentParser, MixtralConfig, MixtralForCausalLM, PreTrainedModel, TrainingArguments
 
-from sharpseq.integrations import trl as integration
+from sharpseq.integrations import trl_training as integration
 from sharpseq.integrations.trl import SharpSFTConfig, SharpSFTTrainer, TrlRows
 from sharpseq.integrations.trl_targets import kept_part, report_targets
 
@@ -534,10 +534,10 @@ def test_parallelism_within_a_sequence_is_refused(name: str, words: str) -> None
         tp_size = cp_size = sp_size = 1
 
     parallelism = Parallelism()
-    integration._check_parallelism(parallelism)
+    integration.check_parallelism(parallelism)
     setattr(parallelism, name, 2)
     with pytest.raises(ValueError, match=f"{name}=2, but {words} parallelism is not supported"):
-        integration._check_parallelism(parallelism)
+        integration.check_parallelism(parallelism)
 
 
 def test_a_strategy_that_cuts_long_sequences_is_warned_about(tmp_path: Path) -> None:

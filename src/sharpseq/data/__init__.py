@@ -24,6 +24,8 @@ from sharpseq.data.languages import (
     target_start,
 )
 from sharpseq.data.odd_text import is_blank, one_line
+from sharpseq.data.pairs import EncodedPair, PairCollator, encode_pairs
+from sharpseq.data.preferences import Preference, preferences_of, read_preferences, stream_preferences
 from sharpseq.data.prompts import Prompt, attach_prompt, prompt_of
 from sharpseq.data.pronouncing_dictionary import load_pronouncing_dictionary
 from sharpseq.data.round_trip import RoundTrip, try_round_trip
@@ -43,10 +45,13 @@ from sharpseq.data.unknown_characters import UnknownCharacters
 __all__ = [
     "CausalCollator",
     "EncodedExample",
+    "EncodedPair",
     "Example",
     "FilterReport",
     "LengthFilter",
     "Message",
+    "PairCollator",
+    "Preference",
     "Prompt",
     "RoundTrip",
     "SequenceCollator",
@@ -58,6 +63,7 @@ __all__ = [
     "attach_prompt",
     "chosen_languages",
     "encode",
+    "encode_pairs",
     "encode_sources",
     "end_token_id",
     "examples_of",
@@ -71,6 +77,7 @@ __all__ = [
     "normalize_text",
     "one_line",
     "pad_rows",
+    "preferences_of",
     "prepare_sources",
     "prompt_of",
     "read_alpaca",
@@ -78,6 +85,7 @@ __all__ = [
     "read_lines",
     "read_messages",
     "read_parallel_text",
+    "read_preferences",
     "read_sources",
     "read_tsv",
     "set_languages",
@@ -88,6 +96,7 @@ __all__ = [
     "stream_jsonl",
     "stream_messages",
     "stream_parallel_text",
+    "stream_preferences",
     "stream_tsv",
     "target_language_of",
     "target_start",

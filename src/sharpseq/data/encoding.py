@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -27,6 +28,9 @@ class EncodedExample:
     index: int
     input_ids: list[int]
     labels: list[int]
+
+    num_rows: ClassVar[int] = 1
+    """Rows of a batch that it takes."""
 
 
 def encode(

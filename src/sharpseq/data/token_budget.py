@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from sharpseq.data.encoding import EncodedExample
+from sharpseq.data.pairs import EncodedPair
 
 
 class TokenBudgetBatchSampler(Sampler[list[int]]):
@@ -99,17 +100,18 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         return batches_in_order(self._sizes, self._cuts, random=random)
 
 
-def side_lengths(examples: Sequence[EncodedExample], *, in_one_row: bool) -> tuple[list[int], list[int]]:
+def side_lengths(examples: Sequence[EncodedExample | EncodedPair], *, in_one_row: bool) -> tuple[list[int], list[int]]:
     """Return the lengths of the two sides of each example, from which its size follows.
 
     Args:
-        examples: Encoded examples.
+        examples: Encoded examples; or pairs, whose rows count together.
         in_one_row: Give each side the length of both together, as causal language models read them.
 
     Returns:
         Source lengths and target lengths in tokens.
     """
-    sources, targets = [len(example.input_ids) for example in examples], [len(example.labels) for example in examples]
+    sources = [example.num_rows * len(example.input_ids) for example in examples]
+    targets = [example.num_rows * len(example.labels) for example in examples]
     if not in_one_row:
         return sources, targets
     rows = [source + target for source, target in zip(sources, targets, strict=True)]

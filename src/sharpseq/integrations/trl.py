@@ -1,51 +1,51 @@
-"""TRL: supervised fine-tuning of causal language models under a sequence-level objective.
+"""TRL: fine-tuning of causal language models under objectives of sequences, and of preferences.
 
 `SharpSFTConfig` and `SharpSFTTrainer` stand in for TRL's `SFTConfig` and `SFTTrainer`; data, chat templates, packing
-and adapters stay TRL's. Importing this module imports TRL.
+and adapters stay TRL's. `SharpDPOConfig` and `SharpDPOTrainer` do the same for `DPOConfig` and `DPOTrainer`. Importing
+this module imports TRL.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from packaging.version import Version
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
-from transformers.trainer_utils import EvalLoopOutput
 
-from sharpseq.declarations import build_method
-from sharpseq.errors import SettingError, nearest
+from sharpseq.integrations.trl_preferences import SharpDPOConfig, SharpDPOTrainer, TrlPairRows
 from sharpseq.integrations.trl_targets import kept_part, report_targets
+from sharpseq.integrations.trl_training import (
+    FIRST_UNKNOWN,
+    OLDEST,
+    SFTConfig,
+    SFTTrainer,
+    TrlLossTrainer,
+    check_parallelism,
+    check_reduction,
+    objective_of,
+    sft_trainer,
+)
 from sharpseq.objectives import OBJECTIVES, Objective
 from sharpseq.processor_bf16 import bf16_is_slow
 from sharpseq.training.arguments import REDUCTIONS
-from sharpseq.training.loss_trainer import LossTrainer
-from sharpseq.training.running_means import COUNTS, RunningMeans, check_any_target, validation_statistics
 from sharpseq.training.score_loss import PaddedRows, ScoreLoss
 
-OLDEST, FIRST_UNKNOWN = "1.7", "2"
-"""The versions of TRL that this works with: from the first, and before the second."""
-
-try:
-    import trl
-    from trl.trainer import sft_trainer
-    from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
-except ImportError as error:
-    raise ImportError("`sharpseq.integrations.trl` needs TRL: pip install 'sharpseq[trl]'") from error
-if not Version(OLDEST) <= Version(trl.__version__) < Version(FIRST_UNKNOWN):
-    raise ImportError(
-        f"`sharpseq.integrations.trl` works with trl>={OLDEST},<{FIRST_UNKNOWN}; trl {trl.__version__} is installed: "
-        "pip install 'sharpseq[trl]'"
-    )
+__all__ = [
+    "FIRST_UNKNOWN",
+    "OLDEST",
+    "SharpDPOConfig",
+    "SharpDPOTrainer",
+    "SharpSFTConfig",
+    "SharpSFTTrainer",
+    "TrlPairRows",
+    "TrlRows",
+]
 
 
 @dataclass
@@ -85,8 +85,7 @@ class SharpSFTConfig(SFTConfig):
 
     def __post_init__(self) -> None:
         self.build_objective()
-        if self.reduction not in REDUCTIONS:
-            raise ValueError(f"`reduction` must be one of {', '.join(REDUCTIONS)}; got {self.reduction!r}")
+        check_reduction(self.reduction)
         self._check_options_of_trl()
         # transformers refuses bf16, TRL's default, on a machine without accelerator unless it is told to use the CPU.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
@@ -103,18 +102,7 @@ class SharpSFTConfig(SFTConfig):
         Raises:
             ValueError: If there is no such objective, or a parameter is unknown or impossible.
         """
-        given = self.objective_kwargs or {}
-        if isinstance(given, str):
-            try:
-                given = json.loads(given)
-            except ValueError as error:
-                raise ValueError(f"`objective_kwargs` must be a mapping or JSON; got {given!r}") from error
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"`objective` must not be {self.objective!r}; {nearest(str(self.objective), OBJECTIVES)}")
-        try:
-            objective: Objective = build_method(OBJECTIVES, {**given, "name": self.objective})
-        except SettingError as error:
-            raise ValueError(f"{error} (in `{'.'.join(['objective_kwargs', *map(str, error.path)])}`)") from error
+        objective: Objective = objective_of(OBJECTIVES, self.objective, self.objective_kwargs)
         return objective
 
     def _check_options_of_trl(self) -> None:
@@ -146,7 +134,7 @@ class SharpSFTConfig(SFTConfig):
                 "and each piece is scored as a sequence of its own; 'bfd' truncates them instead",
                 stacklevel=4,
             )
-        _check_parallelism(self.parallelism_config)
+        check_parallelism(self.parallelism_config)
 
 
 class TrlRows(PaddedRows):
@@ -174,7 +162,7 @@ class TrlRows(PaddedRows):
         return {**super().forward_arguments(batch), "use_cache": False}
 
 
-class SharpSFTTrainer(LossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL declares attributes as None
+class SharpSFTTrainer(TrlLossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL declares attributes as None
     """`trl.SFTTrainer` with a sequence-level objective.
 
     The loss of each sequence is taken from its log-probability, wherever its row begins and ends: padded, packed and
@@ -225,7 +213,6 @@ class SharpSFTTrainer(LossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL dec
             raise ValueError("`compute_loss_func` must be None: pass the loss as `objective`")
         self._num_tokens_seen = 0
         self._num_new_tokens = 0
-        self._validation: RunningMeans | None = None
         with _adapter_on_the_head():
             loss = ScoreLoss(objective or args.build_objective(), measures_entropy=True, rows=TrlRows())
             super().__init__(model, args, loss=loss, **kwargs)
@@ -233,7 +220,7 @@ class SharpSFTTrainer(LossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL dec
         self._check_prepared()
 
     def _check_what_was_built(self) -> None:
-        _check_parallelism(getattr(self.accelerator, "parallelism_config", None))
+        check_parallelism(getattr(self.accelerator, "parallelism_config", None))
         if self.args.n_gpu > 1:
             raise ValueError("`nn.DataParallel` is not supported: use `accelerate launch`, or make one GPU visible")
         if self._is_vision_dataset:
@@ -297,51 +284,6 @@ class SharpSFTTrainer(LossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL dec
             del arguments["labels"]
             return loss, model(**arguments)
 
-    def _validation_loss(self, model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
-        output = self.loss_output(model, inputs, self._step(is_training=False))
-        shares = self._shares(output.num_tokens)
-        if self._validation is not None:
-            counted = self._counted(output.num_tokens) & self._is_first_time(output.num_tokens)
-            self._validation.add(validation_statistics(output, shares=shares), counted=counted)
-        loss: Tensor = (shares * output.losses).sum() / shares.sum().clamp(min=1)
-        return loss
-
-    def _is_first_time(self, num_tokens: Tensor) -> Tensor:
-        """Return which sequences are new; several processes get the first examples again in their last batch.
-
-        How many examples a batch of packed rows holds is not known here: the last such batch is counted whole.
-        """
-        state = self.accelerator.gradient_state
-        if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
-            return torch.ones_like(num_tokens, dtype=torch.bool)
-        per_process = self.args.eval_batch_size
-        if len(num_tokens) > per_process:
-            return torch.ones_like(num_tokens, dtype=torch.bool)
-        first, remainder = self.args.process_index * per_process, int(state.remainder)
-        return torch.arange(first, first + len(num_tokens), device=num_tokens.device) < remainder
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader[Any],
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """Run TRL's loop, with the loss over the whole data set in place of the mean over batches."""
-        self._validation = RunningMeans()
-        try:
-            output = super().evaluation_loop(
-                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
-            )
-            found = self._validation.pop(self._sum_over_processes)
-            check_any_target(found)
-            found = {name: value for name, value in found.items() if value or name not in COUNTS}
-        finally:
-            self._validation = None
-        named = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        return output._replace(metrics={**(output.metrics or {}), **named})
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the tokens seen since training began beside the loss."""
         if "loss" in logs:
@@ -350,16 +292,6 @@ class SharpSFTTrainer(LossTrainer, SFTTrainer):  # type: ignore[misc]  # TRL dec
             self._num_new_tokens = 0
             logs = {**logs, "num_tokens": self._num_tokens_seen}
         super().log(logs, start_time)
-
-
-def _check_parallelism(config: Any) -> None:
-    for name, words in (("tp_size", "tensor"), ("cp_size", "context"), ("sp_size", "sequence")):
-        size = getattr(config, name, 1) or 1
-        if size > 1:
-            raise ValueError(
-                f"`parallelism_config` has {name}={size}, but {words} parallelism is not supported: it splits "
-                "sequences or the vocabulary between processes; use data parallelism or FSDP"
-            )
 
 
 @contextlib.contextmanager

@@ -56,6 +56,17 @@ class Messages(Section):
     limit: int | None = Field(None, ge=1)
 
 
+class Preferences(Section):
+    """Preferences in JSON lines, in the formats of TRL: ``prompt``, ``chosen``, ``rejected``.
+
+    As a corpus of examples, the chosen answers are the targets.
+    """
+
+    type: Literal["preferences"]
+    path: str
+    limit: int | None = Field(None, ge=1)
+
+
 class HuggingFaceDataset(Section):
     """A data set from the Hugging Face Hub, or a folder that one was saved to."""
 
@@ -79,6 +90,6 @@ class PronouncingDictionary(Section):
 
 
 Corpus = Annotated[
-    ParallelText | Tsv | Jsonl | Alpaca | Messages | HuggingFaceDataset | PronouncingDictionary,
+    ParallelText | Tsv | Jsonl | Alpaca | Messages | Preferences | HuggingFaceDataset | PronouncingDictionary,
     Field(discriminator="type"),
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from sharpseq.errors import SettingError, nearest
-from sharpseq.recipe.corpus_sections import Corpus
+from sharpseq.recipe.corpus_sections import Corpus, Preferences
 from sharpseq.recipe.sections import Section, check_name
 from sharpseq.recipe.stages import PRETRAINED, Stage
 from sharpseq.recipe.yaml_text import Places
@@ -24,6 +24,13 @@ class Limits(Section):
     max_length_ratio: float | None = Field(None, ge=1)
 
 
+class PreferenceData(Section):
+    """What stages with an objective of preferences learn from, and are validated on."""
+
+    train: Preferences
+    validation: Preferences
+
+
 class Data(Section):
     """Corpora. Relative paths start at ``folder``; without it, or with ``./`` before them, at the current folder.
 
@@ -36,6 +43,7 @@ class Data(Section):
     train: Corpus
     validation: Corpus
     test: dict[str, Corpus] = Field({})
+    preferences: PreferenceData | None = None
     limits: Limits = Limits()
     stream: bool = False
 

@@ -50,7 +50,8 @@ class Stage(Section):
     """One training: an objective, starting from the weights of an earlier stage or from random ones.
 
     With a ``refiner``, that network alone is trained, for the model of an earlier stage. A ``teacher`` is what
-    ``objective: {name: distillation}`` learns from.
+    ``objective: {name: distillation}`` learns from. With ``stored_reference``, an objective of preferences scores its
+    answers once before training, and no second model is in memory.
     ``training`` takes any argument of `transformers.TrainingArguments` and of `SequenceTrainingArguments`.
     """
 
@@ -59,6 +60,7 @@ class Stage(Section):
     objective: MethodChoice
     refiner: Refiner | None = None
     teacher: Teacher | None = None
+    stored_reference: bool = False
     training: dict[str, Any] = Field({})
     average_checkpoints: int = Field(0, ge=0)
     evaluate: bool = True

@@ -17,6 +17,7 @@ from sharpseq.errors import UserError, nearest
 from sharpseq.evaluation import METRICS
 from sharpseq.generation import fit_target_start
 from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig
+from sharpseq.objectives.preference import PREFERENCES
 from sharpseq.processor_bf16 import bf16_is_slow
 from sharpseq.recipe import Recipe, Stage, schema, stages
 from sharpseq.runs.corpus_reading import stream_corpus
@@ -203,6 +204,8 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         place = recipe.place_of(*path, "divide_by_mean_weight")
         raise UserError(f"{place}: `divide_by_mean_weight` does not go with `gradient_matching`, which has no weights")
     metric_name, greater_is_better = _selection(recipe, stage)
+    # A pair is one sequence, however long its answers are.
+    counts_tokens = family_name(recipe.model) == "autoregressive" and stage.objective.name not in PREFERENCES
     defaults: dict[str, Any] = {
         "seed": recipe.seed,
         "per_device_eval_batch_tokens": None if "per_device_eval_batch_size" in chosen else 8000,
@@ -212,7 +215,7 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         "disable_tqdm": False,
         "optim": "adamw_torch_fused",
         "lr_scheduler_type": "inverse_sqrt",
-        "reduction": "token_mean" if family_name(recipe.model) == "autoregressive" else "sequence_mean",
+        "reduction": "token_mean" if counts_tokens else "sequence_mean",
         "metric_for_best_model": metric_name,
         "greater_is_better": greater_is_better,
     }
@@ -245,7 +248,7 @@ def _selection(recipe: Recipe, stage: Stage) -> tuple[str, bool]:
     metric = recipe.validation.metric
     if metric is not None:
         return f"eval_{metric}", METRICS[metric].higher_is_better is not False
-    if stage.refiner is not None:
+    if stage.refiner is not None or stage.objective.name in PREFERENCES:
         return "eval_loss", False
     # The reconstruction alone would choose the model with the most information in the latent, at any KL.
     return ("eval_elbo", True) if recipe.model.type == schema.LATENT else ("eval_nll", False)

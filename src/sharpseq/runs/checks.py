@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sharpseq.data import EncodedExample
+from sharpseq.data import EncodedExample, EncodedPair
 from sharpseq.data.token_budget import example_sizes, side_lengths
 from sharpseq.decoding import DECODERS, Batch, LatentModel
 from sharpseq.errors import UserError
@@ -17,6 +17,7 @@ from sharpseq.evaluation import check_metric
 from sharpseq.generation import check_decoder, model_folder
 from sharpseq.models import MODELS
 from sharpseq.objectives import OBJECTIVES
+from sharpseq.objectives.preference import PairObjective
 from sharpseq.recipe import Recipe, Stage, schema
 from sharpseq.runs.building import build_refiner
 from sharpseq.runs.model_shape import ModelShape, shape_of_family, shape_of_pretrained
@@ -28,6 +29,7 @@ from sharpseq.training import (
     GradientMatching,
     Loss,
     MiniLlm,
+    PreferenceLoss,
     ReferenceMethod,
     ScoreLoss,
     SequenceTrainingArguments,
@@ -35,6 +37,7 @@ from sharpseq.training import (
 )
 from sharpseq.training.distillation import ModelTeacher
 from sharpseq.training.loss import PreparesBatches
+from sharpseq.training.preference import ModelReference, token_masks_for
 
 
 def check_model(recipe: Recipe) -> ModelShape:
@@ -96,7 +99,8 @@ def _check_objectives(recipe: Recipe, shape: ModelShape) -> None:
         try:
             with torch.no_grad():
                 loss, model = _loss_of(objective, shape), shape.stand_in()
-                loss(model, loss.prepare(model, batch, step) if isinstance(loss, PreparesBatches) else batch, step)
+                given = _pair_of(batch) if isinstance(objective, PairObjective) else batch
+                loss(model, loss.prepare(model, given, step) if isinstance(loss, PreparesBatches) else given, step)
         except ValueError as error:
             place = recipe.place_of("stages", position, "objective")
             raise UserError(f"{place}: {stage.objective.name}: {error}") from error
@@ -115,7 +119,15 @@ def _check_glancing(recipe: Recipe, shape: ModelShape) -> None:
             raise UserError(f"{place}: `glancing` does not go with the objective {stage.objective.name}; leave it out")
 
 
+def _pair_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a batch with each row twice, as a pair of answers."""
+    return {name: values if name == "example_ids" else values.repeat(2, 1) for name, values in batch.items()}
+
+
 def _loss_of(objective: Any, shape: ModelShape) -> Loss:
+    if isinstance(objective, PairObjective):
+        reference = ModelReference(shape.stand_in())
+        return PreferenceLoss(objective, reference, token_masks=token_masks_for(objective, reference.model))
     if isinstance(objective, ReferenceMethod):
         return objective.loss(shape.stand_in())
     if isinstance(objective, Distillation | MiniLlm):
@@ -208,8 +220,8 @@ def check_budgets(
     stage: Stage,
     arguments: SequenceTrainingArguments,
     *,
-    training: Sequence[EncodedExample],
-    validation: Sequence[EncodedExample],
+    training: Sequence[EncodedExample | EncodedPair],
+    validation: Sequence[EncodedExample | EncodedPair],
     in_one_row: bool,
 ) -> None:
     """Check that the longest example of all fits into a batch of its own.

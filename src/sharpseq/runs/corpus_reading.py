@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from sharpseq import data
-from sharpseq.data import Example, UnicodeNormalization
+from sharpseq.data import Example, Preference, UnicodeNormalization
 from sharpseq.data.hub_names import expanded_path
 from sharpseq.errors import UserError
 from sharpseq.recipe import corpus_sections
@@ -59,12 +59,34 @@ def stream_corpus(
         raise UserError(f"{error}; `--set data.folder=PATH` says where your data are") from error
 
 
+def read_pairs(
+    corpus: corpus_sections.Preferences,
+    *,
+    folder: str | None = None,
+    unicode_normalization: UnicodeNormalization = "nfc",
+) -> list[Preference]:
+    """Read preferences; paths are those of `build_corpus`.
+
+    Raises:
+        UserError: If the file is missing or broken, or has no preferences.
+    """
+    path = _located(corpus.path, None if folder is None else expanded_path(folder))
+    found = list(islice(data.stream_preferences(path, unicode_normalization=unicode_normalization), corpus.limit))
+    if not found:
+        raise UserError(f"{path}: there are no preferences; give at least one line")
+    return found
+
+
+def _located(path: str, folder: str | None) -> str:
+    path = expanded_path(path)
+    return path if path.startswith("./") else str(Path(folder or "") / path)
+
+
 def _read_corpus(
     corpus: corpus_sections.Corpus, *, folder: str | None, over_network: bool, form: UnicodeNormalization
 ) -> Iterable[Example]:
     def located(path: str) -> str:
-        path = expanded_path(path)
-        return path if path.startswith("./") else str(Path(folder or "") / path)
+        return _located(path, folder)
 
     match corpus:
         case corpus_sections.ParallelText():
@@ -91,6 +113,9 @@ def _read_corpus(
             return data.stream_alpaca(located(corpus.path), unicode_normalization=form)
         case corpus_sections.Messages():
             return data.stream_messages(located(corpus.path), unicode_normalization=form)
+        case corpus_sections.Preferences():
+            found = data.stream_preferences(located(corpus.path), unicode_normalization=form)
+            return (preference.example for preference in found)
         case corpus_sections.HuggingFaceDataset():
             name = located(corpus.name) if Path(located(corpus.name)).exists() else corpus.name
             return data.stream_hugging_face_dataset(

@@ -9,6 +9,7 @@ from typing import Any
 from sharpseq.declarations import build_method, check_settings, choose_method, parameters_of, plain_settings
 from sharpseq.errors import SettingError, UserError
 from sharpseq.models import MODELS
+from sharpseq.objectives.preference import PairObjective
 from sharpseq.recipe import Recipe, Stage, read_recipe, schema
 from sharpseq.recipe.stages import BASE_TEACHER
 from sharpseq.training import LOSSES, Distillation, GradientMatching, MiniLlm, ReferenceMethod
@@ -47,6 +48,7 @@ def with_methods(recipe: Recipe) -> Recipe:
             _check_refiner(stage, objective)
             _check_reference(recipe, stage, objective)
             _check_teacher(recipe, stage, objective)
+            _check_preferences(recipe, stage, objective)
         except SettingError as error:
             raise UserError(f"{recipe.place_of('stages', position, *error.path)}: {error}") from error
         chosen = type(stage.objective)(**plain_settings(objective))
@@ -84,7 +86,7 @@ def _check_refiner(stage: Stage, objective: object) -> None:
 def _check_reference(recipe: Recipe, stage: Stage, objective: object) -> None:
     """Check that a stage whose objective compares with what it starts from does not start from random weights."""
     has_weights = isinstance(recipe.model, schema.Pretrained) or recipe.start_of(stage) is not None
-    if isinstance(objective, ReferenceMethod) and not has_weights:
+    if isinstance(objective, ReferenceMethod | PairObjective) and not has_weights:
         raise SettingError(
             f"`{stage.objective.name}` compares with the weights that the stage starts from, and these are random; put "
             "a stage before it",
@@ -106,6 +108,25 @@ def _check_teacher(recipe: Recipe, stage: Stage, objective: object) -> None:
     if stage.teacher.model == BASE_TEACHER and not (isinstance(recipe.model, schema.Pretrained) and recipe.model.lora):
         message = f"`model: {BASE_TEACHER}` is the model without its adapters, and this one has none; add `model.lora`"
         raise SettingError(message, "teacher", "model")
+
+
+def _check_preferences(recipe: Recipe, stage: Stage, objective: object) -> None:
+    """Check that a stage that learns from preferences has some, and can store its reference if it is to."""
+    if isinstance(objective, PairObjective) and recipe.data.preferences is None:
+        message = (
+            f"`{stage.objective.name}` learns from pairs of answers; add `data.preferences` with `train` and "
+            "`validation`, such as `{type: preferences, path: pairs.jsonl}`"
+        )
+        raise SettingError(message, "objective")
+    if stage.stored_reference and not isinstance(objective, PairObjective):
+        message = f"`stored_reference` goes with objectives of preferences only; got {stage.objective.name}"
+        raise SettingError(message, "stored_reference")
+    if stage.stored_reference and isinstance(objective, PairObjective) and objective.needs.drift is not None:
+        message = (
+            f"`stored_reference` must be false: `{stage.objective.name}` compares whole distributions, and only the "
+            "scores of answers are stored"
+        )
+        raise SettingError(message, "stored_reference")
 
 
 def build_objective(objective: Any) -> Any:

@@ -15,11 +15,12 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from sharpseq.data import EncodedExample, Example, StreamingBatches, encode, load_tokenizer
+from sharpseq.data import EncodedExample, EncodedPair, Example, Preference, StreamingBatches, encode, load_tokenizer
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult
 from sharpseq.models.adapters import keep_generation_config
 from sharpseq.models.length_prediction import MAX_DIFFERENCE
+from sharpseq.objectives.preference import PREFERENCES
 from sharpseq.processor_threads import ThreadWatch
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.recipe.process_count import check_process_count, process_count_file
@@ -32,6 +33,7 @@ from sharpseq.runs.lost_files import check_finished_stage, copy_lost_files, find
 from sharpseq.runs.model_card import model_card
 from sharpseq.runs.model_shape import ModelShape
 from sharpseq.runs.model_source import ModelSource, source_of
+from sharpseq.runs.preference_data import encoded_preferences, read_preferences_of
 from sharpseq.runs.recipe_methods import with_methods
 from sharpseq.runs.reporting import write_run_report
 from sharpseq.runs.stage_evaluation import RunEvaluator, recipe_rescorer
@@ -113,6 +115,7 @@ class _Run:
     processes: PartialState
     speak: Say
     test_corpora: dict[str, list[Example]] = field(default_factory=dict)
+    preferences: dict[str, list[Preference]] = field(default_factory=dict)
     shape: ModelShape = field(init=False)
     source: ModelSource = field(init=False)
     evaluator: RunEvaluator = field(init=False)
@@ -179,6 +182,7 @@ class _Run:
             build_arguments(self.recipe, stage, self.folder.stage(stage.name))
             if stage.teacher is not None:
                 check_teacher(stage.teacher)
+        self.preferences = read_preferences_of(self.recipe)
         data, form = self.recipe.data, self.recipe.unicode_normalization
         if (
             data.stream
@@ -260,6 +264,10 @@ class _Run:
             raise UserError("no validation example fits the model: all are longer than its positions")
         return kept
 
+    @cached_property
+    def _pairs(self) -> dict[str, list[EncodedPair]]:
+        return encoded_preferences(self.recipe, self.shape, self.tokenizer, self.preferences, say=self.say)
+
     # Training
 
     def _train(self, stage: Stage) -> None:
@@ -282,12 +290,13 @@ class _Run:
         if stage.training.get("bf16") and not arguments.bf16:
             self.say(f"stage {stage.name}: in float32; this processor has no bfloat16 and would be many times slower")
         self._check_processes(stage, resumes=checkpoint is not None)
+        training, validation = self._data_of(stage, arguments)
         check_budgets(
             self.recipe,
             stage,
             arguments,
-            training=[] if self.recipe.data.stream else self._train_examples,
-            validation=self._validation_examples,
+            training=[] if isinstance(training, StreamingBatches) else training,
+            validation=validation,
             in_one_row=self.shape.in_one_row,
         )
         set_seed(self.recipe.seed)
@@ -297,8 +306,8 @@ class _Run:
             self._starting_model(stage),
             arguments,
             load_reference=partial(self._starting_model, stage),
-            train_dataset=self._training_data(arguments),
-            eval_dataset=self._validation_examples,
+            train_dataset=training,
+            eval_dataset=validation,
             processing_class=self.tokenizer,
             evaluators=[partial(self.evaluator.validation_metric, stage)] if self.recipe.validation.metric else [],
             callbacks=[MetricsFile(self.folder.metrics, stage=stage.name), ThreadCallback(self.threads)],
@@ -335,10 +344,14 @@ class _Run:
         if self.processes.is_main_process and not (resumes and file.exists()):
             write_whole_file(file, str(now))
 
-    def _training_data(self, arguments: SequenceTrainingArguments) -> list[EncodedExample] | StreamingBatches:
+    def _data_of(self, stage: Stage, arguments: SequenceTrainingArguments) -> tuple[Any, Any]:
+        """Return what a stage is trained and validated on."""
+        if stage.objective.name in PREFERENCES:
+            return self._pairs["train"], self._pairs["validation"]
         if self.recipe.data.stream:
-            return build_stream(self.recipe, self.shape, self.tokenizer, arguments)
-        return self._train_examples
+            stream = build_stream(self.recipe, self.shape, self.tokenizer, arguments)
+            return stream, self._validation_examples
+        return self._train_examples, self._validation_examples
 
     def _starting_model(self, stage: Stage) -> Any:
         start = self.recipe.start_of(stage)

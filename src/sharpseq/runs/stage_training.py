@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sharpseq.data import StreamingBatches
 from sharpseq.objectives import MaximumLikelihood
+from sharpseq.objectives.preference import PairObjective
 from sharpseq.recipe import Recipe, Stage, schema
 from sharpseq.runs.building import build_refiner
 from sharpseq.runs.recipe_methods import build_objective
@@ -17,10 +19,12 @@ from sharpseq.training import (
     DistillationTrainer,
     GradientMatching,
     MiniLlm,
+    PreferenceTrainer,
     ReferenceMethod,
     SequenceTrainer,
     SequenceTrainingArguments,
 )
+from sharpseq.training.preference import StoredReference, store_reference
 from sharpseq.training.trainer import score_loss
 
 
@@ -61,6 +65,9 @@ def build_trainer(
             validation=validation,
         )
         return DistillationTrainer(model, arguments, distillation=objective, teacher=teacher, **kwargs)
+    if isinstance(objective, PairObjective):
+        reference = _stored_reference(model, arguments, **kwargs) if stage.stored_reference else None
+        return PreferenceTrainer(model, arguments, objective=objective, reference=reference, **kwargs)
     if not isinstance(objective, GradientMatching):
         return SequenceTrainer(model, arguments, objective=objective, **kwargs)
     if stage.refiner is None or not isinstance(recipe.model, schema.Family):
@@ -68,3 +75,20 @@ def build_trainer(
     refiner = build_refiner(stage.refiner, recipe.model)
     loss = objective.loss(refiner, model)
     return SequenceTrainer(refiner, arguments, loss=loss, evaluated_model=model, **kwargs)
+
+
+def _stored_reference(
+    model: Any,
+    arguments: SequenceTrainingArguments,
+    *,
+    processing_class: Any,
+    train_dataset: Any,
+    eval_dataset: Any,
+    **_: Any,
+) -> StoredReference:
+    """Return the scores of what a stage starts from, computed by the first process unless they are there."""
+    path, pairs = Path(str(arguments.output_dir)) / "reference.safetensors", [*train_dataset, *eval_dataset]
+    with arguments.main_process_first(local=False):
+        stored = StoredReference(path) if path.exists() else store_reference(model, processing_class, pairs, path)
+        stored.check(model, processing_class, pairs)
+    return stored

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sharpseq.declarations import Method, method_table
 from sharpseq.objectives import OBJECTIVES
+from sharpseq.objectives.preference import PREFERENCES
 from sharpseq.training.adversarial_comp_sum import AdversarialCompSum
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights
@@ -13,6 +14,7 @@ from sharpseq.training.distillation import Distillation, DistillationTrainer, Mi
 from sharpseq.training.f_sft import FSft, FSftBregman, ReferenceMethod
 from sharpseq.training.gradient_matching_loss import GradientMatching, GradientMatchingLoss
 from sharpseq.training.loss import Loss, LossOutput, Statistic, Step, Term
+from sharpseq.training.preference import PreferenceLoss, PreferenceTrainer
 from sharpseq.training.score_loss import ScoreLoss
 from sharpseq.training.trainer import SequenceTrainer, collator_for
 
@@ -28,6 +30,8 @@ __all__ = [
     "Loss",
     "LossOutput",
     "MiniLlm",
+    "PreferenceLoss",
+    "PreferenceTrainer",
     "ReferenceMethod",
     "ScoreLoss",
     "SequenceTrainer",
@@ -40,6 +44,13 @@ __all__ = [
 ]
 
 LOSSES: Mapping[str, type[Method]] = method_table(
-    *OBJECTIVES.values(), AdversarialCompSum, FSft, FSftBregman, Distillation, MiniLlm, GradientMatching
+    *OBJECTIVES.values(),
+    AdversarialCompSum,
+    FSft,
+    FSftBregman,
+    Distillation,
+    MiniLlm,
+    GradientMatching,
+    *PREFERENCES.values(),
 )
 """The names that a stage's ``objective`` may have: objectives of scores, and losses of another kind."""

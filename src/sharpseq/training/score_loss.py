@@ -69,7 +69,8 @@ class ScoreLoss:
         """Return the number of scored tokens of each sequence, shape (B,)."""
         config: Any = getattr(model, "module", model).config
         is_shifted = not config.is_encoder_decoder
-        return count_tokens(batch["labels"], shifted=is_shifted, sequence_ids=self.rows.sequence_ids(batch))
+        labels = self.rows.forward_arguments(batch)["labels"]
+        return count_tokens(labels, shifted=is_shifted, sequence_ids=self.rows.sequence_ids(batch))
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any], step: Step) -> LossOutput:
         """Score a batch and return its losses."""

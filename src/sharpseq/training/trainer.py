@@ -21,6 +21,7 @@ from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 from sharpseq.data import (
     CausalCollator,
     EncodedExample,
+    EncodedPair,
     FilterReport,
     SequenceCollator,
     StreamingBatches,
@@ -136,7 +137,7 @@ class SequenceTrainer(LossTrainer):
         longest: int | None = None
         if isinstance(dataset, StreamingBatches):
             longest = dataset.max_target_length
-        elif isinstance(dataset, Sequence) and dataset and isinstance(dataset[0], EncodedExample):
+        elif isinstance(dataset, Sequence) and dataset and isinstance(dataset[0], EncodedExample | EncodedPair):
             longest = max(len(example.labels) for example in dataset)
             if longest == 0:
                 raise ValueError("`train_dataset` has no example with a target; there is nothing to learn from")
