@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sharpseq.objectives import BoxCox, ConvexComposition, Exponential, Identity, MaximumLikelihood, Power
     from sharpseq.runs import load_recipe, run_recipe
     from sharpseq.scoring import ScoreRequest, SequenceScores, score_logits, score_model
-    from sharpseq.training import DistillationTrainer, SequenceTrainer, SequenceTrainingArguments
+    from sharpseq.training import DistillationTrainer, PolicyTrainer, SequenceTrainer, SequenceTrainingArguments
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ __all__ = [
     "Exponential",
     "Identity",
     "MaximumLikelihood",
+    "PolicyTrainer",
     "Power",
     "ScoreRequest",
     "SequenceGenerator",
@@ -49,6 +50,7 @@ _ROOMS = {
     "score_logits": "sharpseq.scoring",
     "score_model": "sharpseq.scoring",
     "DistillationTrainer": "sharpseq.training",
+    "PolicyTrainer": "sharpseq.training",
     "SequenceTrainer": "sharpseq.training",
     "SequenceTrainingArguments": "sharpseq.training",
     "UserError": "sharpseq.errors",

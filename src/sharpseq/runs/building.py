@@ -25,6 +25,7 @@ from sharpseq.training.argument_values import BELONGS_ELSEWHERE, checked_value, 
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.endless_stream import streaming_arguments
 from sharpseq.training.feasibility import CtcFilter
+from sharpseq.training.policy import Policy
 
 _ROUND_TRIP_EXAMPLES = 10_000
 
@@ -207,7 +208,7 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         "disable_tqdm": False,
         "optim": "adamw_torch_fused",
         "lr_scheduler_type": "inverse_sqrt",
-        "reduction": "token_mean" if family_name(recipe.model) == "autoregressive" else "sequence_mean",
+        "reduction": _reduction(recipe, stage),
         "metric_for_best_model": metric_name,
         "greater_is_better": greater_is_better,
     }
@@ -231,6 +232,12 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"{place}: {' '.join(str(error).split())}") from error
     return arguments
+
+
+def _reduction(recipe: Recipe, stage: Stage) -> str:
+    """Return the usual reduction: token by token for models that write so, unless the losses are those of samples."""
+    writes_tokens = family_name(recipe.model) == "autoregressive"
+    return "token_mean" if writes_tokens and stage.objective.name != Policy.declaration.name else "sequence_mean"
 
 
 def _selection(recipe: Recipe, stage: Stage) -> tuple[str, bool]:

@@ -27,6 +27,7 @@ from sharpseq.training import (
     GradientMatching,
     Loss,
     MiniLlm,
+    Policy,
     ReferenceMethod,
     ScoreLoss,
     SequenceTrainingArguments,
@@ -103,6 +104,8 @@ def _check_objectives(recipe: Recipe, shape: ModelShape) -> None:
 def _loss_of(objective: Any, shape: ModelShape) -> Loss:
     if isinstance(objective, ReferenceMethod):
         return objective.loss(shape.stand_in())
+    if isinstance(objective, Policy):
+        return objective.loss(shape.stand_in(), lambda groups: [[0.0] * len(group.outputs) for group in groups])
     if isinstance(objective, Distillation | MiniLlm):
         return objective.loss(ModelTeacher(shape.stand_in()))
     return objective.loss() if isinstance(objective, AdversarialCompSum) else ScoreLoss(objective)

@@ -13,6 +13,7 @@ from sharpseq.training.distillation import Distillation, DistillationTrainer, Mi
 from sharpseq.training.f_sft import FSft, FSftBregman, ReferenceMethod
 from sharpseq.training.gradient_matching_loss import GradientMatching, GradientMatchingLoss
 from sharpseq.training.loss import Loss, LossOutput, Statistic, Step, Term
+from sharpseq.training.policy import Policy, PolicyTrainer
 from sharpseq.training.score_loss import ScoreLoss
 from sharpseq.training.trainer import SequenceTrainer, collator_for
 
@@ -28,6 +29,8 @@ __all__ = [
     "Loss",
     "LossOutput",
     "MiniLlm",
+    "Policy",
+    "PolicyTrainer",
     "ReferenceMethod",
     "ScoreLoss",
     "SequenceTrainer",
@@ -40,6 +43,6 @@ __all__ = [
 ]
 
 LOSSES: Mapping[str, type[Method]] = method_table(
-    *OBJECTIVES.values(), AdversarialCompSum, FSft, FSftBregman, Distillation, MiniLlm, GradientMatching
+    *OBJECTIVES.values(), AdversarialCompSum, FSft, FSftBregman, Distillation, MiniLlm, GradientMatching, Policy
 )
 """The names that a stage's ``objective`` may have: objectives of scores, and losses of another kind."""
