@@ -120,6 +120,6 @@ class OwnSamples:
     def group_log_mean_exp(self, values: Tensor) -> Tensor:
         """Return the logarithm of the mean of exp(values) over the group of each sample, shape (N,)."""
         num_groups = int(self.groups.max()) + 1 if self.groups.numel() else 0
-        highest = values.new_full((num_groups,), -torch.inf).index_reduce(0, self.groups, values, "amax")[self.groups]
+        highest = values.new_full((num_groups,), -torch.inf).scatter_reduce(0, self.groups, values, "amax")[self.groups]
         safe = torch.where(highest.isfinite(), highest, 0.0)
         return self.group_mean((values - safe).exp()).log() + safe

@@ -67,7 +67,11 @@ class PolicyGradient(Method):
 
     def __call__(self, samples: OwnSamples) -> Tensor:
         """Return the loss of each sample, shape (N,)."""
-        return self.of_advantages(samples, advantages(samples, samples.rewards, baseline=self.baseline))
+        return self.of_rewards(samples, samples.rewards)
+
+    def of_rewards(self, samples: OwnSamples, rewards: Tensor) -> Tensor:
+        """Return the loss of each sample for other rewards (N,), shape (N,)."""
+        return self.of_advantages(samples, advantages(samples, rewards, baseline=self.baseline))
 
     def of_advantages(self, samples: OwnSamples, advantage: Tensor, *, kl_factors: Tensor | None = None) -> Tensor:
         """Return the loss of each sample for other advantages, shape (N,).
