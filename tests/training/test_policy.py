@@ -15,8 +15,19 @@ from tiny_task import examples, tiny_model, weights
 
 from sharpseq import PolicyTrainer, SequenceTrainingArguments, UserError, load_recipe, run_recipe
 from sharpseq.data import train_tokenizer
+from sharpseq.declarations import build_method
+from sharpseq.evaluation.rewards import metric_reward
+from sharpseq.objectives.policy import (
+    POLICY_OBJECTIVES,
+    DistributionalControl,
+    DiversityPreserving,
+    EntropyFineTuning,
+    FDpg,
+)
 from sharpseq.runs.checks import check_model
-from sharpseq.training import Policy, Step
+from sharpseq.training import Policy, Step, collator_for
+from sharpseq.training.policy.sampling import sample_groups
+from sharpseq.training.policy.scored_texts import rewards_of
 
 FAMILIES = ["ctc", "vanilla_nat", "autoregressive"]
 
@@ -91,6 +102,120 @@ def test_a_killed_training_resumes_to_the_same_bits(family: str, tmp_path: Path)
     resumed.train(str(tmp_path / "whole" / "checkpoint-2"))
     for name, weight in weights(whole.model).items():
         assert weight.equal(resumed.model.state_dict()[name]), name
+
+
+STATEFUL: dict[str, Policy] = {
+    "replay": Policy(samples=2, replay=0.5, stored=16),
+    "budgets": Policy(samples=2, kl_budget=0.1, length_budget=2.0, dual_step=0.5),
+    "moments": Policy(DistributionalControl({"chrf": 0.1}, refresh=1, inputs=16), samples=4),
+    "rehearsal": Policy(DiversityPreserving(ratio="sequence", solved=0.5, right=0.2), samples=2),
+}
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_what_is_remembered_is_in_the_checkpoint_and_independent_of_micro_batches(name: str, tmp_path: Path) -> None:
+    settings = {"max_steps": 4, "count": 16, "learning_rate": 1.0}
+    saving = {**settings, "save_strategy": "steps", "save_steps": 2}
+    whole = policy_trainer(tmp_path / "whole", "ctc", policy=STATEFUL[name], **saving)
+    whole.train()
+    resumed = policy_trainer(tmp_path / "resumed", "ctc", policy=STATEFUL[name], **saving)
+    resumed.train(str(tmp_path / "whole" / "checkpoint-2"))
+    split = policy_trainer(
+        tmp_path / "split",
+        "ctc",
+        policy=STATEFUL[name],
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+        **settings,
+    )
+    split.train()
+    for key, weight in weights(whole.model).items():
+        assert weight.equal(resumed.model.state_dict()[key]), key
+        torch.testing.assert_close(split.model.state_dict()[key], weight, rtol=1e-7, atol=1e-8)
+    rows = [row for row in whole.state.log_history if "reward" in row]
+    if name == "replay":
+        assert rows[0]["effective_samples"] == 1
+        assert 0 < rows[-1]["effective_samples"] < 1
+        assert len(whole.loss.state.stored) == 16
+    if name == "budgets":
+        assert rows[-1]["price_length"] > 0
+    if name == "moments":
+        assert whole.loss.state.weights is not None
+        assert rows[-1]["effective_samples"] < 1
+    if name == "rehearsal":
+        solved = [group for group in whole.loss._solutions.values() if group is not None]
+        assert 0 < len(solved) < 16
+
+
+def test_a_budget_is_kept(tmp_path: Path) -> None:
+    found = {}
+    for budget in (None, 0.5):
+        policy = Policy(samples=4, kl_budget=budget, dual_step=0.1, dual_proportional=1.0)
+        trainer = policy_trainer(
+            tmp_path, "ctc", policy=policy, max_steps=60, learning_rate=1e-2, optim="adamw_torch", logging_steps=20
+        )
+        trainer.train()
+        found[budget] = [row["reference_kl"] for row in trainer.state.log_history if "reference_kl" in row][-1]
+    assert found[None] > 1.0
+    assert found[0.5] == pytest.approx(0.5, abs=0.2)
+
+
+def test_moments_are_approached(tmp_path: Path) -> None:
+    policy = Policy(DistributionalControl({"chrf": 0.15}, inputs=24), samples=8)
+    trainer = policy_trainer(
+        tmp_path, "ctc", policy=policy, max_steps=40, learning_rate=1e-2, optim="adamw_torch", max_grad_norm=1.0
+    )
+
+    def mean() -> float:
+        groups = sample_groups(trainer.model, trainer.train_dataset, num_samples=20, temperature=1.0, seed="x")
+        rows = rewards_of(metric_reward("chrf"), groups, tokenizer=tokenizer())
+        return sum(map(sum, rows)) / (20 * len(rows))
+
+    before = mean()
+    trainer.train()
+    assert abs(mean() - 0.15) < 0.5 * abs(before - 0.15)
+
+
+def test_moments_out_of_reach_are_one_line(tmp_path: Path) -> None:
+    policy = Policy(DistributionalControl({"chrf": 2.0}), samples=2)
+    with pytest.raises(UserError, match=r"the moments of chrf: `moments` \[2.0\] are out of reach"):
+        policy_trainer(tmp_path, "ctc", policy=policy).train()
+
+
+def test_a_constraint_that_no_sample_meets_is_one_line(tmp_path: Path) -> None:
+    trainer = policy_trainer(
+        tmp_path,
+        "ctc",
+        policy=Policy(FDpg(target="constraint")),
+        reward=lambda *, completions, **_: [0.0] * len(completions),
+    )
+    with pytest.raises(UserError, match="no sample meets the constraint"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", sorted(POLICY_OBJECTIVES))
+def test_every_objective_trains_every_model(name: str, family: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"name": name}
+    if name in ("diversity_preserving", "asymmetric_policy"):
+        settings["ratio"] = "sequence" if family == "ctc" else "token"
+    if name == "distributional_control":
+        settings |= {"moments": {"chrf": {"ctc": 0.1, "vanilla_nat": 0.2}.get(family, 0.06)}, "inputs": 8, "refresh": 1}
+    objective = build_method(POLICY_OBJECTIVES, settings)
+    trainer = policy_trainer(
+        tmp_path, family, policy=Policy(objective, samples=4, max_new_tokens=4), max_steps=2, count=8
+    )
+    before = weights(trainer.model)
+    trainer.train()
+    assert any(not weight.equal(before[key]) for key, weight in weights(trainer.model).items())
+
+
+def test_entropy_falls_without_a_reward(tmp_path: Path) -> None:
+    policy = Policy(EntropyFineTuning(), samples=2)
+    trainer = policy_trainer(tmp_path, "ctc", policy=policy, max_steps=10, learning_rate=1e-2, optim="adamw_torch")
+    trainer.train()
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_without_a_reward_that_differs_nothing_moves(tmp_path: Path) -> None:
@@ -206,8 +331,6 @@ def test_a_model_that_cannot_be_sampled_is_refused(tmp_path: Path) -> None:
 def test_samples_depend_on_seed_update_and_example_alone() -> None:
     model = tiny_model("ctc")
     loss = Policy(samples=2).loss(copy.deepcopy(model), lambda groups: [[0.0, 0.0] for _ in groups])
-    from sharpseq.training import collator_for
-
     data = examples(4, autoregressive=False)
     step = Step(progress=0.0, update=3, seed=1, is_training=True)
     whole = loss.prepare(model, collator_for(model)(data), step)

@@ -26,7 +26,7 @@ class DistributionalControl(Method):
     over ``refresh`` updates is positive. The rewards of the samples are :math:`\lambda \cdot \phi`.
 
     Args:
-        moments: The mean of each feature, by the name of a metric or, in Python, of a function.
+        moments: The mean of each feature, by the name of a metric.
         divergence: Which f.
         refresh: Updates between two looks at the proposal; 0 to sample from the policy itself.
         inputs: Inputs from whose samples λ is found.

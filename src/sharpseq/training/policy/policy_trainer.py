@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.trainer_utils import TrainOutput
 
 from sharpseq.evaluation.rewards import Reward, metric_reward
 from sharpseq.training.arguments import SequenceTrainingArguments
-from sharpseq.training.policy.policy_loss import Policy, PolicyLoss
+from sharpseq.training.policy.policy import Policy
+from sharpseq.training.policy.policy_loss import PolicyLoss
+from sharpseq.training.policy.policy_state import PolicyState
 from sharpseq.training.policy.sampling import check_samples
 from sharpseq.training.policy.scored_texts import rewards_of
 from sharpseq.training.trainer import SequenceTrainer
@@ -65,7 +69,11 @@ class PolicyTrainer(SequenceTrainer):
             reference = copy.deepcopy(model)
         chosen = policy or Policy()
         rate = partial(rewards_of, reward or metric_reward(chosen.reward), tokenizer=processing_class)
-        loss = chosen.loss(reference, rate)
+        features = {
+            name: partial(rewards_of, metric_reward(name), tokenizer=processing_class)
+            for name in getattr(chosen.objective, "moments", {})
+        }
+        loss = chosen.loss(reference, rate, features=features)
         super().__init__(model, args, loss=loss, processing_class=processing_class, **kwargs)
 
     def get_batch_samples(
@@ -73,4 +81,29 @@ class PolicyTrainer(SequenceTrainer):
     ) -> tuple[list[Any], None]:
         """Collect the micro-batches of an update and draw their samples, in the precision of training."""
         with self.accelerator.autocast(), self.compute_loss_context_manager():
-            return super().get_batch_samples(epoch_iterator, num_batches, device)
+            found = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.loss.end_window(self.model, found[0], self._sum_over_processes)
+        return found
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train; before the first update, find the weights of features where the objective has moments."""
+        if self.loss.features:
+            if not isinstance(self.train_dataset, Sequence):
+                raise ValueError("`train_dataset` must be held in memory: the weights of features are found on it")
+            self.loss.fit(self.model.to(self.args.device), self.train_dataset, seed=self.args.seed)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    # Checkpoints
+
+    def _state_file(self, folder: str) -> Path:
+        return Path(folder) / f"policy_state_{self.args.process_index}.pt"
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.loss.state.save(self._state_file(output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        file = self._state_file(resume_from_checkpoint)
+        if file.exists():
+            self.loss.state = PolicyState.load(file)
