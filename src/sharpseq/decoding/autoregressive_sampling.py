@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -28,6 +28,7 @@ def sample_autoregressive(
     *,
     temperature: float = 1.0,
     helper: Helper | None = None,
+    forbidden: Sequence[int] = (),
 ) -> SampledOutputs:
     """Draw each token from the model's distribution, until EOS or for as many tokens as there are numbers.
 
@@ -41,6 +42,7 @@ def sample_autoregressive(
         uniforms: Numbers in [0, 1) for each token of each sample, shape (B·K, T).
         temperature: Divides the logits; greater than 0.
         helper: Changes the logits before a token is drawn from them.
+        forbidden: Token ids that are never drawn, which changes the distribution.
 
     Returns:
         The samples with EOS, where they have one, and with a forced first token, which has log-probability 0; lengths
@@ -54,6 +56,7 @@ def sample_autoregressive(
         "max_new_tokens": uniforms.shape[1],
         "eos_token_id": list(ends),
         "pad_token_id": pad,
+        "suppress_tokens": list(forbidden) or None,
     }
     ids, mask = batch["input_ids"], batch["attention_mask"].long()
     num_given = 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from sharpseq.decoding.protocols import Batch, CtcModel, ParallelModel
 from sharpseq.decoding.random_choice import choose_at_random
 from sharpseq.decoding.token_choice import log_normalizers
 from sharpseq.scoring import length_mask
+
+Uniforms: TypeAlias = Tensor | Callable[[int], Tensor]
+"""Numbers in [0, 1), or what makes them for a width that the model decides."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,26 @@ class SampledOutputs:
     token_log_probs: Tensor | None = None
 
 
-def sample_ctc(model: CtcModel, batch: Batch, uniforms: Tensor, *, temperature: float = 1.0) -> SampledOutputs:
+def sample_ctc(
+    model: CtcModel,
+    batch: Batch,
+    uniforms: Uniforms,
+    *,
+    temperature: float = 1.0,
+    forbidden: Sequence[int] = (),
+) -> SampledOutputs:
     r"""Draw an alignment from the distributions of the frames, and collapse it.
 
     The output has the probability of all alignments that collapse to it, :math:`\sum_{a \in \beta^{-1}(y)} \prod_f
-    p_f(a_f)`, and that is what is returned, not that of the alignment that was drawn. Special tokens are drawn as often
-    as the model says; forbidding them would change the distribution. The model runs once, whatever K is.
+    p_f(a_f)`, and that is what is returned, not that of the alignment that was drawn. The model runs once, whatever K
+    is.
 
     Args:
         model: A CTC model.
         batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S).
         uniforms: Numbers in [0, 1) for each frame of each sample, shape (B·K, F).
         temperature: Divides the logits of the frames; greater than 0.
+        forbidden: Token ids that are never drawn, which changes the distribution.
 
     Example:
         >>> from sharpseq.models import Ctc, CtcConfig
@@ -58,6 +70,7 @@ def sample_ctc(model: CtcModel, batch: Batch, uniforms: Tensor, *, temperature: 
     blank, pad = blank_of(model.config), model.config.pad_token_id
     with inference(model):
         logits, frame_mask = model.decode_frames(model.encode(batch["input_ids"], batch["attention_mask"]))
+        logits, uniforms = _without(logits, forbidden), _numbers(uniforms, logits.shape[1])
         num_samples, width = len(uniforms) // len(logits), logits.shape[1]
         numbers = uniforms[:, :width].to(logits.device).view(len(logits), num_samples, width).transpose(1, 2)
         drawn = choose_at_random(logits.flatten(0, 1), numbers.flatten(0, 1), temperature=temperature)
@@ -76,7 +89,13 @@ def sample_ctc(model: CtcModel, batch: Batch, uniforms: Tensor, *, temperature: 
 
 
 def sample_parallel(
-    model: ParallelModel, batch: Batch, uniforms: Tensor, *, temperature: float = 1.0, lengths: Tensor | None = None
+    model: ParallelModel,
+    batch: Batch,
+    uniforms: Uniforms,
+    *,
+    temperature: float = 1.0,
+    lengths: Tensor | None = None,
+    forbidden: Sequence[int] = (),
 ) -> SampledOutputs:
     r"""Draw every token independently, at a given length or the most probable one; log p(y|x, T) is exact.
 
@@ -87,6 +106,7 @@ def sample_parallel(
         temperature: Divides the logits; greater than 0.
         lengths: Length of the outputs of each source in tokens, at least 1, shape (B,); by default the model's most
             probable one.
+        forbidden: Token ids that are never drawn, which changes the distribution.
 
     Example:
         >>> from sharpseq.models import VanillaNat, VanillaNatConfig
@@ -103,7 +123,8 @@ def sample_parallel(
             longest = model.config.max_target_positions
             best, _ = length_candidates(known, log_probs, num_candidates=1, max_length=longest)
             lengths = best[:, 0]
-        logits = model.decode_parallel(encoded, lengths)
+        logits = _without(model.decode_parallel(encoded, lengths), forbidden)
+        uniforms = _numbers(uniforms, logits.shape[1])
         num_samples, width = len(uniforms) // len(logits), logits.shape[1]
         if uniforms.shape[1] < width:
             raise ValueError(f"`uniforms` must have {width} numbers for each sample; got {uniforms.shape[1]}")
@@ -120,6 +141,16 @@ def sample_parallel(
         sequences = by_sample(drawn).masked_fill(~real, model.config.pad_token_id)
         token_log_probs = by_sample(chosen).masked_fill(~real, 0.0)
     return SampledOutputs(sequences, num_tokens, token_log_probs.sum(1), token_log_probs)
+
+
+def _without(logits: Tensor, forbidden: Sequence[int]) -> Tensor:
+    if not forbidden:
+        return logits
+    return logits.index_fill(-1, torch.tensor(list(forbidden), device=logits.device), -torch.inf)
+
+
+def _numbers(uniforms: Uniforms, width: int) -> Tensor:
+    return uniforms if isinstance(uniforms, Tensor) else uniforms(width)
 
 
 def token_lists(samples: SampledOutputs) -> Sequence[list[int]]:

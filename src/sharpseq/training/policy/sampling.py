@@ -66,14 +66,12 @@ def sample_groups(
         return uniform_numbers(numbers, num_samples=num_samples, width=width, seed=seed)
 
     if isinstance(model, CtcModel) and hasattr(model, "scores_labels"):
-        width = batch["input_ids"].shape[1] * int(model.config.upsampling_factor)  # type: ignore[attr-defined]
-        samples = sample_ctc(model, batch, uniforms(width), temperature=temperature)
+        samples = sample_ctc(model, batch, uniforms, temperature=temperature)
     elif hasattr(model, "scores_labels"):
         given = None
         if lengths == "reference":
             given = torch.tensor([max(1, len(example.labels)) for example in examples], device=device)
-        width = int(given.max()) if given is not None else int(model.config.max_target_positions)
-        samples = sample_parallel(model, batch, uniforms(width), temperature=temperature, lengths=given)
+        samples = sample_parallel(model, batch, uniforms, temperature=temperature, lengths=given)
     else:
         width = max_new_tokens or longest_output(model, examples)
         samples = sample_autoregressive(model, batch, uniforms(width), temperature=temperature)
