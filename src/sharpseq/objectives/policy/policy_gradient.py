@@ -23,7 +23,7 @@ class PolicyGradient(Method):
     policy. ``clip`` stops a sample from moving its ratio out of :math:`[1 - \epsilon, 1 + \epsilon]` further; without
     it ratios above ``max_ratio`` count as that. ``ratio: token`` takes the ratio of each token and the mean over
     tokens: with ``baseline: group_normalised`` and ``per_token`` that is GRPO. ``kl_weight`` adds
-    :math:`\beta\,(u - \log u - 1)` with :math:`u = \pi_{ref}/\pi_\theta`, of each token or of the sequence.
+    :math:`\beta\,\rho\,(u - \log u - 1)` with :math:`u = \pi_{ref}/\pi_\theta`, of each token or of the sequence.
 
     Args:
         baseline: What a reward is compared with; see `advantages`.
@@ -86,13 +86,13 @@ class PolicyGradient(Method):
             losses = self._surrogate(samples.policy - samples.behavior, advantage)
             if self.kl_weight:
                 factors = beta if kl_factors is None else beta * kl_factors
-                losses = losses + factors * kl_terms(samples.policy, samples.reference)
+                losses = losses + factors * kl_terms(samples.policy, samples.behavior, samples.reference)
             return losses / samples.num_tokens.clamp(min=1) if self.per_token else losses
         tokens = token_log_probs(samples)
         losses = self._surrogate(tokens.policy - tokens.behavior, advantage[:, None])
         if self.kl_weight:
             factors = beta if kl_factors is None else beta * kl_factors[:, None]
-            losses = losses + factors * kl_terms(tokens.policy, tokens.reference)
+            losses = losses + factors * kl_terms(tokens.policy, tokens.behavior, tokens.reference)
         return tokens.mean(losses) if self.per_token else tokens.mean(losses) * tokens.mask.sum(1)
 
     def _surrogate(self, log_ratio: Tensor, advantage: Tensor) -> Tensor:
@@ -103,16 +103,17 @@ class PolicyGradient(Method):
         return -ratio * (self.max_ratio / ratio.detach()).clamp(max=1) * advantage
 
 
-def kl_terms(policy: Tensor, reference: Tensor) -> Tensor:
-    r"""Return :math:`u - \log u - 1` with :math:`u = \pi_{ref}/\pi_\theta`, whose mean over fresh samples is the KL.
+def kl_terms(policy: Tensor, behavior: Tensor, reference: Tensor) -> Tensor:
+    r"""Return :math:`\rho\,(u - \log u - 1)` with :math:`u = \pi_{ref}/\pi_\theta` and :math:`\rho = \pi_\theta/\mu`.
 
-    Its gradient is not that of KL(π‖π_ref) but of KL(π_ref‖π), a known flaw that GRPO has as well.
+    Its mean is KL(π‖π_ref), and with ρ, which is 1 for fresh samples but has a gradient, so is its gradient. Without it
+    the gradient would be that of KL(π_ref‖π), as it was in GRPO at first.
 
     References:
-        Schulman 2020, "Approximating KL divergence" (k3).
+        Schulman 2020, "Approximating KL divergence" (k3); DeepSeek-AI 2025, DeepSeek-V3.2 (ρ).
     """
     log_u = reference - policy
-    return torch.expm1(log_u) - log_u
+    return (policy - behavior).exp() * (torch.expm1(log_u) - log_u)
 
 
 def token_log_probs(samples: OwnSamples) -> TokenLogProbs:

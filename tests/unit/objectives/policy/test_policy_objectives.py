@@ -94,8 +94,7 @@ ESTIMATORS: dict[str, Case] = {
     "mean_baseline": (PolicyGradient("mean"), lambda policy: -0.75 * (policy.exp() * REWARDS).sum()),
     "kl_penalty": (
         PolicyGradient("none", kl_weight=0.3),
-        # k3's gradient is that of KL(reference ‖ policy).
-        lambda policy: -(policy.exp() * REWARDS).sum() - 0.3 * (log_probs(REFERENCE).exp() * policy).sum(),
+        lambda policy: -(policy.exp() * REWARDS).sum() + 0.3 * (policy.exp() * (policy - log_probs(REFERENCE))).sum(),
     ),
     "log_variance": (
         LogVariance(beta=0.5),
@@ -119,7 +118,7 @@ ESTIMATORS: dict[str, Case] = {
         for name, divergence in F_DIVERGENCES.items()
     },
 }
-CORRECTED = [name for name in ESTIMATORS if name == "policy_gradient" or name.startswith("f_dpg")]
+CORRECTED = [name for name in ESTIMATORS if name in ("policy_gradient", "kl_penalty") or name.startswith("f_dpg")]
 """Those that weigh samples of another distribution."""
 
 
