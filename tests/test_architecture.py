@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recipe": set(),
     "generation": {"decoding", "models", "data"},
     "evaluation": {"data", "generation"},
-    "training": {"data", "decoding", "divergences", "generation", "models", "objectives", "scoring"},
+    "training": {"data", "decoding", "divergences", "evaluation", "generation", "models", "objectives", "scoring"},
     "merging": {"data", "decoding", "divergences", "generation", "models", "scoring", "training"},
     "analyses": {"data", "decoding", "evaluation", "generation", "models", "objectives", "scoring", "theory"},
     "runs": {"data", "decoding", "evaluation", "generation", "models", "objectives", "recipe", "scoring", "training"},

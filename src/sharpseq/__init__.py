@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from sharpseq.objectives import BoxCox, ConvexComposition, Exponential, Identity, MaximumLikelihood, Power
     from sharpseq.runs import load_recipe, run_recipe
     from sharpseq.scoring import ScoreRequest, SequenceScores, score_logits, score_model
-    from sharpseq.training import DistillationTrainer, PreferenceTrainer, SequenceTrainer, SequenceTrainingArguments
+    from sharpseq.training import (
+        DistillationTrainer,
+        PolicyTrainer,
+        PreferenceTrainer,
+        SequenceTrainer,
+        SequenceTrainingArguments,
+    )
 
 __version__ = "0.1.0"
 
@@ -27,6 +33,7 @@ __all__ = [
     "Exponential",
     "Identity",
     "MaximumLikelihood",
+    "PolicyTrainer",
     "Power",
     "PreferenceTrainer",
     "ScoreRequest",
@@ -51,6 +58,7 @@ _ROOMS = {
     "score_model": "sharpseq.scoring",
     "DistillationTrainer": "sharpseq.training",
     "PreferenceTrainer": "sharpseq.training",
+    "PolicyTrainer": "sharpseq.training",
     "SequenceTrainer": "sharpseq.training",
     "SequenceTrainingArguments": "sharpseq.training",
     "UserError": "sharpseq.errors",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sharpseq.declarations import method_table
 from sharpseq.decoding.argmax import ARGMAX, argmax_decode
 from sharpseq.decoding.autoregressive import AUTOREGRESSIVE, autoregressive_decode
+from sharpseq.decoding.best_of_n import BEST_OF_N, best_of_n_decode, best_of_n_divergence
 from sharpseq.decoding.ctc_best_path import CTC_BEST_PATH, ctc_best_path_decode
 from sharpseq.decoding.ctc_prefix_beam import CTC_PREFIX_BEAM, ctc_prefix_beam_search_decode
 from sharpseq.decoding.dag_beam import DAG_BEAM, dag_beam_search_decode
@@ -55,6 +56,8 @@ __all__ = [
     "argmax_decode",
     "autoregressive_decode",
     "autoregressive_rescorer",
+    "best_of_n_decode",
+    "best_of_n_divergence",
     "ctc_best_path_decode",
     "ctc_prefix_beam_search_decode",
     "dag_beam_search_decode",
@@ -85,5 +88,6 @@ DECODERS: Mapping[str, Decoder] = method_table(
     DELTA_INFERENCE,
     LATENT_REFINEMENT,
     LATENT_SEARCH,
+    BEST_OF_N,
 )
 """Every decoder by name; adding one is one file and one entry here."""

@@ -20,12 +20,12 @@ class Decoder:
 
     Args:
         decode: The function, called as ``decode(model, batch, **options)``; options are its `Setting` arguments.
-        model: The protocol of the models that it decodes, checked at runtime.
+        model: The protocol of the models that it decodes, or several, checked at runtime.
         declaration: Name, one-line description, reference.
     """
 
     decode: Callable[..., DecodeOutput]
-    model: type[Any]
+    model: type[Any] | tuple[type[Any], ...]
     declaration: Declaration
 
     @property

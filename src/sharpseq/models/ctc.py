@@ -138,7 +138,7 @@ class Ctc(UpsamplingModel):
         Args:
             input_ids: Source ids, shape (B, S).
             attention_mask: 1 for real tokens, shape (B, S).
-            labels: Target ids without EOS, shape (B, T), −100 after the end.
+            labels: Target ids without EOS, shape (B, T), −100 after the end; or (B·K, T), K of each source.
             request: What else to compute.
             glance_ratio: In training, the share of the wrong tokens that are shown to the decoder.
 

@@ -27,6 +27,7 @@ from sharpseq.training.argument_values import BELONGS_ELSEWHERE, checked_value, 
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.endless_stream import streaming_arguments
 from sharpseq.training.feasibility import CtcFilter, DagFilter
+from sharpseq.training.policy import Policy
 
 _ROUND_TRIP_EXAMPLES = 10_000
 
@@ -204,8 +205,6 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         place = recipe.place_of(*path, "divide_by_mean_weight")
         raise UserError(f"{place}: `divide_by_mean_weight` does not go with `gradient_matching`, which has no weights")
     metric_name, greater_is_better = _selection(recipe, stage)
-    # A pair is one sequence, however long its answers are.
-    counts_tokens = family_name(recipe.model) == "autoregressive" and stage.objective.name not in PREFERENCES
     defaults: dict[str, Any] = {
         "seed": recipe.seed,
         "per_device_eval_batch_tokens": None if "per_device_eval_batch_size" in chosen else 8000,
@@ -215,7 +214,7 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
         "disable_tqdm": False,
         "optim": "adamw_torch_fused",
         "lr_scheduler_type": "inverse_sqrt",
-        "reduction": "token_mean" if counts_tokens else "sequence_mean",
+        "reduction": _reduction(recipe, stage),
         "metric_for_best_model": metric_name,
         "greater_is_better": greater_is_better,
     }
@@ -241,6 +240,12 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"{place}: {' '.join(str(error).split())}") from error
     return arguments
+
+
+def _reduction(recipe: Recipe, stage: Stage) -> str:
+    """Return the usual reduction: by tokens for models that write them, unless losses are of samples or pairs."""
+    counts_sequences = stage.objective.name in {Policy.declaration.name, *PREFERENCES}
+    return "token_mean" if family_name(recipe.model) == "autoregressive" and not counts_sequences else "sequence_mean"
 
 
 def _selection(recipe: Recipe, stage: Stage) -> tuple[str, bool]:

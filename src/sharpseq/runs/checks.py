@@ -29,6 +29,7 @@ from sharpseq.training import (
     GradientMatching,
     Loss,
     MiniLlm,
+    Policy,
     PreferenceLoss,
     ReferenceMethod,
     ScoreLoss,
@@ -130,6 +131,8 @@ def _loss_of(objective: Any, shape: ModelShape) -> Loss:
         return PreferenceLoss(objective, reference, token_masks=token_masks_for(objective, reference.model))
     if isinstance(objective, ReferenceMethod):
         return objective.loss(shape.stand_in())
+    if isinstance(objective, Policy):
+        return objective.loss(shape.stand_in(), lambda groups: [[0.0] * len(group.outputs) for group in groups])
     if isinstance(objective, Distillation | MiniLlm):
         return objective.loss(ModelTeacher(shape.stand_in()))
     return objective.loss() if isinstance(objective, AdversarialCompSum) else ScoreLoss(objective)

@@ -12,7 +12,7 @@ from sharpseq.models import MODELS
 from sharpseq.objectives.preference import PairObjective
 from sharpseq.recipe import Recipe, Stage, read_recipe, schema
 from sharpseq.recipe.stages import BASE_TEACHER
-from sharpseq.training import LOSSES, Distillation, GradientMatching, MiniLlm, ReferenceMethod
+from sharpseq.training import LOSSES, Distillation, GradientMatching, MiniLlm, Policy, ReferenceMethod
 
 
 def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -86,7 +86,7 @@ def _check_refiner(stage: Stage, objective: object) -> None:
 def _check_reference(recipe: Recipe, stage: Stage, objective: object) -> None:
     """Check that a stage whose objective compares with what it starts from does not start from random weights."""
     has_weights = isinstance(recipe.model, schema.Pretrained) or recipe.start_of(stage) is not None
-    if isinstance(objective, ReferenceMethod | PairObjective) and not has_weights:
+    if isinstance(objective, ReferenceMethod | PairObjective | Policy) and not has_weights:
         raise SettingError(
             f"`{stage.objective.name}` compares with the weights that the stage starts from, and these are random; put "
             "a stage before it",

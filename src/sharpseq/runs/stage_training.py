@@ -19,6 +19,8 @@ from sharpseq.training import (
     DistillationTrainer,
     GradientMatching,
     MiniLlm,
+    Policy,
+    PolicyTrainer,
     PreferenceTrainer,
     ReferenceMethod,
     SequenceTrainer,
@@ -54,6 +56,8 @@ def build_trainer(
     if isinstance(objective, ReferenceMethod):
         scoring = score_loss(MaximumLikelihood(), arguments)
         return SequenceTrainer(model, arguments, loss=objective.loss(load_reference(), scoring), **kwargs)
+    if isinstance(objective, Policy):
+        return PolicyTrainer(model, arguments, policy=objective, **kwargs)
     if isinstance(objective, Distillation | MiniLlm):
         if stage.teacher is None:
             raise ValueError(f"`stage` must have a teacher if and only if it learns from one; got {stage}")

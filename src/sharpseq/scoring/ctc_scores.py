@@ -45,16 +45,18 @@ def score_ctc(
     Args:
         logits: Unnormalised log-probabilities of frames, shape (B, F, V).
         frame_mask: True for real frames, shape (B, F); real frames come first.
-        labels: Target ids without blanks, shape (B, T), −100 after the end.
+        labels: Target ids without blanks, shape (B, T), −100 after the end; or (B·K, T), K targets of each row of
+            logits next to each other, such as samples.
         blank: Id of the blank.
         request: What else to compute. ``vocab_mean_log_prob`` and ``entropy`` are means over frames, times the target
             length, so that the division by ``num_tokens`` that every objective makes gives the mean over frames.
 
     Returns:
-        Scores in at least float32, shape (B,) each.
+        Scores in at least float32, shape (B,) each, or (B·K,); those of positions are of the B rows of frames.
 
     Raises:
-        ValueError: If a label is the blank or outside the vocabulary, or log-probabilities of tokens are asked for.
+        ValueError: If a label is the blank or outside the vocabulary, there is no whole number of targets a row, or
+            log-probabilities of tokens are asked for.
 
     Example:
         >>> logits = torch.zeros(1, 2, 2)  # two frames, blank and one symbol, each 1/2: "a" has 3 alignments of 4
@@ -75,12 +77,15 @@ def score_ctc(
         raise ValueError(
             f"`labels` must be in [0, {logits.shape[-1]}) and not the blank {blank}; got {int(labels[outside][0])}"
         )
-    num_frames, num_tokens = frame_mask.sum(1), scored.sum(1)
+    num_targets, rest = divmod(len(labels), len(logits))
+    if rest or not num_targets:
+        raise ValueError(f"`labels` must have a multiple of {len(logits)} rows, those of `logits`; got {len(labels)}")
+    num_frames, num_tokens = frame_mask.sum(1).repeat_interleave(num_targets), scored.sum(1)
     symbols, targets = _own_alphabet(labels, blank=blank)
     # Padded frames are scored too and left out of the sum: picking out the others would cost more.
-    wanted = symbols[:, None, :].expand(-1, logits.shape[1], -1).flatten(0, 1)
-    flat, means = chosen_log_probs(logits.flatten(0, 1), wanted, with_mean=request.vocab_mean)
-    chosen = flat.unflatten(0, frame_mask.shape)
+    of_row = symbols.view(len(logits), 1, -1).expand(-1, logits.shape[1], -1)
+    flat, means = chosen_log_probs(logits.flatten(0, 1), of_row.flatten(0, 1), with_mean=request.vocab_mean)
+    chosen = flat.view(*frame_mask.shape, num_targets, -1).transpose(1, 2).flatten(0, 1)
     feasible = ctc_frames_needed(labels) <= num_frames
     log_prob = chosen.new_full((len(labels),), -torch.inf)
     if feasible.any():
@@ -88,11 +93,15 @@ def score_ctc(
             chosen[feasible], targets[feasible], num_frames[feasible], num_tokens[feasible]
         )
     entropy = entropies(logits.flatten(0, 1)) if request.entropy else None
+
+    def token_mean(values: Tensor) -> Tensor:
+        return position_mean(values, frame_mask).repeat_interleave(num_targets) * num_tokens
+
     return SequenceScores(
         log_prob=log_prob,
         num_tokens=num_tokens,
-        vocab_mean_log_prob=None if means is None else position_mean(means, frame_mask) * num_tokens,
-        entropy=None if entropy is None else position_mean(entropy, frame_mask) * num_tokens,
+        vocab_mean_log_prob=None if means is None else token_mean(means),
+        entropy=None if entropy is None else token_mean(entropy),
         positions=statistics_of_logits(logits, frame_mask, request=request),
     )
 

@@ -14,6 +14,7 @@ from sharpseq.training.distillation import Distillation, DistillationTrainer, Mi
 from sharpseq.training.f_sft import FSft, FSftBregman, ReferenceMethod
 from sharpseq.training.gradient_matching_loss import GradientMatching, GradientMatchingLoss
 from sharpseq.training.loss import Loss, LossOutput, Statistic, Step, Term
+from sharpseq.training.policy import Policy, PolicyTrainer
 from sharpseq.training.preference import PreferenceLoss, PreferenceTrainer
 from sharpseq.training.score_loss import ScoreLoss
 from sharpseq.training.trainer import SequenceTrainer, collator_for
@@ -30,6 +31,8 @@ __all__ = [
     "Loss",
     "LossOutput",
     "MiniLlm",
+    "Policy",
+    "PolicyTrainer",
     "PreferenceLoss",
     "PreferenceTrainer",
     "ReferenceMethod",
@@ -52,5 +55,6 @@ LOSSES: Mapping[str, type[Method]] = method_table(
     MiniLlm,
     GradientMatching,
     *PREFERENCES.values(),
+    Policy,
 )
 """The names that a stage's ``objective`` may have: objectives of scores, and losses of another kind."""
