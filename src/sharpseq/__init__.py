@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sharpseq.objectives import BoxCox, ConvexComposition, Exponential, Identity, MaximumLikelihood, Power
     from sharpseq.runs import load_recipe, run_recipe
     from sharpseq.scoring import ScoreRequest, SequenceScores, score_logits, score_model
-    from sharpseq.training import DistillationTrainer, SequenceTrainer, SequenceTrainingArguments
+    from sharpseq.training import DistillationTrainer, SequenceTrainer, SequenceTrainingArguments, UnlearningTrainer
 
 __version__ = "0.1.0"
 
@@ -33,6 +33,7 @@ __all__ = [
     "SequenceScores",
     "SequenceTrainer",
     "SequenceTrainingArguments",
+    "UnlearningTrainer",
     "UserError",
     "__version__",
     "load_recipe",
@@ -51,6 +52,7 @@ _ROOMS = {
     "DistillationTrainer": "sharpseq.training",
     "SequenceTrainer": "sharpseq.training",
     "SequenceTrainingArguments": "sharpseq.training",
+    "UnlearningTrainer": "sharpseq.training",
     "UserError": "sharpseq.errors",
     "BoxCox": "sharpseq.objectives",
     "ConvexComposition": "sharpseq.objectives",

@@ -11,7 +11,7 @@ from sharpseq.errors import SettingError, UserError
 from sharpseq.models import MODELS
 from sharpseq.recipe import Recipe, Stage, read_recipe, schema
 from sharpseq.recipe.stages import BASE_TEACHER
-from sharpseq.training import LOSSES, Distillation, GradientMatching, MiniLlm, ReferenceMethod
+from sharpseq.training import LOSSES, Distillation, GradientMatching, MiniLlm, ReferenceMethod, Unlearning
 
 
 def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -47,6 +47,7 @@ def with_methods(recipe: Recipe) -> Recipe:
             _check_refiner(stage, objective)
             _check_reference(recipe, stage, objective)
             _check_teacher(recipe, stage, objective)
+            _check_forget(recipe, stage, objective)
         except SettingError as error:
             raise UserError(f"{recipe.place_of('stages', position, *error.path)}: {error}") from error
         chosen = type(stage.objective)(**plain_settings(objective))
@@ -104,6 +105,29 @@ def _check_teacher(recipe: Recipe, stage: Stage, objective: object) -> None:
     if stage.teacher.model == BASE_TEACHER and not (isinstance(recipe.model, schema.Pretrained) and recipe.model.lora):
         message = f"`model: {BASE_TEACHER}` is the model without its adapters, and this one has none; add `model.lora`"
         raise SettingError(message, "teacher", "model")
+
+
+def _check_forget(recipe: Recipe, stage: Stage, objective: object) -> None:
+    """Check that a stage has something to forget if and only if it forgets, and weights that know it."""
+    name = Unlearning.declaration.name
+    if not isinstance(objective, Unlearning):
+        if stage.forget is not None:
+            message = f"`forget` goes with `objective: {{name: {name}}}` only; got {stage.objective.name}"
+            raise SettingError(message, "forget")
+        return
+    if stage.forget is None:
+        raise SettingError(
+            f"`{name}` forgets the examples of `forget`; add it, such as `forget: {{data: {{type: tsv, path: …}}}}`",
+            "objective",
+        )
+    if not isinstance(recipe.model, schema.Pretrained) and recipe.start_of(stage) is None:
+        raise SettingError(f"`{name}` starts from weights that know something; put a stage before it", "objective")
+    if recipe.data.stream and objective.reads_retained:
+        raise SettingError(
+            f"`retained` draws from the training corpus in memory, and `data.stream` reads it as it goes; set "
+            f"`retained: none`, or leave `stream` out; got {objective.retained}",
+            "objective",
+        )
 
 
 def build_objective(objective: Any) -> Any:

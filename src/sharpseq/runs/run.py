@@ -28,6 +28,7 @@ from sharpseq.runs.checks import check_budgets, check_metrics, check_model
 from sharpseq.runs.conclusion import Conclusion, conclude
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
+from sharpseq.runs.forgetting import check_forget, encoded_forget, retained_beside
 from sharpseq.runs.lost_files import check_finished_stage, copy_lost_files, find_tokenizer
 from sharpseq.runs.model_card import model_card
 from sharpseq.runs.model_shape import ModelShape
@@ -179,6 +180,7 @@ class _Run:
             build_arguments(self.recipe, stage, self.folder.stage(stage.name))
             if stage.teacher is not None:
                 check_teacher(stage.teacher)
+            check_forget(self.recipe, stage)
         data, form = self.recipe.data, self.recipe.unicode_normalization
         if (
             data.stream
@@ -280,11 +282,12 @@ class _Run:
         else:
             self.say(f"stage {stage.name}: starting from {self.recipe.start_of(stage) or self.source.first_weights}")
         self._check_processes(stage, resumes=checkpoint is not None)
+        training = self._training_data(stage, arguments)
         check_budgets(
             self.recipe,
             stage,
             arguments,
-            training=[] if self.recipe.data.stream else self._train_examples,
+            training=[] if isinstance(training, StreamingBatches) else training,
             validation=self._validation_examples,
             in_one_row=self.shape.in_one_row,
         )
@@ -295,7 +298,8 @@ class _Run:
             self._starting_model(stage),
             arguments,
             load_reference=partial(self._starting_model, stage),
-            train_dataset=self._training_data(arguments),
+            retained=retained_beside(training, stage, lambda: self._train_examples, say=self.say),
+            train_dataset=training,
             eval_dataset=self._validation_examples,
             processing_class=self.tokenizer,
             evaluators=[partial(self.evaluator.validation_metric, stage)] if self.recipe.validation.metric else [],
@@ -333,7 +337,11 @@ class _Run:
         if self.processes.is_main_process and not (resumes and file.exists()):
             write_whole_file(file, str(now))
 
-    def _training_data(self, arguments: SequenceTrainingArguments) -> list[EncodedExample] | StreamingBatches:
+    def _training_data(
+        self, stage: Stage, arguments: SequenceTrainingArguments
+    ) -> list[EncodedExample] | StreamingBatches:
+        if stage.forget is not None:
+            return encoded_forget(self.recipe, stage, self.shape, self.tokenizer, say=self.say)
         if self.recipe.data.stream:
             return build_stream(self.recipe, self.shape, self.tokenizer, arguments)
         return self._train_examples

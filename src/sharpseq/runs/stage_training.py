@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sharpseq.data import StreamingBatches
+from sharpseq.data import EncodedExample, StreamingBatches
 from sharpseq.objectives import MaximumLikelihood
 from sharpseq.recipe import Recipe, Stage, schema
 from sharpseq.runs.building import build_refiner
@@ -20,8 +20,11 @@ from sharpseq.training import (
     ReferenceMethod,
     SequenceTrainer,
     SequenceTrainingArguments,
+    Unlearning,
+    UnlearningTrainer,
 )
 from sharpseq.training.trainer import score_loss
+from sharpseq.training.unlearning import DEFAULT_TEMPLATES
 
 
 def build_trainer(
@@ -31,6 +34,7 @@ def build_trainer(
     arguments: SequenceTrainingArguments,
     *,
     load_reference: Callable[[], Any],
+    retained: Sequence[EncodedExample] = (),
     **kwargs: Any,
 ) -> SequenceTrainer:
     """Build the trainer of a stage.
@@ -41,6 +45,7 @@ def build_trainer(
         model: What it starts from: the model to train, or the one that a refinement network is trained for.
         arguments: Its training arguments.
         load_reference: Loads what the stage starts from once more, for objectives that compare with it.
+        retained: Of a stage that forgets: the training examples that it may retain.
         kwargs: Passed to the trainer.
     """
     objective = build_objective(stage.objective)
@@ -61,6 +66,18 @@ def build_trainer(
             validation=validation,
         )
         return DistillationTrainer(model, arguments, distillation=objective, teacher=teacher, **kwargs)
+    if isinstance(objective, Unlearning):
+        if stage.forget is None:
+            raise ValueError(f"`stage` must have something to forget if and only if it forgets; got {stage}")
+        return UnlearningTrainer(
+            model,
+            arguments,
+            unlearning=objective,
+            templates=stage.forget.templates or DEFAULT_TEMPLATES,
+            retained=retained,
+            reference=load_reference() if objective.reads_reference else None,
+            **kwargs,
+        )
     if not isinstance(objective, GradientMatching):
         return SequenceTrainer(model, arguments, objective=objective, **kwargs)
     if stage.refiner is None or not isinstance(recipe.model, schema.Family):

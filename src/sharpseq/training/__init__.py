@@ -15,6 +15,7 @@ from sharpseq.training.gradient_matching_loss import GradientMatching, GradientM
 from sharpseq.training.loss import Loss, LossOutput, Statistic, Step, Term
 from sharpseq.training.score_loss import ScoreLoss
 from sharpseq.training.trainer import SequenceTrainer, collator_for
+from sharpseq.training.unlearning import Unlearning, UnlearningTrainer
 
 __all__ = [
     "LOSSES",
@@ -35,11 +36,13 @@ __all__ = [
     "Statistic",
     "Step",
     "Term",
+    "Unlearning",
+    "UnlearningTrainer",
     "average_weights",
     "collator_for",
 ]
 
 LOSSES: Mapping[str, type[Method]] = method_table(
-    *OBJECTIVES.values(), AdversarialCompSum, FSft, FSftBregman, Distillation, MiniLlm, GradientMatching
+    *OBJECTIVES.values(), AdversarialCompSum, FSft, FSftBregman, Distillation, MiniLlm, GradientMatching, Unlearning
 )
 """The names that a stage's ``objective`` may have: objectives of scores, and losses of another kind."""

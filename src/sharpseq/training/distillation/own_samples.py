@@ -16,6 +16,7 @@ from sharpseq.decoding.causal import pad_left
 from sharpseq.decoding.library_search import without_defaults
 from sharpseq.decoding.teacher_forcing import end_token_ids, forced_first_id, token_id
 from sharpseq.scoring import IGNORED
+from sharpseq.training.seeded_draws import seeded_draw
 from sharpseq.training.trainer import collator_for
 
 Helper: TypeAlias = Callable[[dict[str, Tensor]], LogitsProcessor]
@@ -46,7 +47,7 @@ def with_own_samples(
             "`own_samples` must be 0: a one-pass student predicts all positions without reading a target, so its own "
             "samples would change nothing"
         )
-    chosen = [index for index, number in enumerate(batch["example_ids"].tolist()) if _draw(seed, number) < share]
+    chosen = [index for index, number in enumerate(batch["example_ids"].tolist()) if seeded_draw(seed, number) < share]
     if not chosen:
         return batch
     written = _sample(model, batch, chosen, temperature=temperature, seed=seed, helper=helper)
@@ -55,12 +56,6 @@ def with_own_samples(
         examples[index] = replace(examples[index], labels=tokens)
     collated = collator_for(model)(examples)
     return {**batch, **{name: values.to(batch["labels"].device) for name, values in collated.items()}}
-
-
-def _draw(seed: str, example: int) -> float:
-    """Return a number in [0, 1) that depends on the seed and the example only."""
-    digest = hashlib.blake2b(f"{seed} {example}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2**64
 
 
 @torch.no_grad()
