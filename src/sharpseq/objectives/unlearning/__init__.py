@@ -11,6 +11,12 @@ from sharpseq.objectives.unlearning.answer_scores import (
     mean_token_probability,
     rows_of,
 )
+from sharpseq.objectives.unlearning.datamodels import (
+    leave_one_out_scores,
+    matching_loss,
+    outputs_without,
+    ridge_leave_one_out_scores,
+)
 from sharpseq.objectives.unlearning.flat import Flat
 from sharpseq.objectives.unlearning.gradient_ascent import GradientAscent
 from sharpseq.objectives.unlearning.negative_preference import NegativePreference
@@ -22,7 +28,11 @@ __all__ = [
     "GradientAscent",
     "NegativePreference",
     "UnlearningMethod",
+    "leave_one_out_scores",
+    "matching_loss",
     "mean_token_probability",
+    "outputs_without",
+    "ridge_leave_one_out_scores",
     "rows_of",
 ]
 
