@@ -58,11 +58,11 @@ class Sizes:
     num_forget: int = 100
     num_test: int = 300
     epochs: float = 20.0
-    updates: int = 60
-    measured_every: int = 10
+    updates: int = 100
+    measured_every: int = 4
     hidden_size: int = 64
     seeds: tuple[int, ...] = (1, 2)
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-4
 
 
 @dataclass(frozen=True)
