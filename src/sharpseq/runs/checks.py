@@ -24,12 +24,15 @@ from sharpseq.runs.recipe_methods import build_objective
 from sharpseq.scoring import IGNORED
 from sharpseq.training import (
     AdversarialCompSum,
+    AdversarialImitation,
+    DirectionAgreement,
     Distillation,
     GradientMatching,
     Loss,
     MiniLlm,
     ReferenceMethod,
     ScoreLoss,
+    SequenceMatch,
     SequenceTrainingArguments,
     Step,
     Unlearning,
@@ -112,7 +115,10 @@ def _loss_of(objective: Any, shape: ModelShape) -> Loss:
         other = EncodedExample(0, [5, 0], [5])
         reference = ModelTeacher(shape.stand_in()) if objective.reads_reference else None
         return objective.loss(AnswerPool(templates=[[5]], retained=[other]), reference)
-    return objective.loss() if isinstance(objective, AdversarialCompSum) else ScoreLoss(objective)
+    if isinstance(objective, AdversarialImitation):
+        return objective.loss(lambda batch: torch.zeros(len(batch["labels"])))
+    has_loss = isinstance(objective, AdversarialCompSum | SequenceMatch | DirectionAgreement)
+    return objective.loss() if has_loss else ScoreLoss(objective)
 
 
 def _check_decodings(recipe: Recipe, shape: ModelShape) -> None:

@@ -11,7 +11,15 @@ from sharpseq.errors import SettingError, UserError
 from sharpseq.models import MODELS
 from sharpseq.recipe import Recipe, Stage, read_recipe, schema
 from sharpseq.recipe.stages import BASE_TEACHER
-from sharpseq.training import LOSSES, Distillation, GradientMatching, MiniLlm, ReferenceMethod, Unlearning
+from sharpseq.training import (
+    LOSSES,
+    AdversarialImitation,
+    Distillation,
+    GradientMatching,
+    MiniLlm,
+    ReferenceMethod,
+    Unlearning,
+)
 
 
 def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -83,12 +91,15 @@ def _check_refiner(stage: Stage, objective: object) -> None:
 def _check_reference(recipe: Recipe, stage: Stage, objective: object) -> None:
     """Check that a stage whose objective compares with what it starts from does not start from random weights."""
     has_weights = isinstance(recipe.model, schema.Pretrained) or recipe.start_of(stage) is not None
-    if isinstance(objective, ReferenceMethod) and not has_weights:
+    if isinstance(objective, ReferenceMethod | AdversarialImitation) and not has_weights:
         raise SettingError(
             f"`{stage.objective.name}` compares with the weights that the stage starts from, and these are random; put "
             "a stage before it",
             "objective",
         )
+    if isinstance(objective, AdversarialImitation) and recipe.data.stream:
+        message = f"`{stage.objective.name}` reads demonstrations from memory; leave `data.stream` out"
+        raise SettingError(message, "objective")
 
 
 def _check_teacher(recipe: Recipe, stage: Stage, objective: object) -> None:

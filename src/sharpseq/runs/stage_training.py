@@ -13,16 +13,21 @@ from sharpseq.runs.recipe_methods import build_objective
 from sharpseq.runs.teacher_choice import load_teacher
 from sharpseq.training import (
     AdversarialCompSum,
+    AdversarialImitation,
+    DirectionAgreement,
     Distillation,
     DistillationTrainer,
     GradientMatching,
+    Loss,
     MiniLlm,
     ReferenceMethod,
+    SequenceMatch,
     SequenceTrainer,
     SequenceTrainingArguments,
     Unlearning,
     UnlearningTrainer,
 )
+from sharpseq.training.demonstrations import fit_discriminator
 from sharpseq.training.trainer import score_loss
 from sharpseq.training.unlearning import DEFAULT_TEMPLATES
 
@@ -49,12 +54,9 @@ def build_trainer(
         kwargs: Passed to the trainer.
     """
     objective = build_objective(stage.objective)
-    if isinstance(objective, AdversarialCompSum):
-        scoring = score_loss(MaximumLikelihood(), arguments)
-        return SequenceTrainer(model, arguments, loss=objective.loss(scoring), **kwargs)
-    if isinstance(objective, ReferenceMethod):
-        scoring = score_loss(MaximumLikelihood(), arguments)
-        return SequenceTrainer(model, arguments, loss=objective.loss(load_reference(), scoring), **kwargs)
+    loss = _loss_of(objective, arguments, load_reference, kwargs["train_dataset"])
+    if loss is not None:
+        return SequenceTrainer(model, arguments, loss=loss, **kwargs)
     if isinstance(objective, Distillation | MiniLlm):
         if stage.teacher is None:
             raise ValueError(f"`stage` must have a teacher if and only if it learns from one; got {stage}")
@@ -83,5 +85,22 @@ def build_trainer(
     if stage.refiner is None or not isinstance(recipe.model, schema.Family):
         raise ValueError(f"`stage` must have a refiner if and only if it matches gradients; got {stage}")
     refiner = build_refiner(stage.refiner, recipe.model)
-    loss = objective.loss(refiner, model)
-    return SequenceTrainer(refiner, arguments, loss=loss, evaluated_model=model, **kwargs)
+    return SequenceTrainer(refiner, arguments, loss=objective.loss(refiner, model), evaluated_model=model, **kwargs)
+
+
+def _loss_of(
+    objective: Any, arguments: SequenceTrainingArguments, load_reference: Callable[[], Any], training: Any
+) -> Loss | None:
+    """Return the loss of an objective that needs no more than the model, what it starts from, and its data."""
+    if isinstance(objective, AdversarialCompSum):
+        return objective.loss(score_loss(MaximumLikelihood(), arguments))
+    if isinstance(objective, ReferenceMethod):
+        return objective.loss(load_reference(), score_loss(MaximumLikelihood(), arguments))
+    if isinstance(objective, SequenceMatch | DirectionAgreement):
+        return objective.loss()
+    if isinstance(objective, AdversarialImitation):
+        demonstrations = training[: objective.num_demonstrations]
+        return objective.loss(
+            fit_discriminator(load_reference(), demonstrations, seed=f"{arguments.seed} discriminator")
+        )
+    return None

@@ -9,6 +9,7 @@ from sharpseq.objectives import OBJECTIVES
 from sharpseq.training.adversarial_comp_sum import AdversarialCompSum
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights
+from sharpseq.training.demonstrations import AdversarialImitation, DirectionAgreement, SequenceMatch
 from sharpseq.training.distillation import Distillation, DistillationTrainer, MiniLlm
 from sharpseq.training.f_sft import FSft, FSftBregman, ReferenceMethod
 from sharpseq.training.gradient_matching_loss import GradientMatching, GradientMatchingLoss
@@ -20,6 +21,8 @@ from sharpseq.training.unlearning import Unlearning, UnlearningTrainer
 __all__ = [
     "LOSSES",
     "AdversarialCompSum",
+    "AdversarialImitation",
+    "DirectionAgreement",
     "Distillation",
     "DistillationTrainer",
     "FSft",
@@ -31,6 +34,7 @@ __all__ = [
     "MiniLlm",
     "ReferenceMethod",
     "ScoreLoss",
+    "SequenceMatch",
     "SequenceTrainer",
     "SequenceTrainingArguments",
     "Statistic",
@@ -43,6 +47,16 @@ __all__ = [
 ]
 
 LOSSES: Mapping[str, type[Method]] = method_table(
-    *OBJECTIVES.values(), AdversarialCompSum, FSft, FSftBregman, Distillation, MiniLlm, GradientMatching, Unlearning
+    *OBJECTIVES.values(),
+    AdversarialCompSum,
+    FSft,
+    FSftBregman,
+    Distillation,
+    MiniLlm,
+    GradientMatching,
+    Unlearning,
+    SequenceMatch,
+    AdversarialImitation,
+    DirectionAgreement,
 )
 """The names that a stage's ``objective`` may have: objectives of scores, and losses of another kind."""

@@ -52,7 +52,8 @@ def ridge_leave_one_out_scores(inputs: Tensor, targets: Tensor, queries: Tensor,
     solved = torch.linalg.solve(hessian, inputs.T)
     residuals = targets - inputs @ (solved @ targets)
     leverages = (inputs * solved.T).sum(1)
-    return queries @ solved * (residuals / (1 - leverages))
+    scores: Tensor = queries @ solved * (residuals / (1 - leverages))
+    return scores
 
 
 def leave_one_out_scores(outputs_of: Callable[[Sequence[int]], Tensor], num_examples: int) -> Tensor:
