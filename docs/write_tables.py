@@ -18,6 +18,7 @@ from sharpseq.evaluation import METRICS
 from sharpseq.models import MODELS
 from sharpseq.objectives import OBJECTIVES, TRANSFORMS
 from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS
+from sharpseq.objectives.unlearning import UNLEARNING_METHODS
 from sharpseq.recipe import shipped_recipes
 from sharpseq.training import LOSSES
 from sharpseq.training.kl_penalty import KlPenalty
@@ -29,6 +30,7 @@ WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "objective": LOSSES,
     "distillation": {name: each for name, each in TOKEN_DISTILLATIONS.items() if name not in DIVERGENCES},
+    "unlearning": UNLEARNING_METHODS,
     "transform": TRANSFORMS,
     "divergence": {**DIVERGENCES, **SAMPLE_DIVERGENCES},
     "schedule": SCHEDULES,
@@ -164,6 +166,11 @@ TABLES = {
     "transforms": lambda: declared(TRANSFORMS),
     "token-distillations": lambda: declared(TOKEN_DISTILLATIONS),
     "token-distillation-parameters": lambda: parameters(TOKEN_DISTILLATIONS),
+    "unlearning-methods": lambda: declared(UNLEARNING_METHODS),
+    "unlearning-parameters": lambda: parameters({"unlearning": LOSSES["unlearning"], **UNLEARNING_METHODS}),
+    "demonstration-parameters": lambda: parameters(
+        {name: LOSSES[name] for name in ("sequence_match", "adversarial_imitation", "direction_agreement")}
+    ),
     "transform-parameters": lambda: parameters(TRANSFORMS),
     "divergences": lambda: declared(DIVERGENCES),
     "sample-divergences": lambda: declared(SAMPLE_DIVERGENCES),

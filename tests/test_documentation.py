@@ -189,6 +189,7 @@ SECTIONS: Mapping[str, tuple[type[schema.Section], ...]] = {
     "`stages`": (stages.Stage,),
     "`refiner`": (stages.Refiner,),
     "`teacher`": (stages.Teacher,),
+    "`forget`": (stages.Forget,),
     "`validation`": (schema.Validation,),
     "`evaluation`": (schema.Evaluation,),
 }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         PreferenceTrainer,
         SequenceTrainer,
         SequenceTrainingArguments,
+        UnlearningTrainer,
     )
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "SequenceScores",
     "SequenceTrainer",
     "SequenceTrainingArguments",
+    "UnlearningTrainer",
     "UserError",
     "__version__",
     "load_recipe",
@@ -61,6 +63,7 @@ _ROOMS = {
     "PolicyTrainer": "sharpseq.training",
     "SequenceTrainer": "sharpseq.training",
     "SequenceTrainingArguments": "sharpseq.training",
+    "UnlearningTrainer": "sharpseq.training",
     "UserError": "sharpseq.errors",
     "BoxCox": "sharpseq.objectives",
     "ConvexComposition": "sharpseq.objectives",

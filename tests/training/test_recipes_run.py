@@ -57,6 +57,8 @@ def shrunk(content: dict[str, Any], folder: Path) -> Recipe:
     content["final"] = content["stages"][-1]["name"]
     for stage in content["stages"]:
         stage["training"] |= UPDATES
+        if stage["forget"]:
+            stage["forget"] = {"data": {**corpora["train"], "limit": 5}, "templates": ["nothing"]}
         if stage["training"].get("eval_steps"):
             stage["training"]["eval_steps"] = 2
     decodings = content["evaluation"]["decodings"]

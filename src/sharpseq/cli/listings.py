@@ -17,10 +17,11 @@ def models() -> None:
 
 
 def objectives() -> None:
-    """List the objectives."""
+    """List the objectives, and what `unlearning` can do to the answers to forget."""
+    from sharpseq.objectives.unlearning import UNLEARNING_METHODS
     from sharpseq.training import LOSSES
 
-    _print(_row(each.declaration) for each in LOSSES.values())
+    _print(_row(each.declaration) for each in (*LOSSES.values(), *UNLEARNING_METHODS.values()))
 
 
 def divergences() -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sharpseq.errors import SettingError
+from sharpseq.recipe.corpus_sections import Corpus
 from sharpseq.recipe.sections import MethodChoice, Section, check_name
 
 PRETRAINED = "pretrained"
@@ -46,12 +47,23 @@ BASE_TEACHER = "base"
 """The teacher that is the student's pretrained model without its adapters."""
 
 
+class Forget(Section):
+    """The examples whose answers are to be forgotten, and the answers that may take their place.
+
+    Without ``templates``, a few English sentences such as "I don't know." do.
+    """
+
+    data: Corpus
+    templates: list[str] | None = Field(None, min_length=1)
+
+
 class Stage(Section):
     """One training: an objective, starting from the weights of an earlier stage or from random ones.
 
     With a ``refiner``, that network alone is trained, for the model of an earlier stage. A ``teacher`` is what
-    ``objective: {name: distillation}`` learns from. With ``stored_reference``, an objective of preferences scores its
-    answers once before training, and no second model is in memory.
+    ``objective: {name: distillation}`` learns from; ``forget`` is what ``objective: {name: unlearning}`` forgets. With
+    ``stored_reference``, an objective of preferences scores its answers once before training, and no second model is in
+    memory.
     ``training`` takes any argument of `transformers.TrainingArguments` and of `SequenceTrainingArguments`.
     """
 
@@ -61,6 +73,7 @@ class Stage(Section):
     refiner: Refiner | None = None
     teacher: Teacher | None = None
     stored_reference: bool = False
+    forget: Forget | None = None
     training: dict[str, Any] = Field({})
     average_checkpoints: int = Field(0, ge=0)
     evaluate: bool = True

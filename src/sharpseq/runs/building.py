@@ -231,7 +231,9 @@ def build_arguments(recipe: Recipe, stage: Stage, folder: Path) -> SequenceTrain
     settings.setdefault("save_strategy", settings["eval_strategy"])
     settings["save_total_limit"] = max(settings["save_total_limit"] or 0, stage.average_checkpoints) or None
     # The best checkpoint is chosen among those that are both evaluated and saved; transformers checks that they can be.
-    has_best = "no" not in (settings["save_strategy"], settings["eval_strategy"]) and not stage.average_checkpoints
+    # The validation of a stage that forgets says what it retains, and would choose the model that forgot nothing.
+    is_chosen = not stage.average_checkpoints and stage.forget is None
+    has_best = "no" not in (settings["save_strategy"], settings["eval_strategy"]) and is_chosen
     settings["load_best_model_at_end"] = has_best
     place = f"{recipe.place_of(*path)}: stage {stage.name!r}"
     try:

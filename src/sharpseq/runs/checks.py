@@ -23,8 +23,11 @@ from sharpseq.runs.building import build_refiner
 from sharpseq.runs.model_shape import ModelShape, shape_of_family, shape_of_pretrained
 from sharpseq.runs.pretrained_start import check_fit, pretrained_config
 from sharpseq.runs.recipe_methods import build_objective
+from sharpseq.scoring import IGNORED
 from sharpseq.training import (
     AdversarialCompSum,
+    AdversarialImitation,
+    DirectionAgreement,
     Distillation,
     GradientMatching,
     Loss,
@@ -33,12 +36,15 @@ from sharpseq.training import (
     PreferenceLoss,
     ReferenceMethod,
     ScoreLoss,
+    SequenceMatch,
     SequenceTrainingArguments,
     Step,
+    Unlearning,
 )
 from sharpseq.training.distillation import ModelTeacher
 from sharpseq.training.loss import PreparesBatches
 from sharpseq.training.preference import ModelReference, token_masks_for
+from sharpseq.training.unlearning import AnswerPool
 
 
 def check_model(recipe: Recipe) -> ModelShape:
@@ -88,7 +94,7 @@ def _check_objectives(recipe: Recipe, shape: ModelShape) -> None:
     batch = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
-        "labels": ids if shape.in_one_row else ids[:, :1],
+        "labels": torch.tensor([[IGNORED, 0]]) if shape.in_one_row else ids[:, :1],
         "example_ids": torch.tensor([0]),
     }
     if shape.is_autoregressive and not shape.in_one_row:
@@ -135,7 +141,14 @@ def _loss_of(objective: Any, shape: ModelShape) -> Loss:
         return objective.loss(shape.stand_in(), lambda groups: [[0.0] * len(group.outputs) for group in groups])
     if isinstance(objective, Distillation | MiniLlm):
         return objective.loss(ModelTeacher(shape.stand_in()))
-    return objective.loss() if isinstance(objective, AdversarialCompSum) else ScoreLoss(objective)
+    if isinstance(objective, Unlearning):
+        other = EncodedExample(0, [5, 0], [5])
+        before = ModelTeacher(shape.stand_in()) if objective.reads_reference else None
+        return objective.loss(AnswerPool(templates=[[5]], retained=[other]), before)
+    if isinstance(objective, AdversarialImitation):
+        return objective.loss(lambda batch: torch.zeros(len(batch["labels"])))
+    has_loss = isinstance(objective, AdversarialCompSum | SequenceMatch | DirectionAgreement)
+    return objective.loss() if has_loss else ScoreLoss(objective)
 
 
 def _check_decodings(recipe: Recipe, shape: ModelShape) -> None:

@@ -12,7 +12,16 @@ from sharpseq.models import MODELS
 from sharpseq.objectives.preference import PairObjective
 from sharpseq.recipe import Recipe, Stage, read_recipe, schema
 from sharpseq.recipe.stages import BASE_TEACHER
-from sharpseq.training import LOSSES, Distillation, GradientMatching, MiniLlm, Policy, ReferenceMethod
+from sharpseq.training import (
+    LOSSES,
+    AdversarialImitation,
+    Distillation,
+    GradientMatching,
+    MiniLlm,
+    Policy,
+    ReferenceMethod,
+    Unlearning,
+)
 
 
 def load_recipe(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -49,6 +58,7 @@ def with_methods(recipe: Recipe) -> Recipe:
             _check_reference(recipe, stage, objective)
             _check_teacher(recipe, stage, objective)
             _check_preferences(recipe, stage, objective)
+            _check_forget(recipe, stage, objective)
         except SettingError as error:
             raise UserError(f"{recipe.place_of('stages', position, *error.path)}: {error}") from error
         chosen = type(stage.objective)(**plain_settings(objective))
@@ -86,12 +96,15 @@ def _check_refiner(stage: Stage, objective: object) -> None:
 def _check_reference(recipe: Recipe, stage: Stage, objective: object) -> None:
     """Check that a stage whose objective compares with what it starts from does not start from random weights."""
     has_weights = isinstance(recipe.model, schema.Pretrained) or recipe.start_of(stage) is not None
-    if isinstance(objective, ReferenceMethod | PairObjective | Policy) and not has_weights:
+    if isinstance(objective, ReferenceMethod | AdversarialImitation | PairObjective | Policy) and not has_weights:
         raise SettingError(
             f"`{stage.objective.name}` compares with the weights that the stage starts from, and these are random; put "
             "a stage before it",
             "objective",
         )
+    if isinstance(objective, AdversarialImitation) and recipe.data.stream:
+        message = f"`{stage.objective.name}` reads demonstrations from memory; leave `data.stream` out"
+        raise SettingError(message, "objective")
 
 
 def _check_teacher(recipe: Recipe, stage: Stage, objective: object) -> None:
@@ -127,6 +140,29 @@ def _check_preferences(recipe: Recipe, stage: Stage, objective: object) -> None:
             "scores of answers are stored"
         )
         raise SettingError(message, "stored_reference")
+
+
+def _check_forget(recipe: Recipe, stage: Stage, objective: object) -> None:
+    """Check that a stage has something to forget if and only if it forgets, and weights that know it."""
+    name = Unlearning.declaration.name
+    if not isinstance(objective, Unlearning):
+        if stage.forget is not None:
+            message = f"`forget` goes with `objective: {{name: {name}}}` only; got {stage.objective.name}"
+            raise SettingError(message, "forget")
+        return
+    if stage.forget is None:
+        raise SettingError(
+            f"`{name}` forgets the examples of `forget`; add it, such as `forget: {{data: {{type: tsv, path: …}}}}`",
+            "objective",
+        )
+    if not isinstance(recipe.model, schema.Pretrained) and recipe.start_of(stage) is None:
+        raise SettingError(f"`{name}` starts from weights that know something; put a stage before it", "objective")
+    if recipe.data.stream and objective.reads_retained:
+        raise SettingError(
+            f"`retained` draws from the training corpus in memory, and `data.stream` reads it as it goes; set "
+            f"`retained: none`, or leave `stream` out; got {objective.retained}",
+            "objective",
+        )
 
 
 def build_objective(objective: Any) -> Any:

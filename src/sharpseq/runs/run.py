@@ -29,6 +29,7 @@ from sharpseq.runs.checks import check_budgets, check_metrics, check_model
 from sharpseq.runs.conclusion import Conclusion, conclude
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
+from sharpseq.runs.forgetting import check_forget, encoded_forget, retained_beside
 from sharpseq.runs.lost_files import check_finished_stage, copy_lost_files, find_tokenizer
 from sharpseq.runs.model_card import model_card
 from sharpseq.runs.model_shape import ModelShape
@@ -182,6 +183,7 @@ class _Run:
             build_arguments(self.recipe, stage, self.folder.stage(stage.name))
             if stage.teacher is not None:
                 check_teacher(stage.teacher)
+            check_forget(self.recipe, stage)
         self.preferences = read_preferences_of(self.recipe)
         data, form = self.recipe.data, self.recipe.unicode_normalization
         if (
@@ -308,6 +310,7 @@ class _Run:
             load_reference=partial(self._starting_model, stage),
             train_dataset=training,
             eval_dataset=validation,
+            retained=retained_beside(training, stage, lambda: self._train_examples, say=self.say),
             processing_class=self.tokenizer,
             evaluators=[partial(self.evaluator.validation_metric, stage)] if self.recipe.validation.metric else [],
             callbacks=[MetricsFile(self.folder.metrics, stage=stage.name), ThreadCallback(self.threads)],
@@ -348,6 +351,9 @@ class _Run:
         """Return what a stage is trained and validated on."""
         if stage.objective.name in PREFERENCES:
             return self._pairs["train"], self._pairs["validation"]
+        if stage.forget is not None:
+            examples = encoded_forget(self.recipe, stage, self.shape, self.tokenizer, say=self.say)
+            return examples, self._validation_examples
         if self.recipe.data.stream:
             stream = build_stream(self.recipe, self.shape, self.tokenizer, arguments)
             return stream, self._validation_examples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ from sharpseq.decoding.autoregressive_sampling import Helper, sample_autoregress
 from sharpseq.decoding.one_pass_sampling import token_lists
 from sharpseq.decoding.random_choice import uniform_numbers
 from sharpseq.scoring import IGNORED
+from sharpseq.training.seeded_draws import seeded_draw
 from sharpseq.training.trainer import collator_for
 
 
@@ -39,7 +39,7 @@ def with_own_samples(
             "`own_samples` must be 0: a one-pass student predicts all positions without reading a target, so its own "
             "samples would change nothing"
         )
-    chosen = [index for index, number in enumerate(batch["example_ids"].tolist()) if _draw(seed, number) < share]
+    chosen = [index for index, number in enumerate(batch["example_ids"].tolist()) if seeded_draw(seed, number) < share]
     if not chosen:
         return batch
     examples = examples_of(batch, in_one_row=not model.config.is_encoder_decoder)
@@ -63,9 +63,3 @@ def sources_of_batch(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
     if not model.config.is_encoder_decoder:
         mask = mask * (batch["labels"] == IGNORED)
     return {"input_ids": batch["input_ids"], "attention_mask": mask}
-
-
-def _draw(seed: str, example: int) -> float:
-    """Return a number in [0, 1) that depends on the seed and the example only."""
-    digest = hashlib.blake2b(f"{seed} {example}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2**64
