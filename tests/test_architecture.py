@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": set(),
     "recipe": set(),
     "generation": {"decoding", "models", "data"},
-    "evaluation": {"data", "generation"},
+    "evaluation": {"data", "decoding", "generation"},
     "training": {"data", "decoding", "divergences", "evaluation", "generation", "models", "objectives", "scoring"},
     "merging": {"data", "decoding", "divergences", "generation", "models", "scoring", "training"},
     "analyses": {"data", "decoding", "evaluation", "generation", "models", "objectives", "scoring", "theory"},

@@ -44,6 +44,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mask_predict", {}),
     ("mask_predict", {"iterations": 3, "length_beam": 2}),
     ("ctc_best_path", {}),
+    ("ctc_best_path", {"blank_bias": 1.5}),
     ("ctc_prefix_beam", {}),
     ("ctc_prefix_beam", {"beam_size": 3, "top_k": 2}),
     ("dag_lookahead", {}),
@@ -417,7 +418,6 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
     with pytest.raises(TypeError):
         DECODERS["mine"] = DECODERS["argmax"]  # type: ignore[index]
     assert dict(DECODERS["argmax"].options) == {"length_beam": 1}
-    assert dict(DECODERS["ctc_best_path"].options) == {}
     assert dict(DECODERS["dag_lookahead"].options) == {"emission_weight": 1.0}
     assert dict(DECODERS["dag_viterbi"].options) == {"length_penalty": 1.0, "token_bonus": 0.0}
     assert dict(DECODERS["dag_beam"].options) == {
@@ -427,6 +427,7 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
         "token_bonus": 0.0,
     }
     assert dict(DECODERS["dag_sampling"].options) == {"num_samples": 1, "seed": 0}
+    assert dict(DECODERS["ctc_best_path"].options) == {"blank_bias": 0.0}
     assert dict(DECODERS["autoregressive"].options) == {
         "num_beams": 1,
         "length_penalty": 1.0,

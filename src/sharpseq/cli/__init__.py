@@ -26,6 +26,7 @@ from sharpseq.cli import (
     teach,
     theory,
     train,
+    tune,
 )
 from sharpseq.cli.failures import OneLineFailures
 from sharpseq.cli.standard_streams import prepare_streams
@@ -38,6 +39,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     generate.generate,
     evaluate.evaluate,
     compare.compare,
+    tune.tune,
     distill.distill,
     merge.merge,
     teach.teach,

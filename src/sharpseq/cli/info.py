@@ -43,19 +43,34 @@ class Environment:
     versions: dict[str, str | None]
     devices: Devices
     extras: list[Extra]
+    decoding: str | None = None
 
 
 def info(
+    model: Annotated[
+        str | None, typer.Argument(help="Also show how this run folder or model folder decodes by default.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")] = False,
 ) -> None:
     """Show versions, devices, and which optional extras are missing."""
-    environment = Environment(versions=_versions(), devices=_devices(), extras=_extras())
+    decoding = None if model is None else _decoding(model)
+    environment = Environment(versions=_versions(), devices=_devices(), extras=_extras(), decoding=decoding)
     if as_json:
         import json
 
         typer.echo(json.dumps(asdict(environment), indent=2))
     else:
         _print_table(environment)
+
+
+def _decoding(model: str) -> str:
+    """Return the decoder settings that `sharpseq tune` wrote into a model folder, in a line."""
+    from pathlib import Path
+
+    from sharpseq.generation import model_folder, read_tuned_decoding
+
+    tuned = read_tuned_decoding(Path(model_folder(model)))
+    return "not tuned: the default decoder of the model, with its defaults" if tuned is None else str(tuned)
 
 
 def _versions() -> dict[str, str | None]:
@@ -131,4 +146,7 @@ def _print_table(environment: Environment) -> None:
     for extra in environment.extras:
         missing = f"[yellow]missing {', '.join(extra.missing)}[/yellow]: {escape(extra.install)}"
         table.add_row(f"extra {extra.name}", missing if extra.missing else "present")
+    if environment.decoding is not None:
+        table.add_section()
+        table.add_row("decoding", escape(environment.decoding))
     Console().print(table)

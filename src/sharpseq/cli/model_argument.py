@@ -56,6 +56,7 @@ def load_generator(
     settings: Sequence[str],
     rescore_with: str | None = None,
     batch_tokens: int = 4000,
+    is_tuned: bool = True,
     **reading: Any,
 ) -> SequenceGenerator:
     """Load a model with a decoder and its settings, and check that they work together.
@@ -66,6 +67,7 @@ def load_generator(
         settings: Its settings, each as ``KEY=VALUE``.
         rescore_with: Model that chooses among candidates.
         batch_tokens: Token budget of a batch.
+        is_tuned: Whether settings that `sharpseq tune` wrote into the model folder count.
         reading: ``prompt``, ``source_language`` and ``target_language``, None where they are not given.
 
     Raises:
@@ -80,7 +82,7 @@ def load_generator(
     choose_num_threads()
     try:
         generator = SequenceGenerator.from_pretrained(
-            model, decoder=decoder, options=options, batch_tokens=batch_tokens, **reading
+            model, decoder=decoder, options=options, batch_tokens=batch_tokens, is_tuned=is_tuned, **reading
         )
         if rescore_with is not None:
             generator = _with_rescorer(generator, rescore_with)

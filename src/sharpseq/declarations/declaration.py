@@ -60,6 +60,8 @@ class Setting:
         lt: Less than.
         le: At most.
         methods: The table that the value is a method of, such as `sharpseq.objectives.TRANSFORMS`.
+        trials: Values of a number that `sharpseq tune` tries unless it is given others; empty for one that stays as it
+            is, because another value costs time rather than changing what is best.
 
     Example:
         >>> Setting("Exponent.", gt=0, le=1).range
@@ -74,6 +76,7 @@ class Setting:
     lt: float | None = None
     le: float | None = None
     methods: Mapping[str, Any] | None = None
+    trials: tuple[float, ...] = ()
 
     @property
     def range(self) -> str:

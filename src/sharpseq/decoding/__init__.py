@@ -38,6 +38,7 @@ from sharpseq.decoding.protocols import (
     ParallelModel,
     Rescorer,
 )
+from sharpseq.decoding.remembered_frames import RememberedFrames
 from sharpseq.decoding.rescoring import autoregressive_rescorer
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "LatentModel",
     "ParallelModel",
     "ReachedLimit",
+    "RememberedFrames",
     "Rescorer",
     "argmax_decode",
     "autoregressive_decode",

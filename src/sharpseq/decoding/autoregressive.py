@@ -19,13 +19,18 @@ from sharpseq.decoding.protocols import AutoregressiveModel, Batch
 from sharpseq.decoding.teacher_forcing import forced_first_id, teacher_forced_log_prob, token_id
 from sharpseq.scoring import length_mask
 
+LENGTH_PENALTIES = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0)
+"""What tuning tries; only a search with several beams ranks by them."""
+
 
 def autoregressive_decode(
     model: AutoregressiveModel,
     batch: Batch,
     *,
     num_beams: Annotated[int, Setting("Beams; 1 is greedy search.", ge=1)] = 1,
-    length_penalty: Annotated[float, Setting("Power of the length that divides the score of a beam.")] = 1.0,
+    length_penalty: Annotated[
+        float, Setting("Power of the length that divides the score of a beam.", trials=LENGTH_PENALTIES)
+    ] = 1.0,
     min_new_tokens: Annotated[int, Setting("Fewest tokens of an output, EOS not counted.", ge=0)] = 0,
     max_new_tokens: Annotated[
         int | None,

@@ -14,6 +14,7 @@ from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, CtcModel
+from sharpseq.decoding.remembered_frames import RememberedFrames
 from sharpseq.decoding.token_choice import best_tokens, log_normalizers, special_token_ids
 
 NOTHING = -1
@@ -223,4 +224,5 @@ CTC_PREFIX_BEAM = Decoder(
         "the output with the highest sum over alignments, in one pass and a beam search",
         "Graves et al. 2006; Hannun et al. 2014",
     ),
+    remember=RememberedFrames,
 )

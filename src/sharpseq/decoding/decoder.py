@@ -22,11 +22,14 @@ class Decoder:
         decode: The function, called as ``decode(model, batch, **options)``; options are its `Setting` arguments.
         model: The protocol of the models that it decodes, or several, checked at runtime.
         declaration: Name, one-line description, reference.
+        remember: Makes of a model one that runs its network once for a batch, however often that is decoded, such as
+            `sharpseq.decoding.RememberedFrames`; None where the options decide what the network reads.
     """
 
     decode: Callable[..., DecodeOutput]
     model: type[Any] | tuple[type[Any], ...]
     declaration: Declaration
+    remember: Callable[[Any], Any] | None = None
 
     @property
     def options(self) -> Mapping[str, object]:
@@ -38,6 +41,18 @@ class Decoder:
             {'iterations': 1, 'length_beam': 5}
         """
         return MappingProxyType({name: each.default for name, each in parameters_of(self.decode).items()})
+
+    @property
+    def trials(self) -> Mapping[str, tuple[float, ...]]:
+        """The options that `sharpseq tune` tries other values of, with these values.
+
+        Example:
+            >>> from sharpseq.decoding import DECODERS
+            >>> list(DECODERS["ctc_best_path"].trials)
+            ['blank_bias']
+        """
+        found = {name: each.setting.trials for name, each in parameters_of(self.decode).items() if each.setting.trials}
+        return MappingProxyType(found)
 
     @property
     def takes_rescorer(self) -> bool:

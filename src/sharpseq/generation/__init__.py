@@ -5,11 +5,19 @@ from sharpseq.generation.incomplete_outputs import ReachedLimits, incomplete_out
 from sharpseq.generation.model_loading import load_model, max_source_length, model_folder
 from sharpseq.generation.sequence_generator import Generation, SequenceGenerator, load_rescorer, sources_of
 from sharpseq.generation.target_languages import fit_target_start, with_languages
+from sharpseq.generation.tuned_decoding import (
+    DECODING_FILE,
+    TunedDecoding,
+    read_tuned_decoding,
+    write_tuned_decoding,
+)
 
 __all__ = [
+    "DECODING_FILE",
     "Generation",
     "ReachedLimits",
     "SequenceGenerator",
+    "TunedDecoding",
     "check_decoder",
     "default_decoder",
     "family_of",
@@ -19,6 +27,8 @@ __all__ = [
     "load_rescorer",
     "max_source_length",
     "model_folder",
+    "read_tuned_decoding",
     "sources_of",
     "with_languages",
+    "write_tuned_decoding",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +30,11 @@ from sharpseq.data import (
     target_language_of,
     unicode_normalization_of,
 )
-from sharpseq.decoding import DECODERS, ReachedLimit, Rescorer, autoregressive_rescorer
+from sharpseq.decoding import DECODERS, Batch, ReachedLimit, Rescorer, autoregressive_rescorer
 from sharpseq.generation.decoder_choice import check_decoder, default_decoder, family_of
 from sharpseq.generation.model_loading import load_model, max_source_length, model_folder
 from sharpseq.generation.target_languages import with_languages
+from sharpseq.generation.tuned_decoding import read_tuned_decoding
 from sharpseq.models.pretrained import fit_special_tokens, is_causal
 
 
@@ -120,15 +121,25 @@ class SequenceGenerator:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, *, prompt: Prompt | str | None = None, merge: bool = False, **kwargs: Any
+        cls,
+        name_or_path: str | Path,
+        *,
+        prompt: Prompt | str | None = None,
+        merge: bool = False,
+        is_tuned: bool = True,
+        **kwargs: Any,
     ) -> SequenceGenerator:
         """Load a model folder, a run folder, or a model of the Hub.
+
+        Where `sharpseq tune` has written decoder settings into the folder, they count unless another decoder is given;
+        ``options`` win over them.
 
         Args:
             name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a Hub id.
             prompt: Prompt of a causal language model, or its template, for a chat where the tokenizer has a template
                 for chats; the one saved with the tokenizer when not given.
             merge: Add an adapter to the weights, which makes decoding faster.
+            is_tuned: Whether settings that `sharpseq tune` wrote into the folder count.
             kwargs: See the class: ``decoder``, ``options``, ``target_language`` and so on.
 
         Returns:
@@ -139,6 +150,9 @@ class SequenceGenerator:
             ValueError: If the prompt or another argument does not fit the model.
         """
         folder = model_folder(name_or_path)
+        tuned = read_tuned_decoding(Path(folder)) if is_tuned else None
+        if tuned is not None and kwargs.get("decoder") in (None, tuned.decoder):
+            kwargs |= {"decoder": tuned.decoder, "options": {**tuned.options, **(kwargs.get("options") or {})}}
         model = load_model(folder, merge=merge)
         tokenizer = load_tokenizer(folder, pad_with_end=is_causal(model.config))
         if prompt is not None:
@@ -163,7 +177,8 @@ class SequenceGenerator:
             ValueError: If an option is out of its range, or the rescorer does not fit.
         """
         with torch.inference_mode():
-            self._decode(encode_sources(self.tokenizer, [""]))
+            batch = self._batch(encode_sources(self.tokenizer, [""]))
+            self._decode(batch, self.options, model=self.model)
 
     def generate(self, lines: Iterable[str | Example], *, window: int = 1000, **options: Any) -> Iterator[Generation]:
         """Write one output for each line, in order.
@@ -210,28 +225,61 @@ class SequenceGenerator:
         if gathered:
             yield from self.generate_batch(gathered)
 
-    @torch.inference_mode()
     def generate_batch(self, lines: Sequence[str | Example]) -> list[Generation]:
         """Write one output for each line; see `generate`."""
-        outputs: list[Generation] = [Generation("")] * len(lines)
+        return self.generate_with_each(lines, [{}])[0]
+
+    @torch.inference_mode()
+    def generate_with_each(
+        self,
+        lines: Sequence[str | Example],
+        variants: Sequence[Mapping[str, Any]],
+        *,
+        on_progress: Callable[[int], None] = lambda done: None,
+    ) -> list[list[Generation]]:
+        """Write one output for each line with each of several sets of options.
+
+        Where options steer only the search in what the network has computed, it runs once a batch for all of them.
+
+        Args:
+            lines: See `generate`.
+            variants: Sets of options; they win over the generator's own.
+            on_progress: Called with the number of lines that are written.
+
+        Returns:
+            The outputs for each set of options.
+
+        Raises:
+            ValueError: If an option is unknown, of another type or out of range.
+        """
+        options = [{**self.options, **variant} for variant in variants]
+        for each in options:
+            check_decoder(self.model, self.decoder, each)
+        outputs: list[list[Generation]] = [[Generation("")] * len(lines) for _ in variants]
         encoded = encode_sources(self.tokenizer, lines)
         longest = self.max_source_length
         wanted = []
         for position, (line, ids) in enumerate(zip(lines, encoded, strict=True)):
             if len(ids) > longest:
-                outputs[position] = Generation("", error=f"{len(ids)} tokens, the model reads at most {longest}")
+                unread = Generation("", error=f"{len(ids)} tokens, the model reads at most {longest}")
+                for written in outputs:
+                    written[position] = unread
             elif not is_blank(line if isinstance(line, str) else line.source):
                 wanted.append(position)
         read = prepare_sources(self.tokenizer, [lines[position] for position in wanted])
         self.unknown_characters.add(read, [encoded[position] for position in wanted])
         lengths = [len(encoded[position]) for position in wanted]
         budget = max(self.batch_tokens, *lengths, 1)
+        remember, num_done = DECODERS[self.decoder].remember, len(lines) - len(wanted)
         for batch in TokenBudgetBatchSampler(lengths, lengths, batch_tokens=budget, shuffle=False):
             positions = [wanted[index] for index in batch]
-            for position, output in zip(
-                positions, self._decode([encoded[position] for position in positions]), strict=True
-            ):
-                outputs[position] = output
+            tensors = self._batch([encoded[position] for position in positions])
+            model = remember(self.model) if remember is not None and len(options) > 1 else self.model
+            for written, each in zip(outputs, options, strict=True):
+                for position, output in zip(positions, self._decode(tensors, each, model=model), strict=True):
+                    written[position] = output
+            num_done += len(positions)
+            on_progress(num_done)
         return outputs
 
     @property
@@ -240,8 +288,8 @@ class SequenceGenerator:
         longest = max_source_length(self.model)
         return longest - int(self.options.get("min_new_tokens", 0)) if is_causal(self.model.config) else longest
 
-    def _decode(self, sources: list[list[int]]) -> list[Generation]:
-        decoded = DECODERS[self.decoder].decode(self.model, self._batch(sources), **self.options, **self._objects)
+    def _decode(self, batch: Batch, options: Mapping[str, Any], *, model: Any) -> list[Generation]:
+        decoded = DECODERS[self.decoder].decode(model, batch, **options, **self._objects)
         texts = self.tokenizer.batch_decode(decoded.sequences, skip_special_tokens=True)
         form = unicode_normalization_of(self.tokenizer)
         limits = decoded.reached_limits or [None] * len(texts)

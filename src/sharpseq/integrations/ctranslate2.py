@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sharpseq.data import encode_sources, languages_of, load_tokenizer, set_languages
 from sharpseq.decoding import longest_training_target, reached_new_token_limits, with_margin
 from sharpseq.errors import UserError
-from sharpseq.generation import Generation, load_model, max_source_length, with_languages
+from sharpseq.generation import Generation, load_model, max_source_length, read_tuned_decoding, with_languages
 from sharpseq.generation import model_folder as find_model
 from sharpseq.models.adapters import is_adapter_folder
 from sharpseq.whole_files import whole_folder
@@ -93,7 +93,8 @@ def export_ctranslate2(
         loaded, tokenizer = with_languages(loaded, tokenizer, source=source_language, target=target_language)
         ctranslate2.converters.TransformersConverter(source).convert(str(folder), quantization=quantization, force=True)
         tokenizer.save_pretrained(folder)
-        (folder / _MANIFEST).write_text(json.dumps(_manifest(loaded, tokenizer), indent=1), encoding="utf-8")
+        manifest = {**_manifest(loaded, tokenizer), "options": _tuned_options(Path(source))}
+        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     return output
 
 
@@ -108,7 +109,7 @@ class Ctranslate2Generator:
             earlier than that of transformers and up to one output in fifteen differs, none for the better; at 2, one in
             some three hundred. A beam search that runs into the largest length is cut there, where ours weighs how
             probable the end is. After the code of a target language, it leaves an output empty only where EOS is the
-            most probable token.
+            most probable token. What `sharpseq tune` had chosen before the export holds where nothing else is given.
         batch_tokens: Token budget of a batch, padding included.
         num_threads: Threads of a batch; by default as many as torch uses, for a fair race.
         compute_type: What CTranslate2 computes in; by default what fits the stored weights.
@@ -144,7 +145,8 @@ class Ctranslate2Generator:
     ) -> None:
         ctranslate2 = _ctranslate2()
         manifest = _read_manifest(Path(folder))
-        self.options = {**OPTIONS, **_checked(options or {}, max_new_tokens=manifest["max_target_length"])}
+        chosen = {**manifest.get("options", {}), **(options or {})}
+        self.options = {**OPTIONS, **_checked(chosen, max_new_tokens=manifest["max_target_length"])}
         self.batch_tokens = batch_tokens
         self._max_source_length: int = manifest["max_source_length"]
         self._max_target_length: int = manifest["max_target_length"]
@@ -332,6 +334,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} holds no exported model; make one with `sharpseq export MODEL {folder}`") from error
     return manifest
+
+
+def _tuned_options(source: Path) -> dict[str, Any]:
+    """Return the options that `sharpseq tune` chose for a model, those that CTranslate2 has as well."""
+    tuned = read_tuned_decoding(source)
+    options = {} if tuned is None or tuned.decoder != "autoregressive" else tuned.options
+    return {name: value for name, value in options.items() if name in OPTIONS}
 
 
 def _checked(options: Mapping[str, Any], *, max_new_tokens: int) -> Mapping[str, Any]:

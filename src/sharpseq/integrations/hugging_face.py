@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from sharpseq.data import load_tokenizer
-from sharpseq.generation import fit_target_start, load_model, model_folder, with_languages
+from sharpseq.generation import (
+    fit_target_start,
+    load_model,
+    model_folder,
+    read_tuned_decoding,
+    with_languages,
+    write_tuned_decoding,
+)
 from sharpseq.models.pretrained import is_causal
 from sharpseq.whole_files import whole_folder
 
@@ -44,6 +51,9 @@ def export_hugging_face(
         if source_language or target_language:
             loaded, tokenizer = with_languages(loaded, tokenizer, source=source_language, target=target_language)
         fit_target_start(loaded, tokenizer)
+        tuned = read_tuned_decoding(Path(source))
+        if tuned is not None:
+            write_tuned_decoding(folder, tuned)
         loaded.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return output
