@@ -64,14 +64,14 @@ class Example:
         log_p: Log-probabilities of the target, shape (G,).
         log_q: Log-probabilities of models with parameters of shape (N, K), shape (N, G).
         intervals: For boxes of parameters, their lower and upper corners of shape (N, K), bounds of ``log_q``, both of
-            shape (N, G).
+            shape (N, G); None if none are known that are of use.
         box: All parameters.
     """
 
     name: str
     log_p: Tensor
     log_q: Callable[[Tensor], Tensor]
-    intervals: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    intervals: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
     box: Box
 
     def values(self, divergence: Divergence, parameters: Tensor) -> Tensor:
@@ -166,7 +166,12 @@ def bound(example: Example, divergence: Divergence, value: float, *, tolerance: 
         divergence: What is minimised.
         value: The best that is known.
         tolerance: What to prove; the result is larger where that takes too many boxes.
+
+    Raises:
+        ValueError: If the example has no intervals.
     """
+    if example.intervals is None:
+        raise ValueError(f"{example.name}: no intervals are known")
     box, rows = example.box, max(1, _CHUNK // len(example.log_p))
     low, high = box.low[None], box.high[None]
     while True:

@@ -9,7 +9,7 @@ from pathlib import Path
 import divergence_optima
 import pytest
 import torch
-from divergence_examples import LINE, two_modes
+from divergence_examples import LINE, NEXT, START, bigram, sentences, three_modes, two_modes
 from divergence_optima import bound, course, optimum, outside, total_variation
 from which_divergence import Sizes, main, verdict
 
@@ -17,13 +17,14 @@ from sharpseq.divergences import DIVERGENCES, KL, Alpha, CauchySchwarz, Divergen
 
 
 def test_tables_and_pictures_go_where_they_belong(tmp_path: Path) -> None:
-    markers = ("which-line", "which-line-switches", "which-line-distances")
+    markers = ["which-line-distances"]
+    markers += [f"which-{name}{ending}" for name in ("line", "plane", "words") for ending in ("", "-switches")]
     document = tmp_path / "which.md"
     document.write_text("".join(f"<!-- {marker} -->\n<!-- /{marker} -->\n" for marker in markers))
     sizes = Sizes(
-        divergences=("kl", "total_variation"),
+        divergences=("kl",),
         sweeps=("skew_kl",),
-        alphas=(0.0, 0.5, 1.0),
+        alphas=(0.0, 1.0),
         distances=(2.0,),
         jump_tolerance=0.02,
         proved=False,
@@ -31,7 +32,8 @@ def test_tables_and_pictures_go_where_they_belong(tmp_path: Path) -> None:
     record = main(output=tmp_path / "numbers.json", document=document, pictures=tmp_path / "images", sizes=sizes)
     assert json.loads((tmp_path / "numbers.json").read_text())["line"]["optima"] == record["line"]["optima"]
     assert all(f"<!-- {marker} -->\n\n| " in document.read_text() for marker in markers)
-    assert (tmp_path / "images" / "line.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("line", "plane", "words"):
+        assert (tmp_path / "images" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_kl_has_the_mean_and_the_variance_of_the_target() -> None:
@@ -92,7 +94,7 @@ def test_at_a_jump_both_models_are_equally_good() -> None:
     after = example.values(Alpha(jump.at), torch.stack([jump.before.parameters, jump.after.parameters]))
     assert float(after[0]) == pytest.approx(float(after[1]), abs=1e-3)
     # Modes that overlap are no choice: the optimum moves, but nowhere in one step.
-    _, none = course(two_modes([(0.7, -0.6, 0.6), (0.3, 0.6, 0.6)]), Alpha, (-1.0, 0.0, 1.0))
+    _, none = course(two_modes([(0.7, (-0.6,), 0.6), (0.3, (0.6,), 0.6)]), Alpha, (-1.0, 0.0, 1.0))
     assert none == []
 
 
@@ -107,3 +109,23 @@ def test_what_is_missed_and_invented() -> None:
         "splits the difference",
         "fits",
     ]
+
+
+def test_kl_gives_every_position_of_a_sentence_its_own_frequencies() -> None:
+    example = bigram()
+    best = optimum(example, KL())
+    marginal, words = torch.tensor(START, dtype=torch.float64), sentences()
+    wanted = torch.zeros_like(example.log_p)
+    for position in range(3):
+        wanted += marginal.log()[words[:, position]]
+        marginal = marginal @ torch.tensor(NEXT, dtype=torch.float64)
+    assert total_variation(example.log_q(best.parameters[None])[0], wanted) < 1e-4
+    with pytest.raises(ValueError, match="no intervals are known"):
+        bound(example, KL(), best.value, tolerance=0.1)
+
+
+def test_in_a_plane_kl_has_the_mean_and_reverse_kl_one_mode() -> None:
+    example = three_modes()
+    from_kl, from_reverse = (optimum(example, each).parameters.tolist() for each in (KL(), ReverseKL()))
+    assert from_kl[:2] == pytest.approx([0.75 * -1.8 + 0.25 * 2.8, -0.05 * 1.4], abs=1e-3)
+    assert from_reverse[:2] == pytest.approx([-1.8, -1.4], abs=0.1)
