@@ -24,7 +24,7 @@ from sharpseq.training.distillation.teachers import mixed_with
 
 FORWARD_KL = KL()
 STEP = Step(progress=0.5, update=1, seed=1, is_training=True)
-FAMILIES = ["autoregressive", "vanilla_nat", "cmlm", "ctc", "latent_nat"]
+FAMILIES = ["autoregressive", "vanilla_nat", "cmlm", "ctc", "dag", "latent_nat"]
 
 
 def tokenizer() -> Any:

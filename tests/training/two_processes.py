@@ -23,6 +23,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "autoregressive": {"family": "autoregressive", "reduction": "token_mean"},
     "length prediction": {"family": "vanilla_nat", "reduction": "sequence_mean", "length_weight": 0.7},
     "ctc, per token": {"family": "ctc", "reduction": "token_mean", "k": 2.0},
+    "graph": {"family": "dag", "reduction": "sequence_mean", "k": 2.0},
     "weights normalised": {"family": "ctc", "reduction": "sequence_mean", "k": 3.0, "divide_by_mean_weight": True},
     "stream": {"family": "ctc", "reduction": "token_mean", "stream": True},
 }

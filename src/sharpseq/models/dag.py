@@ -117,7 +117,9 @@ class Dag(UpsamplingModel):
         with inference(self):
             graph = self.decode_graph(encoded)
             vertices = best_vertices(graph, labels)
-            best = most_probable_ids(graph.logits).gather(1, vertices.clamp(min=0))
+            # Of the vertices on the path alone, a quarter of all with four vertices a token.
+            rows = vertices.clamp(min=0)[:, :, None].expand(-1, -1, graph.logits.shape[2])
+            best = most_probable_ids(graph.logits.gather(1, rows))
             num_wrong = ((best != labels) & (vertices >= 0)).sum(1)
         shown = choose_glances(labels.masked_fill(vertices < 0, IGNORED), num_wrong, ratio=ratio)
         pinned = vertices.masked_fill(shown == IGNORED, -1)
