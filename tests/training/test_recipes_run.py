@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,19 @@ def write_corpora(folder: Path, *, phonemes: bool) -> None:
                 words = generator.choices(["dog", "man", "runs", "in", "the", "park"], k=generator.randint(3, 8))
                 rows.append(f"{' '.join(words)}\t{' '.join(word + 'en' for word in words)}\n")
         (folder / f"{name}.tsv").write_text("".join(rows), encoding="utf-8")
+        pairs = [dict(zip(("prompt", "chosen"), row.strip().split("\t"), strict=True)) for row in rows]
+        lines = [json.dumps({**pair, "rejected": pair["chosen"] + " no"}) for pair in pairs]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
 def shrunk(content: dict[str, Any], folder: Path) -> Recipe:
     """Keep what is particular to a recipe and make the rest small."""
     corpora = {name: {"type": "tsv", "path": f"{name}.tsv"} for name in ("train", "validation", "test")}
     content["data"] |= {"folder": str(folder), **corpora, "test": {"test": corpora["test"]}}
+    if content["data"]["preferences"]:
+        content["data"]["preferences"] = {
+            name: {"type": "preferences", "path": f"{name}.jsonl"} for name in ("train", "validation")
+        }
     if content["model"]["type"] == "hugging_face":
         content["model"]["pretrained"] = str(write_llama(folder / "llama", max_position_embeddings=256))
     else:
