@@ -11,6 +11,8 @@ from sharpseq.decoding.ctc_best_path import CTC_BEST_PATH, ctc_best_path_decode
 from sharpseq.decoding.ctc_prefix_beam import CTC_PREFIX_BEAM, ctc_prefix_beam_search_decode
 from sharpseq.decoding.decoder import Decoder
 from sharpseq.decoding.delta_inference import DELTA_INFERENCE, delta_inference_decode
+from sharpseq.decoding.kneser_ney import train_kneser_ney
+from sharpseq.decoding.language_model import LanguageModel
 from sharpseq.decoding.latent_refinement import LATENT_REFINEMENT, latent_refinement_decode
 from sharpseq.decoding.latent_search import LATENT_SEARCH, latent_search_decode
 from sharpseq.decoding.length_limits import (
@@ -22,6 +24,7 @@ from sharpseq.decoding.length_limits import (
 )
 from sharpseq.decoding.lengths import length_candidates
 from sharpseq.decoding.mask_predict import MASK_PREDICT, mask_predict_decode
+from sharpseq.decoding.ngram_model import NgramModel, NgramOrder
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import (
     AutoregressiveModel,
@@ -43,7 +46,10 @@ __all__ = [
     "DecodeOutput",
     "Decoder",
     "EncoderOutput",
+    "LanguageModel",
     "LatentModel",
+    "NgramModel",
+    "NgramOrder",
     "ParallelModel",
     "ReachedLimit",
     "RememberedFrames",
@@ -61,6 +67,7 @@ __all__ = [
     "mask_predict_decode",
     "reached_new_token_limits",
     "remember_longest_target",
+    "train_kneser_ney",
     "with_margin",
 ]
 
