@@ -14,6 +14,7 @@ import typer
 from sharpseq.cli.model_argument import (
     BatchTokens,
     Decoder,
+    LanguageModelFile,
     Model,
     PromptText,
     RescoreWith,
@@ -33,6 +34,7 @@ def generate(
     decoder: Decoder = None,
     settings: Settings = None,
     rescore_with: RescoreWith = None,
+    language_model: LanguageModelFile = None,
     prompt: PromptText = None,
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
@@ -59,6 +61,7 @@ def generate(
         decoder=decoder,
         settings=settings or [],
         rescore_with=rescore_with,
+        language_model=language_model,
         prompt=prompt,
         source_language=source_language,
         target_language=target_language,

@@ -29,6 +29,14 @@ Settings: TypeAlias = Annotated[
 RescoreWith: TypeAlias = Annotated[
     str | None, typer.Option(metavar="MODEL", help="Autoregressive model that chooses among length candidates.")
 ]
+LanguageModelFile: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="n-gram model over the model's tokens (.safetensors or .arpa) for a decoder with an lm_weight; by default "
+        "the one saved with the model.",
+    ),
+]
 PromptText: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -55,6 +63,7 @@ def load_generator(
     decoder: str | None,
     settings: Sequence[str],
     rescore_with: str | None = None,
+    language_model: str | None = None,
     batch_tokens: int = 4000,
     is_tuned: bool = True,
     **reading: Any,
@@ -66,6 +75,7 @@ def load_generator(
         decoder: Name of the decoder; the model's own default when None.
         settings: Its settings, each as ``KEY=VALUE``.
         rescore_with: Model that chooses among candidates.
+        language_model: File of a language model; the one in the model folder, if there is one, when None.
         batch_tokens: Token budget of a batch.
         is_tuned: Whether settings that `sharpseq tune` wrote into the model folder count.
         reading: ``prompt``, ``source_language`` and ``target_language``, None where they are not given.
@@ -84,6 +94,8 @@ def load_generator(
         generator = SequenceGenerator.from_pretrained(
             model, decoder=decoder, options=options, batch_tokens=batch_tokens, is_tuned=is_tuned, **reading
         )
+        if language_model is not None:
+            generator = _with_language_model(generator, language_model)
         if rescore_with is not None:
             generator = _with_rescorer(generator, rescore_with)
         generator.try_out()
@@ -103,17 +115,30 @@ def report_unknown_characters(tokenizer: PreTrainedTokenizerBase, sources: Seque
 
 
 def _with_rescorer(generator: SequenceGenerator, name: str) -> SequenceGenerator:
-    from sharpseq.generation import SequenceGenerator, load_rescorer
+    from sharpseq.generation import load_rescorer
 
     try:
         rescorer = load_rescorer(name, tokenizer=generator.tokenizer)
     except ValueError as error:
         raise UserError(f"--rescore-with {name}: {error}") from error
+    return _with(generator, rescorer=rescorer)
+
+
+def _with_language_model(generator: SequenceGenerator, file: str) -> SequenceGenerator:
+    from sharpseq.generation import load_language_model
+
+    vocab_size = generator.model.config.vocab_size
+    return _with(generator, language_model=load_language_model(file, generator.tokenizer, vocab_size=vocab_size))
+
+
+def _with(generator: SequenceGenerator, **objects: Any) -> SequenceGenerator:
+    from sharpseq.generation import SequenceGenerator
+
     return SequenceGenerator(
         generator.model,
         generator.tokenizer,
         decoder=generator.decoder,
         options=generator.options,
-        rescorer=rescorer,
         batch_tokens=generator.batch_tokens,
+        **{"language_model": generator.language_model, **objects},
     )

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sharpseq.cli.corpus_argument import HELP as DATA_HELP
-from sharpseq.cli.model_argument import BatchTokens, Decoder, RescoreWith, Settings, SourceLanguage, TargetLanguage
+from sharpseq.cli.model_argument import (
+    BatchTokens,
+    Decoder,
+    LanguageModelFile,
+    RescoreWith,
+    Settings,
+    SourceLanguage,
+    TargetLanguage,
+)
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +49,7 @@ def tune(
         ),
     ] = None,
     rescore_with: RescoreWith = None,
+    language_model: LanguageModelFile = None,
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
     batch_tokens: BatchTokens = 4000,
@@ -53,8 +62,15 @@ def tune(
     from sharpseq.cli.corpus_argument import corpus_name, load_corpus, normalize_for
     from sharpseq.cli.metric_argument import check_metrics
     from sharpseq.cli.model_argument import load_generator
+    from sharpseq.decoding import NgramModel
     from sharpseq.evaluation.tuning import best_trial, trial_values
-    from sharpseq.generation import TunedDecoding, model_folder, write_tuned_decoding
+    from sharpseq.generation import (
+        LANGUAGE_MODEL_FILE,
+        TunedDecoding,
+        model_folder,
+        save_language_model,
+        write_tuned_decoding,
+    )
 
     check_metrics([metric])
     folder = _folder_to_write(model_folder(model))
@@ -67,6 +83,7 @@ def tune(
         decoder=decoder,
         settings=settings or [],
         rescore_with=rescore_with,
+        language_model=language_model,
         batch_tokens=batch_tokens,
         source_language=source_language,
         target_language=target_language,
@@ -74,7 +91,9 @@ def tune(
     )
     _refuse_overlap(folder, raw, data)
     try:
-        tried = trial_values(generator.decoder, generator.options, given)
+        tried = trial_values(
+            generator.decoder, generator.options, given, has_language_model=generator.language_model is not None
+        )
     except ValueError as error:
         raise UserError(f"{model}: {error}") from error
     corpus = normalize_for(generator.tokenizer, raw)
@@ -88,6 +107,8 @@ def tune(
         corpus_name(data),
         len(corpus),
     )
+    if isinstance(generator.language_model, NgramModel):
+        save_language_model(folder / LANGUAGE_MODEL_FILE, generator.language_model, generator.tokenizer)
     file = write_tuned_decoding(folder, tuned)
     (folder / _RECORD).unlink(missing_ok=True)
     _show(trials, best, metric=metric, values=tried)

@@ -16,6 +16,8 @@ from sharpseq.decoding.dag_sampling import DAG_SAMPLING, dag_sampling_decode
 from sharpseq.decoding.dag_viterbi import DAG_VITERBI, dag_viterbi_decode
 from sharpseq.decoding.decoder import Decoder
 from sharpseq.decoding.delta_inference import DELTA_INFERENCE, delta_inference_decode
+from sharpseq.decoding.kneser_ney import train_kneser_ney
+from sharpseq.decoding.language_model import LanguageModel
 from sharpseq.decoding.latent_refinement import LATENT_REFINEMENT, latent_refinement_decode
 from sharpseq.decoding.latent_search import LATENT_SEARCH, latent_search_decode
 from sharpseq.decoding.length_limits import (
@@ -27,6 +29,7 @@ from sharpseq.decoding.length_limits import (
 )
 from sharpseq.decoding.lengths import length_candidates
 from sharpseq.decoding.mask_predict import MASK_PREDICT, mask_predict_decode
+from sharpseq.decoding.ngram_model import NgramModel, NgramOrder
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import (
     AutoregressiveModel,
@@ -50,7 +53,10 @@ __all__ = [
     "DecodeOutput",
     "Decoder",
     "EncoderOutput",
+    "LanguageModel",
     "LatentModel",
+    "NgramModel",
+    "NgramOrder",
     "ParallelModel",
     "ReachedLimit",
     "RememberedFrames",
@@ -74,6 +80,7 @@ __all__ = [
     "mask_predict_decode",
     "reached_new_token_limits",
     "remember_longest_target",
+    "train_kneser_ney",
     "with_margin",
 ]
 

@@ -59,6 +59,11 @@ class Decoder:
         """Whether a rescorer can choose between its candidates."""
         return "rescorer" in inspect.signature(self.decode).parameters
 
+    @property
+    def takes_language_model(self) -> bool:
+        """Whether a language model can steer its search."""
+        return "language_model" in inspect.signature(self.decode).parameters
+
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Check that options exist and have values of the right types, within their ranges.
 

@@ -39,20 +39,31 @@ class Trial:
     length_ratio: float
 
 
-def trial_values(decoder: str, options: Mapping[str, Any], given: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+def trial_values(
+    decoder: str,
+    options: Mapping[str, Any],
+    given: Mapping[str, Sequence[Any]],
+    *,
+    has_language_model: bool = False,
+) -> dict[str, list[Any]]:
     """Return the options to tune and the values to try, each within the range that the decoder declares.
 
     Args:
         decoder: Name of the decoder.
         options: Its options that stay as they are.
         given: Values to try of options that are chosen by the user; if there are none, those that the decoder declares.
+        has_language_model: Whether there is a language model to weigh.
 
     Raises:
         ValueError: If there is nothing to try, an option stays as it is and is to be tried, a value is out of range or
             not a number, or an option makes no difference.
     """
     row = DECODERS[decoder]
-    values = {name: list(each) for name, each in (given or row.trials).items() if given or name not in options}
+    left_out = set(options) | (set() if has_language_model else {"lm_weight"})
+    declared = {name: each for name, each in row.trials.items() if name not in left_out}
+    values = {name: list(each) for name, each in (given or declared).items()}
+    if "lm_weight" in values and not has_language_model:
+        raise ValueError("`lm_weight` has no language model to weigh; give one with `--language-model`")
     if not values:
         raise ValueError(
             f"the decoder {decoder} has nothing to tune by itself; say what to try, such as `--try beam_size=5,10,20`"

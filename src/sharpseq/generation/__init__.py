@@ -2,6 +2,11 @@
 
 from sharpseq.generation.decoder_choice import check_decoder, default_decoder, family_of
 from sharpseq.generation.incomplete_outputs import ReachedLimits, incomplete_outputs
+from sharpseq.generation.language_model_files import (
+    LANGUAGE_MODEL_FILE,
+    load_language_model,
+    save_language_model,
+)
 from sharpseq.generation.model_loading import load_model, max_source_length, model_folder
 from sharpseq.generation.sequence_generator import Generation, SequenceGenerator, load_rescorer, sources_of
 from sharpseq.generation.target_languages import fit_target_start, with_languages
@@ -14,6 +19,7 @@ from sharpseq.generation.tuned_decoding import (
 
 __all__ = [
     "DECODING_FILE",
+    "LANGUAGE_MODEL_FILE",
     "Generation",
     "ReachedLimits",
     "SequenceGenerator",
@@ -23,11 +29,13 @@ __all__ = [
     "family_of",
     "fit_target_start",
     "incomplete_outputs",
+    "load_language_model",
     "load_model",
     "load_rescorer",
     "max_source_length",
     "model_folder",
     "read_tuned_decoding",
+    "save_language_model",
     "sources_of",
     "with_languages",
     "write_tuned_decoding",

@@ -30,8 +30,9 @@ from sharpseq.data import (
     target_language_of,
     unicode_normalization_of,
 )
-from sharpseq.decoding import DECODERS, Batch, ReachedLimit, Rescorer, autoregressive_rescorer
+from sharpseq.decoding import DECODERS, Batch, LanguageModel, ReachedLimit, Rescorer, autoregressive_rescorer
 from sharpseq.generation.decoder_choice import check_decoder, default_decoder, family_of
+from sharpseq.generation.language_model_files import language_model_of
 from sharpseq.generation.model_loading import load_model, max_source_length, model_folder
 from sharpseq.generation.target_languages import with_languages
 from sharpseq.generation.tuned_decoding import read_tuned_decoding
@@ -69,6 +70,7 @@ class SequenceGenerator:
         decoder: Name of a row of `sharpseq.decoding.DECODERS`; by default the one made for the model.
         options: Options of the decoder, such as ``num_beams``, ``length_beam`` or ``iterations``.
         rescorer: Chooses between the candidates of a one-pass decoder, such as `autoregressive_rescorer(teacher)`.
+        language_model: Steers the search of a decoder that can ask one, with the weight ``lm_weight`` of its options.
         batch_tokens: Token budget of a batch, padding included.
         source_language: Language of sources, for a tokenizer with language codes and by its name for it, such as
             ``eng_Latn`` (NLLB), ``en`` (M2M100) or ``en_XX`` (mBART); the one that the tokenizer is set to when not
@@ -94,6 +96,7 @@ class SequenceGenerator:
         decoder: str | None = None,
         options: Mapping[str, Any] | None = None,
         rescorer: Rescorer | None = None,
+        language_model: LanguageModel | None = None,
         batch_tokens: int = 4000,
         source_language: str | None = None,
         target_language: str | None = None,
@@ -117,7 +120,11 @@ class SequenceGenerator:
         check_decoder(model, self.decoder, self.options)
         if rescorer is not None and not DECODERS[self.decoder].takes_rescorer:
             raise ValueError(f"`rescorer` has nothing to choose from: the decoder {self.decoder} has no candidates")
-        self._objects = {"rescorer": rescorer} if rescorer is not None else {}
+        if language_model is not None and not DECODERS[self.decoder].takes_language_model:
+            raise ValueError(f"`language_model` has nothing to steer: the decoder {self.decoder} asks none")
+        self.language_model = language_model
+        given: dict[str, Any] = {"rescorer": rescorer, "language_model": language_model}
+        self._objects = {name: each for name, each in given.items() if each is not None}
 
     @classmethod
     def from_pretrained(
@@ -132,7 +139,7 @@ class SequenceGenerator:
         """Load a model folder, a run folder, or a model of the Hub.
 
         Where `sharpseq tune` has written decoder settings into the folder, they count unless another decoder is given;
-        ``options`` win over them.
+        ``options`` win over them. A language model in the folder is there for decoders that ask one.
 
         Args:
             name_or_path: What ``save_pretrained`` wrote, a run folder with a finished model in it, or a Hub id.
@@ -163,6 +170,12 @@ class SequenceGenerator:
             attach_prompt(tokenizer, prompt)
         if is_causal(model.config) and prompt_of(tokenizer) is not None:
             fit_special_tokens(model, tokenizer, end_token_id=end_token_id(tokenizer))
+        if kwargs.get("language_model") is None:
+            decoder = kwargs.get("decoder") or default_decoder(model)
+            if decoder in DECODERS and DECODERS[decoder].takes_language_model:
+                kwargs["language_model"] = language_model_of(
+                    folder, tokenizer, vocab_size=model.config.vocab_size, device=model.device
+                )
         return cls(model, tokenizer, **kwargs)
 
     @property

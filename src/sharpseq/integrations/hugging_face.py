@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from sharpseq.data import load_tokenizer
 from sharpseq.generation import (
+    LANGUAGE_MODEL_FILE,
     fit_target_start,
     load_model,
     model_folder,
@@ -54,6 +56,8 @@ def export_hugging_face(
         tuned = read_tuned_decoding(Path(source))
         if tuned is not None:
             write_tuned_decoding(folder, tuned)
+        if (Path(source) / LANGUAGE_MODEL_FILE).is_file():
+            shutil.copyfile(Path(source) / LANGUAGE_MODEL_FILE, folder / LANGUAGE_MODEL_FILE)
         loaded.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return output
