@@ -17,10 +17,15 @@ def models() -> None:
 
 
 def objectives() -> None:
-    """List the objectives."""
-    from sharpseq.training import LOSSES
+    """List the objectives, and those of a policy's own samples."""
+    from sharpseq.objectives.policy import POLICY_OBJECTIVES
+    from sharpseq.training import LOSSES, Policy
 
-    _print(_row(each.declaration) for each in LOSSES.values())
+    rows = [_row(each.declaration) for each in LOSSES.values()]
+    for each in POLICY_OBJECTIVES.values():
+        name, *rest = _row(each.declaration)
+        rows.append((f"{Policy.declaration.name}: {name}", rest[0], rest[1]))
+    _print(rows)
 
 
 def divergences() -> None:
