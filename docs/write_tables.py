@@ -18,6 +18,7 @@ from sharpseq.evaluation import METRICS
 from sharpseq.models import MODELS
 from sharpseq.objectives import OBJECTIVES, TRANSFORMS
 from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS
+from sharpseq.objectives.policy import POLICY_OBJECTIVES
 from sharpseq.objectives.unlearning import UNLEARNING_METHODS
 from sharpseq.recipe import shipped_recipes
 from sharpseq.training import LOSSES
@@ -27,10 +28,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /table -->)", re.DOTALL)
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+LISTS: Mapping[Any, str] = {Sequence: "list of numbers", Mapping: "numbers by name"}
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "objective": LOSSES,
     "distillation": {name: each for name, each in TOKEN_DISTILLATIONS.items() if name not in DIVERGENCES},
     "unlearning": UNLEARNING_METHODS,
+    "policy": POLICY_OBJECTIVES,
     "transform": TRANSFORMS,
     "divergence": {**DIVERGENCES, **SAMPLE_DIVERGENCES},
     "schedule": SCHEDULES,
@@ -49,7 +52,7 @@ def kind_of(parameter: Parameter) -> str:
     if get_origin(hint) is Literal:
         words = "one of " + ", ".join(f"`{value}`" for value in kinds)
     else:
-        words = "list of numbers" if get_origin(hint) is Sequence else WORDS[kinds[0]]
+        words = LISTS.get(get_origin(hint)) or WORDS[kinds[0]]
     if any(isinstance(kind, type) and issubclass(kind, Schedule) for kind in kinds):
         words += " or schedule"
     return f"{words}, {setting.range}" if setting.range else words
@@ -171,6 +174,8 @@ TABLES = {
     "demonstration-parameters": lambda: parameters(
         {name: LOSSES[name] for name in ("sequence_match", "adversarial_imitation", "direction_agreement")}
     ),
+    "policy-objectives": lambda: declared(POLICY_OBJECTIVES),
+    "policy-objective-parameters": lambda: parameters(POLICY_OBJECTIVES),
     "transform-parameters": lambda: parameters(TRANSFORMS),
     "divergences": lambda: declared(DIVERGENCES),
     "sample-divergences": lambda: declared(SAMPLE_DIVERGENCES),

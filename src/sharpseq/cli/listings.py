@@ -17,11 +17,17 @@ def models() -> None:
 
 
 def objectives() -> None:
-    """List the objectives, and what `unlearning` can do to the answers to forget."""
+    """List the objectives, those of a policy's own samples, and what `unlearning` does to the answers to forget."""
+    from sharpseq.objectives.policy import POLICY_OBJECTIVES
     from sharpseq.objectives.unlearning import UNLEARNING_METHODS
-    from sharpseq.training import LOSSES
+    from sharpseq.training import LOSSES, Policy, Unlearning
 
-    _print(_row(each.declaration) for each in (*LOSSES.values(), *UNLEARNING_METHODS.values()))
+    rows = [_row(each.declaration) for each in LOSSES.values()]
+    for owner, table in ((Policy, POLICY_OBJECTIVES), (Unlearning, UNLEARNING_METHODS)):
+        for each in table.values():
+            name, *rest = _row(each.declaration)
+            rows.append((f"{owner.declaration.name}: {name}", rest[0], rest[1]))
+    _print(rows)
 
 
 def divergences() -> None:

@@ -134,7 +134,8 @@ def _samples(
         width = 1 + with_margin(longest) if longest is not None else _LONGEST
         ends = end_token_ids(model)
         names = ("pad_token_id", "bos_token_id", "mask_token_id")
-        special = {getattr(model.config, name, None) for name in names} - {None, *ends}
+        ids_of_names = [getattr(model.config, name, None) for name in names]
+        special = {token for token in ids_of_names if token is not None and token not in ends}
         return sample_autoregressive(model, batch, uniforms(width), temperature=temperature, forbidden=sorted(special))
     if isinstance(model, CtcModel):
         forbidden = special_token_ids(model.config, allowed=blank_of(model.config))

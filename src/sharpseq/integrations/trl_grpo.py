@@ -18,7 +18,7 @@ from sharpseq.integrations.trl import OLDEST as OLDEST
 from sharpseq.objectives.policy import OwnSamples, PolicyGradient, PolicyNeeds, PolicyObjective, TokenLogProbs
 
 
-class SharpGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
+class SharpGRPOTrainer(GRPOTrainer):
     """`trl.GRPOTrainer` with any policy objective in place of GRPO's loss.
 
     The completions of a prompt stay in one batch, which `per_device_train_batch_size` must allow for. TRL's
@@ -43,6 +43,13 @@ class SharpGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         ...     train_dataset=data,
         ... )  # doctest: +SKIP
     """
+
+    # TRL declares some of these as None.
+    args: Any
+    model: Any
+    num_generations: Any
+    objective: PolicyObjective
+    _buffered_inputs: Any
 
     def __init__(self, *, objective: PolicyObjective | None = None, args: Any, **kwargs: Any) -> None:
         self.objective = objective or PolicyGradient("group_normalised", ratio="token", per_token=True, clip=0.2)
@@ -88,7 +95,8 @@ class SharpGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
             if "ref_per_token_logps" in inputs:
                 gap = (samples.policy - samples.reference).mean()
                 self._metrics[mode]["reference_kl"].append(self.accelerator.gather(gap).mean().item())
-        return losses.mean() / (self.current_gradient_accumulation_steps if mode == "train" else 1.0)
+        loss: Tensor = losses.mean() / (self.current_gradient_accumulation_steps if mode == "train" else 1.0)
+        return loss
 
     def evidence(self, model: nn.Module, inputs: Mapping[str, Any]) -> OwnSamples:
         """Return what an objective reads of a batch of TRL's, scored under a model."""

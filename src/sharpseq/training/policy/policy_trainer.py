@@ -90,7 +90,8 @@ class PolicyTrainer(SequenceTrainer):
         if self.loss.features:
             if not isinstance(self.train_dataset, Sequence):
                 raise ValueError("`train_dataset` must be held in memory: the weights of features are found on it")
-            self.loss.fit(self.model.to(self.args.device), self.train_dataset, seed=self.args.seed)
+            model: Any = self.model
+            self.loss.fit(model.to(self.args.device), self.train_dataset, seed=self.args.seed)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     # Checkpoints
