@@ -19,12 +19,12 @@ def models() -> None:
 def objectives() -> None:
     """List the objectives, and those of a policy's own samples."""
     from sharpseq.objectives.policy import POLICY_OBJECTIVES
-    from sharpseq.training import LOSSES, Policy
+    from sharpseq.training import LOSSES
 
     rows = [_row(each.declaration) for each in LOSSES.values()]
     for each in POLICY_OBJECTIVES.values():
-        name, *rest = _row(each.declaration)
-        rows.append((f"{Policy.declaration.name}: {name}", rest[0], rest[1]))
+        name, summary, reference = _row(each.declaration)
+        rows.append((name, f"{summary}; an objective of `policy`", reference))
     _print(rows)
 
 
