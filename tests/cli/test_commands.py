@@ -25,6 +25,7 @@ from sharpseq.evaluation import METRICS, EvaluationResult
 from sharpseq.generation import Generation
 from sharpseq.models import MODELS
 from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS
+from sharpseq.objectives.policy import POLICY_OBJECTIVES
 from sharpseq.recipe import shipped_recipes
 from sharpseq.training import LOSSES
 
@@ -428,7 +429,7 @@ def told_of(method: Any) -> tuple[str, str]:
     ("name", "rows"),
     [
         ("models", {name: told_of(family) for name, family in MODELS.items()}),
-        ("objectives", {name: told_of(loss) for name, loss in LOSSES.items()}),
+        ("objectives", {name: told_of(loss) for name, loss in {**LOSSES, **POLICY_OBJECTIVES}.items()}),
         ("divergences", {name: told_of(each) for name, each in {**TOKEN_DISTILLATIONS, **SAMPLE_DIVERGENCES}.items()}),
         ("decoders", {name: (*told_of(decoder), *decoder.options) for name, decoder in DECODERS.items()}),
         ("metrics", {name: told_of(metric) for name, metric in METRICS.items()}),

@@ -25,8 +25,8 @@ def objectives() -> None:
     rows = [_row(each.declaration) for each in LOSSES.values()]
     for owner, table in ((Policy, POLICY_OBJECTIVES), (Unlearning, UNLEARNING_METHODS)):
         for each in table.values():
-            name, *rest = _row(each.declaration)
-            rows.append((f"{owner.declaration.name}: {name}", rest[0], rest[1]))
+            name, summary, reference = _row(each.declaration)
+            rows.append((name, f"{summary}; of `{owner.declaration.name}`", reference))
     _print(rows)
 
 
