@@ -48,7 +48,8 @@ def test_train_translation_compares_two_losses_on_a_made_up_corpus(family: str) 
     assert list(results) == ["maximum likelihood", "convex k=2"]
     for result in results.values():
         assert result.num_sentences == 4
-        assert result.confidence is not None and math.isfinite(result.confidence.nll_per_token)
+        # After so few updates a graph may write nothing, which has no mean over tokens.
+        assert result.confidence is not None and math.isfinite(result.confidence.nll_per_sentence)
 
 
 def test_train_translation_reads_files(tmp_path: Path) -> None:

@@ -501,7 +501,7 @@ def test_a_setting_of_a_decoder_with_a_mistake(
         (["--decoder", "ctc_prefix_baem"], "there is no decoder 'ctc_prefix_baem'; did you mean `ctc_prefix_beam`?"),
         (["--decoder", "argmax"], "the decoder argmax does not fit Ctc; valid: ctc_best_path, ctc_"),
         (["--decoder", "ctc_prefix_beam", "--set", "beam_size=0"], "`beam_size` must be at least 1; got 0"),
-        (["--set", "beam_size=3"], "`beam_size` is not an option of the decoder ctc_best_path; it has none"),
+        (["--set", "beam_size=3"], "`beam_size` is not an option of the decoder ctc_best_path; valid: blank_bias"),
         (["--rescore-with", "TEACHER"], "the decoder ctc_best_path has no candidates"),
         (["--rescore-with", "STUDENT"], "only an autoregressive model can rescore"),
     ],

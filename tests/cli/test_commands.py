@@ -26,6 +26,7 @@ from sharpseq.generation import Generation
 from sharpseq.models import MODELS
 from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS
 from sharpseq.objectives.policy import POLICY_OBJECTIVES
+from sharpseq.objectives.unlearning import UNLEARNING_METHODS
 from sharpseq.recipe import shipped_recipes
 from sharpseq.training import LOSSES
 
@@ -429,7 +430,10 @@ def told_of(method: Any) -> tuple[str, str]:
     ("name", "rows"),
     [
         ("models", {name: told_of(family) for name, family in MODELS.items()}),
-        ("objectives", {name: told_of(loss) for name, loss in {**LOSSES, **POLICY_OBJECTIVES}.items()}),
+        (
+            "objectives",
+            {name: told_of(loss) for name, loss in {**LOSSES, **POLICY_OBJECTIVES, **UNLEARNING_METHODS}.items()},
+        ),
         ("divergences", {name: told_of(each) for name, each in {**TOKEN_DISTILLATIONS, **SAMPLE_DIVERGENCES}.items()}),
         ("decoders", {name: (*told_of(decoder), *decoder.options) for name, decoder in DECODERS.items()}),
         ("metrics", {name: told_of(metric) for name, metric in METRICS.items()}),

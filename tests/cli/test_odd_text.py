@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -36,6 +37,11 @@ ODD = [
 ]
 
 
+def always(output: Generation) -> Any:
+    """Return a decoding of batches that writes the same for every source."""
+    return lambda self, batch, options, *, model: [output] * len(batch["input_ids"])
+
+
 def test_every_odd_line_gives_one_line(ctc_run: Path, command: Command) -> None:
     given = "".join(f"{line}\n" for line in ["abc", *ODD, "abc"])
     result = command("generate", ctc_run, stdin=given.encode())
@@ -53,7 +59,7 @@ def test_line_breaks_of_any_kind_in_an_output_stay_on_its_line(
     ctc_run: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     written = "x\u2028y\x0bz\u0085w"
-    monkeypatch.setattr(SequenceGenerator, "_decode", lambda self, sources: [Generation(written, -1.0)] * len(sources))
+    monkeypatch.setattr(SequenceGenerator, "_decode", always(Generation(written, -1.0)))
     assert command("generate", ctc_run, stdin="a\nb\n").stdout == "x y z w\n" * 2
     assert command("generate", ctc_run, "--scores", stdin="a\n").stdout == "-1.0000\tx y z w\n"
     Path("data.tsv").write_text("a\tb\n")
@@ -129,7 +135,7 @@ def test_a_model_that_normalises_nothing_is_evaluated_on_raw_text(
     ctc_run: Path, here: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A model that writes decomposed characters, whatever it reads.
-    monkeypatch.setattr(SequenceGenerator, "_decode", lambda self, sources: [Generation("e\u0301")] * len(sources))
+    monkeypatch.setattr(SequenceGenerator, "_decode", always(Generation("e\u0301")))
     model = shutil.copytree(ctc_run / "model", here / "model")
     Path("data.tsv").write_text("ae\u0301\te\u0301\n", encoding="utf-8")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sharpseq.evaluation.comparison import Comparison, compare_systems
 from sharpseq.evaluation.confidence import ConfidenceReport, measure_confidence, output_nll_per_token
-from sharpseq.evaluation.margin_histograms import klom, klom_floor, margins
 from sharpseq.evaluation.measurement import Measurement, Metric, MetricResult
 from sharpseq.evaluation.metric import MetricSpec
 from sharpseq.evaluation.metrics import METRICS, check_metric, measure
@@ -50,9 +49,6 @@ __all__ = [
     "evaluate_system",
     "evenly_spaced",
     "installed_versions",
-    "klom",
-    "klom_floor",
-    "margins",
     "markdown_table",
     "measure",
     "measure_confidence",

@@ -57,3 +57,18 @@ def _output_nll(folder: RunFolder, recipe: Recipe, result: EvaluationResult) -> 
     file = folder.evaluation(stage, decoding or next(iter(recipe.evaluation.decodings)), result.data)
     log_probs, num_tokens = zip(*read_scores(scores_file(file)), strict=True)
     return output_nll_per_token(log_probs, num_tokens)
+
+
+def selection_note(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return a line where the metric that should choose a checkpoint never moved.
+
+    Args:
+        recipe: The recipe.
+        rows: What a stage logged.
+    """
+    metric = recipe.validation.metric
+    values = [row[f"eval_{metric}"] for row in rows if f"eval_{metric}" in row]
+    if len(values) < 2 or len(set(values)) > 1:
+        return None
+    hint = "; for a language written without spaces, `chrf` is the better choice" if metric == "bleu" else ""
+    return f"{metric} was {values[0]:g} at every validation, so the lowest validation NLL chose the checkpoint{hint}"

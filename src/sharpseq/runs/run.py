@@ -36,7 +36,7 @@ from sharpseq.runs.model_shape import ModelShape
 from sharpseq.runs.model_source import ModelSource, source_of
 from sharpseq.runs.preference_data import encoded_preferences, read_preferences_of
 from sharpseq.runs.recipe_methods import with_methods
-from sharpseq.runs.reporting import write_run_report
+from sharpseq.runs.reporting import selection_note, write_run_report
 from sharpseq.runs.stage_evaluation import RunEvaluator, recipe_rescorer
 from sharpseq.runs.stage_training import build_trainer
 from sharpseq.runs.teacher_choice import check_teacher
@@ -326,19 +326,10 @@ class _Run:
             self.say(f"training data: {trainer.filter_report}")
         elif self.recipe.data.stream and arguments.dataloader_num_workers:
             self.say("training data: what `data.limits` left out is not counted where `dataloader_num_workers` read")
-        self._report_selection(stage, trainer)
+        note = selection_note(self.recipe, trainer.state.log_history)
+        if note is not None:
+            self.say(f"stage {stage.name}: {note}")
         self._save_stage(stage, trainer)
-
-    def _report_selection(self, stage: Stage, trainer: SequenceTrainer) -> None:
-        """Say so where the metric that should choose a checkpoint never moved."""
-        metric = self.recipe.validation.metric
-        values = [row[f"eval_{metric}"] for row in trainer.state.log_history if f"eval_{metric}" in row]
-        if len(values) > 1 and len(set(values)) == 1:
-            hint = "; for a language written without spaces, `chrf` is the better choice" if metric == "bleu" else ""
-            self.say(
-                f"stage {stage.name}: {metric} was {values[0]:g} at every validation, so the lowest validation NLL "
-                f"chose the checkpoint{hint}"
-            )
 
     def _check_processes(self, stage: Stage, *, resumes: bool) -> None:
         """Check that a stage goes on with as many processes as it began with, where epochs are counted."""

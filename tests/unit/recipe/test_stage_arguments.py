@@ -109,7 +109,7 @@ def test_fp16_needs_a_gpu() -> None:
     [
         ("ctc", {"decoder": "argmax"}, "the decoder argmax does not fit Ctc; valid: ctc_best_path"),
         ("ctc", {"decoder": "ctc_prefix_beam", "top_k": 0}, "`top_k` must be at least 1; got 0"),
-        ("ctc", {"beam_size": 3}, "`beam_size` is not an option of the decoder ctc_best_path; it has none"),
+        ("ctc", {"beam_size": 3}, "`beam_size` is not an option of the decoder ctc_best_path; valid: blank_bias"),
         ("cmlm", {"iterations": 0}, "`iterations` must be at least 1; got 0"),
         ("cmlm", {"iterations": "ten"}, "`iterations` must be a whole number; got 'ten'"),
         ("vanilla_nat", {"length_beam": 0}, "`length_beam` must be at least 1; got 0"),

@@ -19,6 +19,7 @@ from sharpseq.objectives.unlearning.datamodels import (
 )
 from sharpseq.objectives.unlearning.flat import Flat
 from sharpseq.objectives.unlearning.gradient_ascent import GradientAscent
+from sharpseq.objectives.unlearning.margin_histograms import klom, klom_floor, margins
 from sharpseq.objectives.unlearning.negative_preference import NegativePreference
 
 __all__ = [
@@ -28,7 +29,10 @@ __all__ = [
     "GradientAscent",
     "NegativePreference",
     "UnlearningMethod",
+    "klom",
+    "klom_floor",
     "leave_one_out_scores",
+    "margins",
     "matching_loss",
     "mean_token_probability",
     "outputs_without",

@@ -328,7 +328,7 @@ def test_a_budget_of_divergence_is_met_and_its_reward_is_the_best() -> None:
     weights = torch.arange(27)[None]
     for _ in range(600):
         policy = log_probs(table)
-        kl = float((policy.exp() * (policy - log_probs(REFERENCE))).sum())
+        kl = float((policy.exp() * (policy - log_probs(REFERENCE))).sum().detach())
         price = price.after(kl, step=0.02, proportional=1.0)
         priced = with_prices(samples_of(weights, policy), {"kl": price.value})
         optimizer.zero_grad()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sharpseq.evaluation.margin_histograms import klom, klom_floor, margins
+from sharpseq.objectives.unlearning import klom, klom_floor, margins
 
 
 def test_margins_are_log_odds() -> None:
