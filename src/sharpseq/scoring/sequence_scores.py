@@ -128,7 +128,7 @@ class SequenceScores(ModelOutput):
         """
         if self.tokens is None:
             raise ValueError(
-                "the loss reads the log-probability of each token, and this model (CTC, DAG) scores whole sequences only; "
-                "choose a loss of sequences, or a model that predicts one token at a position"
+                "the loss reads the log-probability of each token, and this model (CTC, DAG) scores whole sequences "
+                "only; choose a loss of sequences, or a model that predicts one token at a position"
             )
         return self.tokens
