@@ -160,6 +160,19 @@ def test_the_beam_stops_when_nothing_better_can_come(dag_model: Callable[..., An
     assert output.log_prob.tolist() == [0.0] * 4
 
 
+def test_a_bonus_keeps_the_beam_going_until_long_outputs_have_ended(dag_model: Callable[..., Any]) -> None:
+    # Nothing with probability 0.9, or four tokens: the first of these does not make up for their small probability.
+    links = torch.full((1, 6, 6), -torch.inf, dtype=torch.float64)
+    links[0, 0, 5], links[0, 0, 1] = math.log(0.9), math.log(0.1)
+    for vertex in range(1, 5):
+        links[0, vertex, vertex + 1] = 0
+    logits = torch.full((1, 6, 4), -20.0, dtype=torch.float64)
+    logits[:, :, 2] = 20
+    model = dag_model(DagGraph(logits, links, torch.ones(1, 6, dtype=torch.bool)), **NO_SPECIALS)
+    assert outputs(dag_beam_search_decode(model, batch_of(1))) == [()]
+    assert outputs(dag_beam_search_decode(model, batch_of(1), token_bonus=1.0)) == [(2, 2, 2, 2)]
+
+
 def test_the_best_path_is_not_always_the_best_output(dag_model: Callable[..., Any]) -> None:
     # One token from either of two vertices: "1" has 0.5·0.6 + 0.5·0.5, the best path alone is "2" with 0.5·0.51.
     probs = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.0, 0.40, 0.51, 0.09], [0.0, 0.45, 0.10, 0.45]])
