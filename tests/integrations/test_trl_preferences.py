@@ -18,7 +18,7 @@ from trl import DPOConfig, DPOTrainer
 
 from sharpseq import PreferenceTrainer, SequenceTrainingArguments
 from sharpseq.data import Prompt, attach_prompt, encode_pairs, preferences_of
-from sharpseq.integrations.trl import SharpDPOConfig, SharpDPOTrainer
+from sharpseq.integrations.trl import SharpDPOConfig, SharpDPOTrainer, SharpSFTConfig
 from sharpseq.objectives.preference import FDpo, RaDpo, SparsePo
 
 BETA = 0.3
@@ -220,3 +220,14 @@ def test_beta_is_that_of_trl_unless_the_objective_has_its_own(tmp_path: Path) ->
         made(SharpDPOTrainer, DPOConfig(**arguments(tmp_path)))
     with pytest.raises(ValueError, match="`objective` must not learn masks"):
         made(SharpDPOTrainer, SharpDPOConfig(**arguments(tmp_path, objective="sparse_po")))
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="an accelerator computes in bf16")
+@pytest.mark.parametrize("config", [SharpDPOConfig, SharpSFTConfig])
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_bf16_is_a_default_only_where_the_processor_has_it(
+    config: Any, has_bf16: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_bf16}, raising=False)
+    assert config(output_dir=str(tmp_path)).bf16 is has_bf16
+    assert config(output_dir=str(tmp_path), bf16=True).bf16 is True

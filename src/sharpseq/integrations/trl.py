@@ -28,11 +28,11 @@ from sharpseq.integrations.trl_training import (
     TrlLossTrainer,
     check_parallelism,
     check_reduction,
+    choose_defaults,
     objective_of,
     sft_trainer,
 )
 from sharpseq.objectives import OBJECTIVES, Objective
-from sharpseq.processor_bf16 import bf16_is_slow
 from sharpseq.training.arguments import REDUCTIONS
 from sharpseq.training.score_loss import PaddedRows, ScoreLoss
 
@@ -87,13 +87,7 @@ class SharpSFTConfig(SFTConfig):
         self.build_objective()
         check_reduction(self.reduction)
         self._check_options_of_trl()
-        # transformers refuses bf16, TRL's default, on a machine without accelerator unless it is told to use the CPU.
-        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        if self.bf16 is None and bf16_is_slow():
-            self.bf16 = False  # TRL's default is true, which such a processor takes tens of times longer for
-        # The newer name of the same option, so that nobody is warned about a default that TRL has chosen.
-        if getattr(self, "activation_checkpointing", False) is None:
-            self.activation_checkpointing = self.gradient_checkpointing
+        choose_defaults(self)
         super().__post_init__()  # type: ignore[no-untyped-call]
 
     def build_objective(self) -> Objective:

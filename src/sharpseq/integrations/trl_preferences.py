@@ -20,6 +20,7 @@ from sharpseq.integrations.trl_training import (
     TrlLossTrainer,
     check_parallelism,
     check_reduction,
+    choose_defaults,
     objective_of,
     use_adapter,
 )
@@ -74,11 +75,7 @@ class SharpDPOConfig(DPOConfig):
     def __post_init__(self) -> None:
         self.build_objective()
         check_reduction(self.reduction)
-        # transformers refuses bf16, TRL's default, on a machine without accelerator unless it is told to use the CPU.
-        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        # The newer name of the same option, so that nobody is warned about a default that TRL has chosen.
-        if getattr(self, "activation_checkpointing", False) is None:
-            self.activation_checkpointing = self.gradient_checkpointing
+        choose_defaults(self)
         super().__post_init__()  # type: ignore[no-untyped-call]
         for name, (default, why) in _OTHER_LOSSES.items():
             if getattr(self, name, default) != default:

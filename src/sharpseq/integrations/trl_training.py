@@ -17,6 +17,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from sharpseq.declarations import build_method
 from sharpseq.errors import SettingError, nearest
+from sharpseq.processor_bf16 import bf16_is_slow
 from sharpseq.training.arguments import REDUCTIONS
 from sharpseq.training.loss_trainer import LossTrainer
 from sharpseq.training.running_means import COUNTS, RunningMeans, check_any_target, validation_statistics
@@ -31,6 +32,7 @@ __all__ = [
     "TrlLossTrainer",
     "check_parallelism",
     "check_reduction",
+    "choose_defaults",
     "objective_of",
     "sft_trainer",
     "use_adapter",
@@ -54,6 +56,17 @@ if not Version(OLDEST) <= Version(trl.__version__) < Version(FIRST_UNKNOWN):
         f"`sharpseq.integrations.trl` works with trl>={OLDEST},<{FIRST_UNKNOWN}; trl {trl.__version__} is installed: "
         "pip install 'sharpseq[trl]'"
     )
+
+
+def choose_defaults(config: Any) -> None:
+    """Replace defaults of TRL's arguments that do not suit the machine or would warn, before TRL reads them."""
+    # transformers refuses bf16, TRL's default, on a machine without accelerator unless `use_cpu` is set.
+    config.use_cpu = config.use_cpu or not torch.accelerator.is_available()
+    if config.bf16 is None and bf16_is_slow():
+        config.bf16 = False  # TRL's default is true, which such a processor takes tens of times longer for
+    # The newer name of the same option, so that nobody is warned about a default that TRL has chosen.
+    if getattr(config, "activation_checkpointing", False) is None:
+        config.activation_checkpointing = config.gradient_checkpointing
 
 
 def objective_of(table: Mapping[str, Any], name: str, settings: dict[str, Any] | str | None) -> Any:
