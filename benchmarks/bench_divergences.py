@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,8 +29,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from own_process import Measurement, in_own_process, peak, reset_peak
+from own_process import Measurement, in_own_process, measuring_parser, peak, reset_peak
 
+SIZES = {"tokens": 2048, "vocabulary": 128_000, "width": 512}
 SYSTEMS = ("naive", "trl", "sharpseq", "sharpseq_sum")
 DIVERGENCES = ("kl", "jensen_shannon")
 DTYPES = ("float32", "bfloat16")
@@ -190,18 +190,10 @@ def weighted_sum_of(system: str, divergence: str) -> Callable[[Any, Any, Any, An
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
-    parser.add_argument("--tokens", type=int, default=2048)
-    parser.add_argument("--vocabulary", type=int, default=128_000)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = measuring_parser(__doc__, num_words=4, sizes=SIZES, output="benchmarks/results/divergences.json")
     parser.add_argument(
         "--dtypes", nargs="+", choices=DTYPES, default=DTYPES, help="bf16 is emulated on some processors"
     )
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/divergences.json"))
-    parser.add_argument("--document", type=Path)
     return parser.parse_args(arguments)
 
 
@@ -209,7 +201,7 @@ if __name__ == "__main__":
     given = vars(parse_arguments(sys.argv[1:]))
     one = given.pop("one")
     if one:
-        sizes = {name: given[name] for name in ("tokens", "vocabulary", "width")}
+        sizes = {name: given[name] for name in SIZES}
         print(json.dumps(asdict(measure(*one, **sizes))))
     else:
         main(**given)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +23,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from own_process import Measurement, in_own_process, peak, reset_peak
+from own_process import Measurement, in_own_process, measuring_parser, peak, reset_peak
 
+SIZES = {"pairs": 2, "length": 512, "vocabulary": 49_152, "width": 256}
 SYSTEMS = ("naive", "trl", "sharpseq")
 MARKER = "preferences-memory"
 
@@ -189,16 +189,7 @@ def _loss_of_trl(policy: Any, reference: Any) -> Callable[[dict[str, Any]], Any]
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--one", nargs=1, help=argparse.SUPPRESS)
-    parser.add_argument("--pairs", type=int, default=2)
-    parser.add_argument("--length", type=int, default=512)
-    parser.add_argument("--vocabulary", type=int, default=49_152)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/preferences.json"))
-    parser.add_argument("--document", type=Path)
+    parser = measuring_parser(__doc__, num_words=1, sizes=SIZES, output="benchmarks/results/preferences.json")
     return parser.parse_args(arguments)
 
 
@@ -206,7 +197,7 @@ if __name__ == "__main__":
     given = vars(parse_arguments(sys.argv[1:]))
     one = given.pop("one")
     if one:
-        sizes = {name: given[name] for name in ("pairs", "length", "vocabulary", "width")}
+        sizes = {name: given[name] for name in SIZES}
         print(json.dumps(asdict(measure(one[0], **sizes))))
     else:
         main(**given)

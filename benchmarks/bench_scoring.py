@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,8 +26,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from own_process import Measurement, in_own_process, peak, reset_peak
+from own_process import Measurement, in_own_process, measuring_parser, peak, reset_peak
 
+SIZES = {"tokens": 4096, "vocabulary": 128_000, "width": 1024}
 SYSTEMS = ("naive", "torch", "trl", "sharpseq")
 
 
@@ -141,15 +141,7 @@ def scorer(system: str) -> Callable[[Any, Any, Any], Any]:
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--tokens", type=int, default=4096)
-    parser.add_argument("--vocabulary", type=int, default=128_000)
-    parser.add_argument("--width", type=int, default=1024)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/scoring.json"))
-    parser.add_argument("--document", type=Path)
+    parser = measuring_parser(__doc__, num_words=3, sizes=SIZES, output="benchmarks/results/scoring.json")
     parser.add_argument("--marker", default="scoring")
     return parser.parse_args(arguments)
 
@@ -158,7 +150,7 @@ if __name__ == "__main__":
     given = vars(parse_arguments(sys.argv[1:]))
     one = given.pop("one")
     if one:
-        sizes = {name: given[name] for name in ("tokens", "vocabulary", "width")}
+        sizes = {name: given[name] for name in SIZES}
         print(json.dumps(asdict(measure(*one, **sizes))))
     else:
         main(**given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -24,6 +25,28 @@ class Measurement:
     seconds: float
     mebibytes: float
     checksum: float
+
+
+def measuring_parser(
+    description: str | None, *, num_words: int, sizes: Mapping[str, int], output: str
+) -> argparse.ArgumentParser:
+    """Return the command line that these benchmarks share.
+
+    Args:
+        description: The help.
+        num_words: How many words name what one process measures.
+        sizes: Default of each size.
+        output: Default of the file of results.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--one", nargs=num_words, help=argparse.SUPPRESS)
+    for name, default in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path(output))
+    parser.add_argument("--document", type=Path)
+    return parser
 
 
 def in_own_process(script: str, one: Sequence[str], *, sizes: Mapping[str, int], threads: int) -> Measurement:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from tiny_recipe import write_recipe
-from tiny_task import examples, tiny_model, weights
+from tiny_task import FEW_UPDATES, examples, tiny_model, weights
 
 from sharpseq import PolicyTrainer, SequenceTrainingArguments, UserError, load_recipe, run_recipe
 from sharpseq.data import train_tokenizer
@@ -43,15 +43,8 @@ def tokenizer() -> Any:
 def policy_trainer(folder: Path, family: str, *, policy: Policy | None = None, **kwargs: Any) -> PolicyTrainer:
     own = {name: kwargs.pop(name) for name in ("model", "reward", "count") if name in kwargs}
     settings = {
-        "max_steps": 3,
+        **FEW_UPDATES,
         "learning_rate": 1e-1,
-        "optim": "sgd",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "max_grad_norm": 0.0,
-        "use_cpu": True,
         "per_device_train_batch_size": 8,
         **kwargs,
     }

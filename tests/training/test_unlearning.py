@@ -12,7 +12,7 @@ import torch
 import yaml
 from tiny_pretrained import tiny_tokenizer, write_llama, write_pretrained_recipe
 from tiny_recipe import write_recipe
-from tiny_task import examples, tiny_model, weights
+from tiny_task import FEW_UPDATES, examples, tiny_model, weights
 from transformers import AutoModelForCausalLM
 
 from sharpseq import SequenceTrainingArguments, UnlearningTrainer, UserError, load_recipe, run_recipe
@@ -46,15 +46,8 @@ def retained() -> list[EncodedExample]:
 def trainer(folder: Path, unlearning: Unlearning, **changes: Any) -> UnlearningTrainer:
     own = {name: changes.pop(name) for name in ("model", "train_dataset", "templates", "retained") if name in changes}
     settings = {
-        "max_steps": 3,
+        **FEW_UPDATES,
         "learning_rate": 0.1,
-        "optim": "sgd",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "max_grad_norm": 0.0,
-        "use_cpu": True,
         "per_device_train_batch_size": 4,
         **changes,
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_task import SIZES, examples
+from tiny_task import FEW_UPDATES, SIZES, examples
 
 from sharpseq import SequenceTrainer, SequenceTrainingArguments
 from sharpseq.models import LatentNat, LatentNatConfig, LatentRefiner, LatentRefinerConfig
@@ -44,15 +44,7 @@ def refiner_trainer(
     model = kwargs.pop("model", None) or tiny_latent_model()
     refiner = kwargs.pop("refiner", None) or tiny_refiner(kind, dropout=dropout)
     settings = {
-        "max_steps": 3,
-        "learning_rate": 1e-2,
-        "optim": "sgd",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "max_grad_norm": 0.0,
-        "use_cpu": True,
+        **FEW_UPDATES,
         **kwargs,
     }
     return SequenceTrainer(

@@ -14,6 +14,19 @@ from sharpseq.models import MODELS
 
 SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}
 
+FEW_UPDATES = {
+    "max_steps": 3,
+    "learning_rate": 1e-2,
+    "optim": "sgd",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "max_grad_norm": 0.0,
+    "use_cpu": True,
+}
+"""Training arguments of a few plain updates that can be computed by hand."""
+
 
 def examples(count: int, *, autoregressive: bool, seed: int = 0) -> list[EncodedExample]:
     """Return sources of two to six letters whose targets are themselves."""
@@ -41,15 +54,7 @@ def trainer(folder: Path, family: str, *, count: int = 24, dropout: float = 0.0,
     }
     is_autoregressive = family == "autoregressive"
     settings = {
-        "max_steps": 3,
-        "learning_rate": 1e-2,
-        "optim": "sgd",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "max_grad_norm": 0.0,
-        "use_cpu": True,
+        **FEW_UPDATES,
         **kwargs,
     }
     return SequenceTrainer(
