@@ -86,25 +86,27 @@ class Ctc(UpsamplingModel):
 
     def decode_frames(self, encoded: EncoderOutput) -> tuple[Tensor, Tensor]:
         """Return logits of frames (B, F, V) and True for the real ones (B, F), in one pass."""
-        predictions, mask = self.decode_layers(encoded)
+        predictions, mask = self.decode_layers(encoded, keeps_all=False)
         return predictions[-1], mask
 
     def decode_layers(
-        self, encoded: EncoderOutput, *, glanced_ids: Tensor | None = None
+        self, encoded: EncoderOutput, *, glanced_ids: Tensor | None = None, keeps_all: bool = True
     ) -> tuple[list[Tensor], Tensor]:
         """Return the logits (B, F, V) of every layer that predicts, the last one last, and the mask (B, F).
 
         Args:
             encoded: The source.
             glanced_ids: Target tokens shown to the decoder, shape (B, F), −100 for none.
+            keeps_all: Whether predictions that no later layer reads are computed too.
         """
+        is_fed_back = self.config.intermediate_feedback != "none"
         predictions: list[Tensor] = []
 
         def predict(layer: int, hidden: Tensor) -> Tensor:
-            if layer not in self.config.intermediate_layers:
+            if layer not in self.config.intermediate_layers or not (is_fed_back or keeps_all):
                 return hidden
             predictions.append(self.project(self.decoder.norm(hidden)))
-            if self.config.intermediate_feedback == "none":
+            if not is_fed_back:
                 return hidden
             fed: Tensor = self.feedback[str(layer)](hidden, predictions[-1], self.embedding.weight)
             return fed
