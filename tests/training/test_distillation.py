@@ -19,7 +19,7 @@ from sharpseq.objectives.distillation import PlackettLuce, SinkhornDistillation
 from sharpseq.scoring import ScoreRequest, score_model
 from sharpseq.training import LOSSES, Step, collator_for
 from sharpseq.training.distillation import Distillation, ModelTeacher, StoredTeacher, TeacherStore, teach
-from sharpseq.training.distillation.own_samples import with_own_samples
+from sharpseq.training.distillation.own_targets import with_own_samples
 from sharpseq.training.distillation.teachers import mixed_with
 
 FORWARD_KL = KL()

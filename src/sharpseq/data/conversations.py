@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sharpseq.data.examples import Example, Message
@@ -105,6 +105,19 @@ def _turns(record: dict[str, Any], *, where: str) -> list[Message]:
     listed = record.get("messages")
     if not isinstance(listed, list):
         raise UserError(f"{where}: no list `messages`; the fields there are: {listed_fields(record)}")
+    return messages_in(listed, where=where)
+
+
+def messages_in(listed: Sequence[object], *, where: str) -> list[Message]:
+    """Return the messages of a list of records.
+
+    Args:
+        listed: Each a mapping with ``role`` and ``content``.
+        where: The place of the list, for errors.
+
+    Raises:
+        UserError: If one is none, or lacks a field.
+    """
     turns = []
     for number, turn in enumerate(listed, start=1):
         place = f"{where}, message {number}"

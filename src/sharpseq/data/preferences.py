@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
+from sharpseq.data.conversations import messages_in
 from sharpseq.data.examples import Example, Message
 from sharpseq.data.json_records import stream_json_records
 from sharpseq.data.record_fields import kind_of, listed_fields, text_in_field
@@ -169,13 +170,7 @@ def _messages(record: dict[str, Any], field: str, where: str) -> list[Message]:
     value = record[field]
     if not isinstance(value, list):
         raise UserError(f"{where}: field `{field}` holds {kind_of(value)} where the others hold lists of messages")
-    turns = []
-    for number, turn in enumerate(value, start=1):
-        place = f"{where}, `{field}`, message {number}"
-        if not isinstance(turn, dict):
-            raise UserError(f"{place}: {kind_of(turn)}; it must be an object with `role` and `content`")
-        turns.append(Message(text_in_field(turn, "role", where=place), text_in_field(turn, "content", where=place)))
-    return turns
+    return messages_in(value, where=f"{where}, `{field}`")
 
 
 def _check(preference: Preference, where: str) -> None:

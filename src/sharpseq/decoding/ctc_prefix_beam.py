@@ -251,7 +251,7 @@ class _Beam:
         staying_token = torch.logaddexp(self.ends_in_token + last, arriving)
         staying = torch.logaddexp(staying_blank, staying_token)
         ranks = staying + self.added
-        # At best a token costs nothing: what then falls behind the whole beam need not be looked up.
+        # At best a token costs nothing: what is then less probable than the whole beam need not be looked up.
         hoped = growing + (self.added + max(steering.token_bonus, 0))[:, :, None]
         asked = (hoped > ranks.amin(1)[:, None, None]) & (growing > -torch.inf)
         more = self.added[:, :, None] + steering.of_tokens(self.states, tokens, asked=asked)

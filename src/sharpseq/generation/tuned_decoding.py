@@ -13,7 +13,7 @@ from sharpseq.errors import UserError, nearest
 from sharpseq.whole_files import write_whole_file
 
 DECODING_FILE = "decoding.json"
-"""Its name; what loads the folder decodes as the file says unless it is told otherwise."""
+"""Its name; what loads the folder decodes as the file says unless another decoder is chosen."""
 
 _FORMAT_VERSION = 1
 

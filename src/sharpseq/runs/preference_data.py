@@ -49,7 +49,7 @@ def encoded_preferences(
         shape: What the model takes.
         tokenizer: Its tokenizer.
         preferences: From `read_preferences_of`.
-        say: Told what is left out.
+        say: Called with a line on what is left out.
 
     Raises:
         UserError: If nothing is left, or the tokenizer does not tell two answers apart.

@@ -15,7 +15,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from sharpseq.errors import nearest
 from sharpseq.training.arguments import SequenceTrainingArguments
-from sharpseq.training.glancing import glancing_ratio
+from sharpseq.training.glancing_ratio import glancing_ratio
 from sharpseq.training.kl_penalty import ARGUMENTS, kl_argument
 
 _Range = tuple[Callable[[float], bool], str]

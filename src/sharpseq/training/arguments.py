@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from sharpseq.training.glancing import Glancing
+from sharpseq.training.glancing_ratio import Glancing
 from sharpseq.training.kl_penalty import ARGUMENTS, KlPenalty
 from sharpseq.training.number_arguments import plain_argument
 
@@ -83,7 +83,7 @@ class SequenceTrainingArguments(TrainingArguments):
         # These raise an error if a value is out of range.
         KlPenalty.of(self)
         Glancing.of(self)
-        # transformers refuses bf16 on a machine without accelerator unless it is told to use the CPU.
+        # transformers refuses bf16 on a machine without accelerator unless `use_cpu` is set.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         # Every parameter of these models is used in every batch; looking for unused ones costs time and warns.
         if self.ddp_find_unused_parameters is None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sharpseq.declarations import Method, Number, Schedule, at, value_at
 from sharpseq.objectives import Objective, needs_of, sequence_weights
 from sharpseq.scoring import ScoreRequest, SequenceScores, score_model
-from sharpseq.training.glancing import Glancing
+from sharpseq.training.glancing_ratio import Glancing
 from sharpseq.training.kl_penalty import KlPenalty
 from sharpseq.training.latent_statistics import active_units, latent_statistics
 from sharpseq.training.loss import LossOutput, Statistic, Step, Term

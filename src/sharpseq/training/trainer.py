@@ -37,7 +37,7 @@ from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.batches import evaluation_batches, for_every_process, training_batches
 from sharpseq.training.checkpoints import seal_checkpoint
 from sharpseq.training.endless_stream import EndlessStream
-from sharpseq.training.glancing import Glancing
+from sharpseq.training.glancing_ratio import Glancing
 from sharpseq.training.kl_penalty import KlPenalty
 from sharpseq.training.loss import Loss
 from sharpseq.training.loss_trainer import LossTrainer

@@ -13,7 +13,7 @@ from sharpseq.models import Cmlm, CmlmConfig, Ctc, CtcConfig, Dag, DagConfig, On
 from sharpseq.models.glancing import choose_glances
 from sharpseq.objectives import MaximumLikelihood
 from sharpseq.scoring import IGNORED, best_vertices, score_dag
-from sharpseq.training.glancing import Glancing
+from sharpseq.training.glancing_ratio import Glancing
 from sharpseq.training.loss import Step
 from sharpseq.training.score_loss import ScoreLoss
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from sharpseq.objectives.preference.preference_pairs import PairNeeds, Preferenc
 
 
 @dataclass(frozen=True)
-class PairObjective(Method):
+class PairObjective(Method, ABC):
     r"""Base of the objectives of pairs: :math:`-\log \sigma(m)` of a margin m, as Bradley and Terry's model has it."""
 
     @property
@@ -20,9 +21,9 @@ class PairObjective(Method):
         """What is read beside the log-probabilities of whole answers."""
         return PairNeeds()
 
+    @abstractmethod
     def margins(self, pairs: PreferencePairs) -> Tensor:
         """Return by how much each chosen answer is preferred, shape (B,)."""
-        raise NotImplementedError(f"{type(self).__name__} must say its margin")
 
     def __call__(self, pairs: PreferencePairs) -> Tensor:
         """Return the loss of each pair, shape (B,), not reduced."""

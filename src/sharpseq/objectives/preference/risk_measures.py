@@ -2,6 +2,7 @@ r"""Risk measures of :math:`X = \log \pi_{ref}(z) - \log \pi(z)` over the tokens
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -14,9 +15,10 @@ from sharpseq.divergences import KL
 
 
 @dataclass(frozen=True)
-class RiskMeasure(Method):
+class RiskMeasure(Method, ABC):
     """Base of a number for each position: how far the policy has drifted from the reference there."""
 
+    @abstractmethod
     def __call__(self, log_reference: Tensor, log_policy: Tensor) -> Tensor:
         """Return the risk of each row in nats, shape (N,).
 
@@ -24,7 +26,6 @@ class RiskMeasure(Method):
             log_reference: Log-probabilities of the reference, without gradient, shape (N, V).
             log_policy: Those of the policy, shape (N, V).
         """
-        raise NotImplementedError(f"{type(self).__name__} must say its risk")
 
 
 @dataclass(frozen=True)

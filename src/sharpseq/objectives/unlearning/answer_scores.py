@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,7 +30,7 @@ class AnswerScores:
 
 
 @dataclass(frozen=True)
-class UnlearningMethod(Method):
+class UnlearningMethod(Method, ABC):
     """A loss of `AnswerScores`, one number for each prompt, shape (B,), not reduced."""
 
     reads_tokens: ClassVar[bool] = False
@@ -39,9 +40,9 @@ class UnlearningMethod(Method):
     reads_reference: ClassVar[bool] = False
     """Whether it reads the model before unlearning."""
 
+    @abstractmethod
     def __call__(self, answers: AnswerScores) -> Tensor:
         """Return the loss of each prompt."""
-        raise NotImplementedError(f"{type(self).__name__} must say its loss")
 
 
 def rows_of(scores: SequenceScores, rows: slice) -> SequenceScores:

@@ -2,9 +2,9 @@
 
 from sharpseq.training.demonstrations.adversarial_imitation import AdversarialImitation, AdversarialImitationLoss
 from sharpseq.training.demonstrations.backspaces import execute_backspaces, with_backspaces
-from sharpseq.training.demonstrations.direction_agreement import DirectionAgreement, DirectionAgreementLoss
+from sharpseq.training.demonstrations.direction_agreement_loss import DirectionAgreement, DirectionAgreementLoss
 from sharpseq.training.demonstrations.discriminator import Discriminator, fit_discriminator, target_features
-from sharpseq.training.demonstrations.sequence_match import SequenceMatch, SequenceMatchLoss
+from sharpseq.training.demonstrations.sequence_match_loss import SequenceMatch, SequenceMatchLoss
 
 __all__ = [
     "AdversarialImitation",

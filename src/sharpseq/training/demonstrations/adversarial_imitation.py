@@ -13,7 +13,7 @@ from sharpseq.declarations import Declaration, Method, Number, Setting, at, cons
 from sharpseq.objectives import MaximumLikelihood
 from sharpseq.objectives.demonstrations import imitation_rewards
 from sharpseq.scoring import ScoreRequest
-from sharpseq.training.distillation.own_samples import with_own_samples
+from sharpseq.training.distillation.own_targets import with_own_samples
 from sharpseq.training.loss import LossOutput, Statistic, Step, Term
 from sharpseq.training.score_loss import ScoreLoss
 from sharpseq.training.trainer import collator_for

@@ -12,7 +12,7 @@ from torch import Tensor
 from sharpseq.data import EncodedExample
 from sharpseq.objectives.demonstrations import discriminator_loss
 from sharpseq.scoring import ScoreRequest, score_model
-from sharpseq.training.distillation.own_samples import with_own_samples
+from sharpseq.training.distillation.own_targets import with_own_samples
 from sharpseq.training.trainer import collator_for
 
 _STEPS = 100

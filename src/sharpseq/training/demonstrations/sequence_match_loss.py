@@ -16,7 +16,7 @@ from sharpseq.objectives import MaximumLikelihood
 from sharpseq.objectives.demonstrations import Trajectories, match_demonstrations, match_own_samples
 from sharpseq.scoring import ScoreRequest, aligned_labels
 from sharpseq.training.demonstrations.backspaces import with_backspaces
-from sharpseq.training.distillation.own_samples import with_own_samples
+from sharpseq.training.distillation.own_targets import with_own_samples
 from sharpseq.training.loss import LossOutput, Statistic, Step, Term
 from sharpseq.training.score_loss import ScoreLoss
 from sharpseq.training.trainer import collator_for

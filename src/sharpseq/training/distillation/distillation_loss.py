@@ -12,7 +12,7 @@ from sharpseq.declarations import Declaration, Method, Number, Setting, at, valu
 from sharpseq.divergences import KL
 from sharpseq.objectives import OBJECTIVES, MaximumLikelihood, Objective
 from sharpseq.objectives.distillation import TOKEN_DISTILLATIONS, TokenDistillation
-from sharpseq.training.distillation.own_samples import with_own_samples
+from sharpseq.training.distillation.own_targets import with_own_samples
 from sharpseq.training.distillation.teacher_loss import TeacherLoss
 from sharpseq.training.distillation.teachers import Teacher
 from sharpseq.training.loss import LossOutput, Statistic, Step

@@ -13,7 +13,7 @@ from sharpseq.declarations import Declaration, Method, Setting
 from sharpseq.divergences import ReverseKL
 from sharpseq.objectives import MaximumLikelihood
 from sharpseq.objectives.distillation import DistributionPair, TokenDistillation
-from sharpseq.training.distillation.own_samples import with_own_samples
+from sharpseq.training.distillation.own_targets import with_own_samples
 from sharpseq.training.distillation.teacher_loss import TeacherLoss
 from sharpseq.training.distillation.teachers import ModelTeacher, Teacher, mixed_with
 from sharpseq.training.loss import LossOutput, Statistic, Step

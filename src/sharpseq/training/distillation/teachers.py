@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,9 +16,12 @@ from sharpseq.data import examples_of
 from sharpseq.decoding.teacher_forcing import forced_first_id, token_id
 from sharpseq.errors import UserError
 from sharpseq.objectives.distillation import NO_LABEL
-from sharpseq.scoring import IGNORED, ScoreRequest, aligned_labels, score_model
+from sharpseq.scoring import IGNORED, ScoreRequest, SequenceScores, aligned_labels, score_model
 from sharpseq.training.distillation.targets import HeadTargets, TeacherTargets, TopKTargets
 from sharpseq.training.distillation.teacher_store import TeacherStore, example_key
+from sharpseq.training.without_adapters import score_without_adapters
+
+_HIDDEN = ScoreRequest(hidden_states=True)
 
 
 class Teacher(Protocol):
@@ -82,15 +83,7 @@ class AdapterBaseTeacher:
         Raises:
             ValueError: If it has none.
         """
-        model: Any = getattr(student, "module", student)
-        if not hasattr(model, "disable_adapter"):
-            raise ValueError("`teacher` is the model without its adapters, and this model has none; add `model.lora`")
-        was_training = model.training
-        try:
-            with model.disable_adapter():
-                return model_targets(model.eval(), batch, head_context=model.disable_adapter)
-        finally:
-            model.train(was_training)
+        return _targets_of(score_without_adapters(student, batch, _HIDDEN, role="teacher"), student)
 
 
 @dataclass(frozen=True)
@@ -189,30 +182,24 @@ def labels_of(model: nn.Module, batch: Mapping[str, Any], num_positions: int) ->
     return aligned[aligned != IGNORED]
 
 
-def model_targets(
-    model: nn.Module, batch: Mapping[str, Any], *, head_context: Any = contextlib.nullcontext
-) -> HeadTargets:
+def model_targets(model: nn.Module, batch: Mapping[str, Any]) -> HeadTargets:
     """Return a model's distributions at the positions of a batch, without gradient.
 
     Args:
         model: The model.
         batch: What it is called with, ``labels`` included.
-        head_context: Makes the context in which its output head is called.
     """
     with torch.no_grad():
-        scores = score_model(model, batch, request=ScoreRequest(hidden_states=True))
+        scores = score_model(model, batch, request=_HIDDEN)
+    return _targets_of(scores, model)
+
+
+def _targets_of(scores: SequenceScores, model: nn.Module) -> HeadTargets:
     positions = scores.positions
     if positions is None or positions.hidden_states is None or positions.head is None:
         raise ValueError(f"`teacher` {type(model).__name__} does not say where it predicts")
-    head = positions.head
-
-    def logits(hidden: Tensor) -> Tensor:
-        context: AbstractContextManager[Any] = head_context()
-        with context:
-            return head(hidden)
-
     mask = positions.mask
-    return HeadTargets(positions.hidden_states[mask].detach(), logits, mask.sum(1))
+    return HeadTargets(positions.hidden_states[mask].detach(), positions.head, mask.sum(1))
 
 
 def _for_teacher(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:

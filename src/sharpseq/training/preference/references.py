@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sharpseq.errors import UserError
 from sharpseq.models import Cmlm, LatentNat
 from sharpseq.scoring import ScoreRequest, SequenceScores, score_model
+from sharpseq.training.without_adapters import score_without_adapters
 
 
 class Reference(Protocol):
@@ -68,32 +69,13 @@ class AdapterBaseReference:
 
     vocab_size: None = None
 
-    @torch.no_grad()
     def scores(self, policy: nn.Module, batch: Mapping[str, Any], request: ScoreRequest) -> SequenceScores:
         """Score a batch under the policy without its adapters.
 
         Raises:
             ValueError: If it has none.
         """
-        model: Any = getattr(policy, "module", policy)
-        if not hasattr(model, "disable_adapter"):
-            raise ValueError("`reference` is the model without its adapters, and this model has none; add `model.lora`")
-        was_training = model.training
-        try:
-            with model.disable_adapter():
-                scores = score_model(model.eval(), batch, request=request)
-        finally:
-            model.train(was_training)
-        positions = scores.positions
-        if positions is None or positions.head is None:
-            return scores
-        head = positions.head
-
-        def base_head(hidden: Tensor) -> Tensor:
-            with model.disable_adapter():
-                return head(hidden)
-
-        return replace(scores, positions=replace(positions, head=base_head))
+        return score_without_adapters(policy, batch, request, role="reference")
 
 
 def reference_of(model: Any, reference: Any = None) -> Reference:
