@@ -13,7 +13,8 @@ from sharpseq.models import MODELS
 from sharpseq.models.pretrained import is_causal, num_positions
 from sharpseq.recipe import schema
 
-_SMALLEST = {"d_model": 4, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 1, "ffn_dim": 4}
+# The depth stays the model's own: other sizes, such as `intermediate_layers`, name layers.
+_SMALLEST = {"d_model": 4, "num_attention_heads": 1, "ffn_dim": 4}
 _SMALLEST_REFINER = {"d_model": 4, "num_layers": 1, "num_attention_heads": 1, "ffn_dim": 4}
 
 
