@@ -62,7 +62,7 @@ def main(
     document: Path | None,
 ) -> list[dict[str, Any]]:
     """Train all students and write their numbers, and a table of them into ``document``."""
-    settings = [*overrides, f"tokenizer.name={teacher / 'tokenizer'}"]
+    settings = [*overrides, f"tokenizer.name={model_folder(str(teacher))}"]
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         found = with_methods(load_recipe(recipe, overrides=[*settings, f"seed={seed}"]), methods, teacher, runs)
@@ -107,7 +107,7 @@ def store_outputs(teacher: Path, recipe: Recipe, folder: Path, *, k: int) -> Non
     """Store what the teacher says of the training and validation data; an unfinished store is continued."""
     corpora = recipe.data
     corpus = [one for part in (corpora.train, corpora.validation) for one in build_corpus(part, folder=corpora.folder)]
-    tokenizer = load_tokenizer(teacher / "tokenizer")
+    tokenizer = load_tokenizer(model_folder(str(teacher)))
     encoded = encode(corpus, tokenizer, append_eos_to_target=True)
     teach(load_model(model_folder(str(teacher))), tokenizer, encoded, folder, k=k)
 
@@ -129,7 +129,7 @@ def rows_of(
     for name in methods:
         student = load_model(folder / "stages" / name / "model")
         row: dict[str, Any] = {"method": name, "seed": seed, "tokens_per_second": speeds.get(name)}
-        row |= compared_on_gold(student, guide, examples, load_tokenizer(teacher / "tokenizer"))
+        row |= compared_on_gold(student, guide, examples, load_tokenizer(model_folder(str(teacher))))
         for data, found in results.items():
             for result in found:
                 stage, _, decoding = result.system.partition(" ")
@@ -212,7 +212,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("teacher", type=Path, help="run folder of the teacher")
+    parser.add_argument("teacher", type=Path, help="run or stage folder of the teacher")
     parser.add_argument("--recipe", default="multi30k/student")
     parser.add_argument("--methods", nargs="+", choices=[*objectives()], default=[*objectives()])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])

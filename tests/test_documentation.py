@@ -184,6 +184,7 @@ SECTIONS: Mapping[str, tuple[type[schema.Section], ...]] = {
     "`limits`": (schema.Limits,),
     "`tokenizer`": (schema.Tokenizer,),
     "A pretrained model": (schema.Pretrained,),
+    "`language_model`": (schema.NgramLanguageModel,),
     "`lora`": (schema.Lora,),
     "`prompt`": (schema.PromptTemplate,),
     "`stages`": (stages.Stage,),

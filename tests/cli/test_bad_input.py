@@ -504,6 +504,7 @@ def test_a_setting_of_a_decoder_with_a_mistake(
         (["--set", "beam_size=3"], "`beam_size` is not an option of the decoder ctc_best_path; valid: blank_bias"),
         (["--rescore-with", "TEACHER"], "the decoder ctc_best_path has no candidates"),
         (["--rescore-with", "STUDENT"], "only an autoregressive model can rescore"),
+        (["--draft-with", "STUDENT"], "the decoder verified_draft does not fit Ctc"),
     ],
 )
 def test_a_decoder_that_does_not_fit(

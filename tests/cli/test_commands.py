@@ -141,6 +141,11 @@ def test_a_rescorer_chooses_between_lengths(
 
     shutil.copytree(teacher_run / "model", "other")
     train_tokenizer(["hgfedcba", "a"], kind="characters").save_pretrained("other")
+    greedy = command("generate", teacher_run, stdin=text).stdout
+    assert command("generate", teacher_run, "--draft-with", "nat", stdin=text).stdout == greedy
+    reported = mistake("generate", "other", "--draft-with", "nat", stdin=text).stderr
+    assert "--draft-with nat: it has another vocabulary; give one trained with the same tokenizer" in reported
+
     reported = mistake("generate", "nat", "--rescore-with", "other", stdin=text).stderr
     assert "--rescore-with other: it has another vocabulary; give one trained with the same tokenizer" in reported
 

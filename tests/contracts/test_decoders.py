@@ -35,6 +35,13 @@ def mean_id(batch: Mapping[str, Tensor], sequences: Tensor, num_tokens: Tensor) 
     return (sequences * real).sum(1).double() / num_tokens
 
 
+def source_backwards(batch: Mapping[str, Tensor]) -> DecodeOutput:
+    """A drafter that writes the tokens of the source from the last to the first."""
+    lengths = batch["attention_mask"].long().sum(1)
+    places = (lengths[:, None] - 1 - torch.arange(batch["input_ids"].shape[1])).clamp(min=0)
+    return DecodeOutput(batch["input_ids"].gather(1, places), torch.zeros(len(lengths)), lengths, num_passes=1)
+
+
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("autoregressive", {}),
     ("autoregressive", {"num_beams": 3, "length_penalty": 0.6}),
@@ -53,6 +60,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("dag_viterbi", {"length_penalty": 0.0, "token_bonus": 0.5}),
     ("dag_beam", {}),
     ("dag_beam", {"beam_size": 3, "top_k": 2, "length_penalty": 0.5, "token_bonus": 0.5}),
+    ("dag_beam", {"beam_size": 3, "rescorer": mean_id}),
     ("dag_sampling", {}),
     ("dag_sampling", {"num_samples": 3, "seed": 1}),
     ("delta_inference", {}),
@@ -65,6 +73,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("latent_search", {"length_beam": 1, "num_samples": 1, "seed": 3}),
     ("latent_search", {"refinement": "learned", "steps": 2, "length_beam": 2, "num_samples": 3, "rescorer": mean_id}),
     ("latent_search", {"refinement": "none", "length_beam": 1, "num_samples": 4, "rescorer": mean_id}),
+    ("verified_draft", {"drafter": source_backwards}),
     ("best_of_n", {"n": 4}),
     ("best_of_n", {"n": 3, "temperature": 2.0, "rescorer": mean_id}),
 ]
@@ -388,6 +397,9 @@ def test_num_passes_counts_what_ran(name: str, options: dict[str, Any]) -> None:
         output = DECODERS[name].decode(model, sources(), **options)
         assert len(passes) == output.num_passes + 1, "the steps, and one pass that scores the result"
         assert output.num_passes > int(output.num_tokens.max())
+    elif name == "verified_draft":
+        output = DECODERS[name].decode(model, sources(), **options)
+        assert output.num_passes == 1 + int(output.trace["verifying_passes"].max())
     elif options.get("tolerance"):
         output = DECODERS[name].decode(model, sources(), **options)
         assert 4 < model.num_passes == output.num_passes < 2 + options["steps"], "none after all have converged"
@@ -457,6 +469,8 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
     assert [name for name, spec in DECODERS.items() if spec.takes_rescorer] == [
         "argmax",
         "mask_predict",
+        "ctc_prefix_beam",
+        "dag_beam",
         "delta_inference",
         "latent_refinement",
         "latent_search",

@@ -11,6 +11,7 @@ from sharpseq.cli.corpus_argument import HELP as DATA_HELP
 from sharpseq.cli.model_argument import (
     MODEL_HELP,
     Decoder,
+    DraftWith,
     LanguageModelFile,
     PromptText,
     RescoreWith,
@@ -40,6 +41,7 @@ def evaluate(
     decoder: Decoder = None,
     settings: Settings = None,
     rescore_with: RescoreWith = None,
+    draft_with: DraftWith = None,
     language_model: LanguageModelFile = None,
     prompt: PromptText = None,
     source_language: SourceLanguage = None,
@@ -55,7 +57,7 @@ def evaluate(
     if (hypotheses is None) == (model is None) or (hypotheses is None) != (not references):
         raise UserError("give either MODEL and DATA, or --hypotheses and --references")
     decoding = {"decoder": decoder, "settings": settings or [], "rescore_with": rescore_with, "prompt": prompt}
-    decoding |= {"language_model": language_model}
+    decoding |= {"language_model": language_model, "draft_with": draft_with}
     decoding |= {"source_language": source_language, "target_language": target_language}
     if hypotheses is not None and any(decoding.values()):
         raise UserError("--hypotheses are decoded already: leave out options of models, such as --decoder and --prompt")

@@ -14,6 +14,7 @@ import typer
 from sharpseq.cli.model_argument import (
     BatchTokens,
     Decoder,
+    DraftWith,
     LanguageModelFile,
     Model,
     PromptText,
@@ -34,6 +35,7 @@ def generate(
     decoder: Decoder = None,
     settings: Settings = None,
     rescore_with: RescoreWith = None,
+    draft_with: DraftWith = None,
     language_model: LanguageModelFile = None,
     prompt: PromptText = None,
     source_language: SourceLanguage = None,
@@ -61,6 +63,7 @@ def generate(
         decoder=decoder,
         settings=settings or [],
         rescore_with=rescore_with,
+        draft_with=draft_with,
         language_model=language_model,
         prompt=prompt,
         source_language=source_language,

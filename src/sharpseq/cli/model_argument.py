@@ -29,6 +29,13 @@ Settings: TypeAlias = Annotated[
 RescoreWith: TypeAlias = Annotated[
     str | None, typer.Option(metavar="MODEL", help="Autoregressive model that chooses among length candidates.")
 ]
+DraftWith: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="One-pass model that drafts; the model writes what greedy search would, in fewer passes.",
+    ),
+]
 LanguageModelFile: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -63,6 +70,7 @@ def load_generator(
     decoder: str | None,
     settings: Sequence[str],
     rescore_with: str | None = None,
+    draft_with: str | None = None,
     language_model: str | None = None,
     batch_tokens: int = 4000,
     is_tuned: bool = True,
@@ -75,6 +83,7 @@ def load_generator(
         decoder: Name of the decoder; the model's own default when None.
         settings: Its settings, each as ``KEY=VALUE``.
         rescore_with: Model that chooses among candidates.
+        draft_with: One-pass model whose drafts the model verifies; the decoder is then `verified_draft`.
         language_model: File of a language model; the one in the model folder, if there is one, when None.
         batch_tokens: Token budget of a batch.
         is_tuned: Whether settings that `sharpseq tune` wrote into the model folder count.
@@ -85,6 +94,8 @@ def load_generator(
             not fit it.
     """
     options: dict[str, Any] = parse_settings(settings)
+    if draft_with is not None:
+        decoder = decoder or "verified_draft"
     quiet_libraries()
     from sharpseq.generation import SequenceGenerator
     from sharpseq.processor_threads import choose_num_threads
@@ -96,6 +107,8 @@ def load_generator(
         )
         if language_model is not None:
             generator = _with_language_model(generator, language_model)
+        if draft_with is not None:
+            generator = _with_drafter(generator, draft_with)
         if rescore_with is not None:
             generator = _with_rescorer(generator, rescore_with)
         generator.try_out()
@@ -122,6 +135,16 @@ def _with_rescorer(generator: SequenceGenerator, name: str) -> SequenceGenerator
     except ValueError as error:
         raise UserError(f"--rescore-with {name}: {error}") from error
     return _with(generator, rescorer=rescorer)
+
+
+def _with_drafter(generator: SequenceGenerator, name: str) -> SequenceGenerator:
+    from sharpseq.generation import load_drafter
+
+    try:
+        drafter = load_drafter(name, tokenizer=generator.tokenizer)
+    except ValueError as error:
+        raise UserError(f"--draft-with {name}: {error}") from error
+    return _with(generator, drafter=drafter)
 
 
 def _with_language_model(generator: SequenceGenerator, file: str) -> SequenceGenerator:

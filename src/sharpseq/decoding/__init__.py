@@ -43,6 +43,7 @@ from sharpseq.decoding.protocols import (
 )
 from sharpseq.decoding.remembered_frames import RememberedFrames
 from sharpseq.decoding.rescoring import autoregressive_rescorer
+from sharpseq.decoding.verified_draft import VERIFIED_DRAFT, Drafter, verified_draft_decode
 
 __all__ = [
     "DECODERS",
@@ -52,6 +53,7 @@ __all__ = [
     "DagModel",
     "DecodeOutput",
     "Decoder",
+    "Drafter",
     "EncoderOutput",
     "LanguageModel",
     "LatentModel",
@@ -81,6 +83,7 @@ __all__ = [
     "reached_new_token_limits",
     "remember_longest_target",
     "train_kneser_ney",
+    "verified_draft_decode",
     "with_margin",
 ]
 
@@ -98,5 +101,6 @@ DECODERS: Mapping[str, Decoder] = method_table(
     LATENT_REFINEMENT,
     LATENT_SEARCH,
     BEST_OF_N,
+    VERIFIED_DRAFT,
 )
 """Every decoder by name; adding one is one file and one entry here."""

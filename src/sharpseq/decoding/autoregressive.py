@@ -16,7 +16,7 @@ from sharpseq.decoding.length_limits import new_token_limits, reached_new_token_
 from sharpseq.decoding.library_search import LengthLimiter, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch
-from sharpseq.decoding.teacher_forcing import forced_first_id, teacher_forced_log_prob, token_id
+from sharpseq.decoding.teacher_forcing import forced_first_id, room_for_output, teacher_forced_log_prob, token_id
 from sharpseq.scoring import length_mask
 
 LENGTH_PENALTIES = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0)
@@ -120,7 +120,7 @@ def _seq2seq_decode(
     **options: Any,
 ) -> DecodeOutput:
     input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
-    room = _positions_for_output(model)
+    room = room_for_output(model)
     source_lengths = attention_mask.long().sum(1)
     limits = new_token_limits(
         model, source_lengths, min_new_tokens=min_new_tokens, max_new_tokens=max_new_tokens
@@ -175,18 +175,12 @@ def _seq2seq_decode(
 
 
 def _check_lengths(model: AutoregressiveModel, *, min_new_tokens: int, max_new_tokens: int | None) -> None:
-    available = _positions_for_output(model)
+    available = room_for_output(model)
     if max_new_tokens is not None and not min_new_tokens <= max_new_tokens:
         raise ValueError(f"`max_new_tokens` must be at least `min_new_tokens` {min_new_tokens}; got {max_new_tokens}")
     for name, length in (("min_new_tokens", min_new_tokens), ("max_new_tokens", max_new_tokens)):
         if available is not None and length is not None and length > available:
             raise ValueError(f"`{name}` must be at most {available}, the model's positions; got {length}")
-
-
-def _positions_for_output(model: AutoregressiveModel) -> int | None:
-    # The decoder start, or at least one token of a prompt, takes the first position, a forced first token the next.
-    positions = getattr(model.config, "max_position_embeddings", None)
-    return None if positions is None else int(positions) - (1 if forced_first_id(model) is None else 2)
 
 
 def _without_wrapper(model: AutoregressiveModel) -> AutoregressiveModel:

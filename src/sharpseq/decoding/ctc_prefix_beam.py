@@ -14,8 +14,9 @@ from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.language_model import LanguageModel
 from sharpseq.decoding.output import DecodeOutput
-from sharpseq.decoding.protocols import Batch, CtcModel
+from sharpseq.decoding.protocols import Batch, CtcModel, Rescorer
 from sharpseq.decoding.remembered_frames import RememberedFrames
+from sharpseq.decoding.rescoring import rescored_order
 from sharpseq.decoding.search_steering import BONUSES, LM_WEIGHTS, Steering, steering_of
 from sharpseq.decoding.token_choice import best_tokens, log_normalizers, special_token_ids
 
@@ -37,6 +38,7 @@ def ctc_prefix_beam_search_decode(
         float, Setting("Weight of the language model's log-probability.", ge=0, trials=LM_WEIGHTS)
     ] = 0.0,
     language_model: LanguageModel | None = None,
+    rescorer: Rescorer | None = None,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
     r"""Search the output with the best score among the prefixes that fit into a beam.
@@ -61,13 +63,15 @@ def ctc_prefix_beam_search_decode(
         length_normalization: :math:`\alpha`, at least 0.
         lm_weight: :math:`\gamma`, at least 0; 0 does not ask the language model.
         language_model: Scores prefixes; made with the tokenizer of the model.
+        rescorer: Chooses among what is in the beam at the end, in place of the formula above.
         generator: Accepted by every decoder; this one draws no random numbers.
 
     Returns:
         The outputs, which may be empty; ``log_prob`` is log p(y|x) in nats, summed over all alignments of y, those that
         the beam dropped included. The trace has ``candidates`` (B, K, T), the best by the formula above first, with
         their lengths ``candidate_lengths`` (B, K) and ``candidate_scores`` (B, K), the log-probability log p(y|x) that
-        stayed in the beam; −inf marks an empty place.
+        stayed in the beam; −inf marks an empty place. A rescorer puts them into its own order, and adds
+        ``rescored`` (B, K).
 
     Raises:
         ValueError: If an option is out of range, a weight has no language model, that has other tokens than the model,
@@ -122,9 +126,17 @@ def ctc_prefix_beam_search_decode(
             )
             beam = grown.where(num_frames > index, otherwise=beam)
         beam = beam.finished(steering, length_normalization=length_normalization).without_empty_places()
-        num_tokens = beam.lengths[:, 0]
-        candidates = beam.prefixes[:, :, : int(beam.lengths.max())]
-        candidates = candidates.masked_fill(candidates == NOTHING, pad)
+        rescored = {}
+        if rescorer is not None:
+            order, rescored["rescored"] = rescored_order(
+                rescorer,
+                batch,
+                beam.tokens(pad=pad),
+                beam.lengths,
+                is_empty=beam.totals() == -torch.inf,
+            )
+            beam = beam.gather(order)
+        num_tokens, candidates = beam.lengths[:, 0], beam.tokens(pad=pad)
         sequences = candidates[:, 0, : int(num_tokens.max())]
         log_prob = output_log_prob(
             logits, normalizers, sequences, num_frames=num_frames, num_tokens=num_tokens, blank=blank
@@ -135,7 +147,12 @@ def ctc_prefix_beam_search_decode(
         num_tokens=num_tokens,
         num_passes=1,
         reached_limits=reached_frames(sequences, num_frames=num_frames, num_tokens=num_tokens),
-        trace={"candidates": candidates, "candidate_lengths": beam.lengths, "candidate_scores": beam.totals()},
+        trace={
+            "candidates": candidates,
+            "candidate_lengths": beam.lengths,
+            "candidate_scores": beam.totals(),
+            **rescored,
+        },
     )
 
 
@@ -178,6 +195,11 @@ class _Beam:
     def totals(self) -> Tensor:
         """Return the log-probability of each prefix, (B, K)."""
         return torch.logaddexp(self.ends_in_blank, self.ends_in_token)
+
+    def tokens(self, *, pad: int) -> Tensor:
+        """Return the prefixes without what is behind the longest, filled up with ``pad``, (B, K, T)."""
+        tokens = self.prefixes[:, :, : int(self.lengths.max())]
+        return tokens.masked_fill(tokens == NOTHING, pad)
 
     def without_empty_places(self) -> _Beam:
         """Return the beam with the empty prefix in every place that has probability 0."""

@@ -13,7 +13,8 @@ from sharpseq.decoding.dag_outputs import ReadGraph, read_graph
 from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.output import DecodeOutput
-from sharpseq.decoding.protocols import Batch, DagModel
+from sharpseq.decoding.protocols import Batch, DagModel, Rescorer
+from sharpseq.decoding.rescoring import rescored_order
 from sharpseq.decoding.token_choice import best_tokens
 
 
@@ -25,6 +26,7 @@ def dag_beam_search_decode(
     top_k: Annotated[int, Setting("Tokens of each vertex that may extend a prefix.", ge=1)] = 5,
     length_penalty: Annotated[float, Setting("Power of the length that log-probabilities are divided by.", ge=0)] = 0.0,
     token_bonus: Annotated[float, Setting("Added for each token, in nats.")] = 0.0,
+    rescorer: Rescorer | None = None,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
     r"""Search the output with the largest :math:`\log p(y|x) / |y|^\alpha + b |y|`, summed over all paths.
@@ -45,11 +47,13 @@ def dag_beam_search_decode(
             over all vertices. At least 1.
         length_penalty: α, at least 0; the empty output counts as one token.
         token_bonus: b in nats per token; it may be negative.
+        rescorer: Chooses among the outputs that the search has found, in place of the formula above.
         generator: Accepted by every decoder; this one draws no random numbers.
 
     Returns:
         The outputs, which may be empty; ``log_prob`` is log p(y|x) in nats. The trace has ``candidates`` (B, K, T), the
-        best first, with their ``candidate_scores`` (B, K), log p(y|x); −inf marks an empty place.
+        best first, with their ``candidate_scores`` (B, K), log p(y|x); −inf marks an empty place. A rescorer puts them
+        into its own order, and adds ``rescored`` (B, K).
 
     Raises:
         ValueError: If an option is out of range, or the graph is not as `DagGraph` says.
@@ -92,10 +96,19 @@ def dag_beam_search_decode(
             bounds = ranking.bound(beam.log_masses[:, 0], length + 1, graph.num_vertices - 2)
             if not (bounds > finished.ranks[:, 0]).any():
                 break
-        num_tokens = finished.lengths[:, 0]
-        candidates = finished.prefixes[:, :, : int(finished.lengths.max())]
-        trace = {"candidates": candidates, "candidate_scores": finished.log_probs}
-        return graph.output_of(candidates[:, 0], num_tokens, trace=trace)
+        rescored = {}
+        if rescorer is not None:
+            order, rescored["rescored"] = rescored_order(
+                rescorer,
+                batch,
+                finished.tokens(),
+                finished.lengths,
+                is_empty=finished.log_probs == -torch.inf,
+            )
+            finished = finished.gather(order)
+        candidates = finished.tokens()
+        trace = {"candidates": candidates, "candidate_scores": finished.log_probs, **rescored}
+        return graph.output_of(candidates[:, 0], finished.lengths[:, 0], trace=trace)
 
 
 @dataclass(frozen=True)
@@ -208,6 +221,19 @@ class _Finished:
         nothing = torch.full_like(beam.log_masses, -torch.inf)
         return cls(beam.prefixes, torch.zeros_like(nothing, dtype=torch.long), nothing, nothing)
 
+    def tokens(self) -> Tensor:
+        """Return the outputs without what is behind the longest, (B, K, T)."""
+        return self.prefixes[:, :, : int(self.lengths.max())]
+
+    def gather(self, places: Tensor) -> _Finished:
+        """Return the outputs at places (B, K), in that order."""
+        return _Finished(
+            prefixes=self.prefixes.gather(1, places[:, :, None].expand(-1, -1, self.prefixes.shape[2])),
+            lengths=self.lengths.gather(1, places),
+            log_probs=self.log_probs.gather(1, places),
+            ranks=self.ranks.gather(1, places),
+        )
+
     def with_more(self, beam: _Beam, log_probs: Tensor, length: int, ranking: _Ranking) -> _Finished:
         """Return the best of these and of the prefixes of a beam as they are, with log-probabilities (B, K)."""
         more = replace(
@@ -217,15 +243,14 @@ class _Finished:
             log_probs=log_probs,
             ranks=ranking(log_probs, length),
         )
-        ranks, places = torch.cat([self.ranks, more.ranks], 1).topk(self.ranks.shape[1], dim=1)
-        prefixes = torch.cat([self.prefixes, more.prefixes], 1)
-        lengths = torch.cat([self.lengths, more.lengths], 1).gather(1, places).masked_fill(ranks == -torch.inf, 0)
-        return _Finished(
-            prefixes=prefixes.gather(1, places[:, :, None].expand(-1, -1, prefixes.shape[2])),
-            lengths=lengths,
-            log_probs=torch.cat([self.log_probs, more.log_probs], 1).gather(1, places),
-            ranks=ranks,
+        both = _Finished(
+            prefixes=torch.cat([self.prefixes, more.prefixes], 1),
+            lengths=torch.cat([self.lengths, more.lengths], 1),
+            log_probs=torch.cat([self.log_probs, more.log_probs], 1),
+            ranks=torch.cat([self.ranks, more.ranks], 1),
         )
+        best = both.gather(both.ranks.topk(self.ranks.shape[1], dim=1).indices)
+        return replace(best, lengths=best.lengths.masked_fill(best.ranks == -torch.inf, 0))
 
 
 DAG_BEAM = Decoder(

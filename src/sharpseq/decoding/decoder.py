@@ -64,6 +64,11 @@ class Decoder:
         """Whether a language model can steer its search."""
         return "language_model" in inspect.signature(self.decode).parameters
 
+    @property
+    def takes_drafter(self) -> bool:
+        """Whether it verifies what another model drafts."""
+        return "drafter" in inspect.signature(self.decode).parameters
+
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Check that options exist and have values of the right types, within their ranges.
 

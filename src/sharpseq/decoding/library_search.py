@@ -83,9 +83,7 @@ def search_config(
         length_penalty: Exponent of the length; without effect for one beam.
         options: Further options of ``GenerationConfig``.
     """
-    names = ("pad_token_id", "bos_token_id", "mask_token_id")
-    special = {getattr(model.config, name, None) for name in names} | {options.get("decoder_start_token_id")}
-    special -= {None, *end_token_ids}
+    start = options.get("decoder_start_token_id")
     if num_beams > 1:
         options["length_penalty"] = length_penalty
     return GenerationConfig(
@@ -97,9 +95,18 @@ def search_config(
         use_cache=True,
         max_new_tokens=max_new_tokens + 1,
         min_new_tokens=min_new_tokens or None,
-        suppress_tokens=sorted(special) or None,
+        suppress_tokens=never_written(model, end_token_ids=end_token_ids, decoder_start=start) or None,
         eos_token_id=list(end_token_ids),
     )
+
+
+def never_written(
+    model: AutoregressiveModel, *, end_token_ids: tuple[int, ...], decoder_start: int | None
+) -> list[int]:
+    """Return the ids that no output contains: padding, BOS, mask and decoder start, unless they end an output."""
+    names = ("pad_token_id", "bos_token_id", "mask_token_id")
+    special = {getattr(model.config, name, None) for name in names} | {decoder_start}
+    return sorted(token for token in special - {None, *end_token_ids} if token is not None)
 
 
 def without_defaults(model: AutoregressiveModel) -> AutoregressiveModel:

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch, Rescorer
 from sharpseq.decoding.teacher_forcing import teacher_forced_log_prob
+
+
+def rescored_order(
+    rescorer: Rescorer, batch: Batch, candidates: Tensor, lengths: Tensor, *, is_empty: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the places (B, K) of candidates (B, K, T), the best first, and what the rescorer says of each, (B, K).
+
+    Args:
+        rescorer: Scores candidates.
+        batch: Their sources.
+        candidates: Token ids.
+        lengths: Their lengths in tokens, shape (B, K).
+        is_empty: Places without a candidate, shape (B, K); they come last, with −inf.
+
+    Raises:
+        ValueError: If the rescorer returns another shape.
+    """
+    scores = rescorer(batch, candidates.flatten(0, 1), lengths.flatten())
+    if scores.shape != (lengths.numel(),):
+        raise ValueError(f"`rescorer` must return shape ({lengths.numel()},); got {tuple(scores.shape)}")
+    scores = scores.view(lengths.shape).masked_fill(is_empty, -torch.inf)
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    return order, scores.gather(1, order)
 
 
 def autoregressive_rescorer(model: AutoregressiveModel) -> Rescorer:

@@ -44,6 +44,13 @@ def forced_first_id(model: AutoregressiveModel) -> int | None:
     return getattr(model.generation_config, "forced_bos_token_id", None) if model.config.is_encoder_decoder else None
 
 
+def room_for_output(model: AutoregressiveModel) -> int | None:
+    """Return how many tokens a model's positions leave for an output, None for a model without such a limit."""
+    # The decoder start, or at least one token of a prompt, takes the first position, a forced first token the next.
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return None if positions is None else int(positions) - (1 if forced_first_id(model) is None else 2)
+
+
 def _configured(model: AutoregressiveModel, name: str) -> Any:
     places = [model.config, model.generation_config]
     if name == "decoder_start":

@@ -27,11 +27,18 @@ from sharpseq.data import (
     prepare_sources,
     prompt_of,
     source_batch,
-    target_language_of,
     unicode_normalization_of,
 )
-from sharpseq.decoding import DECODERS, Batch, LanguageModel, ReachedLimit, Rescorer, autoregressive_rescorer
-from sharpseq.generation.decoder_choice import check_decoder, default_decoder, family_of
+from sharpseq.decoding import (
+    DECODERS,
+    Batch,
+    DecodeOutput,
+    Drafter,
+    LanguageModel,
+    ReachedLimit,
+    Rescorer,
+)
+from sharpseq.generation.decoder_choice import check_decoder, default_decoder
 from sharpseq.generation.language_model_files import language_model_of
 from sharpseq.generation.model_loading import load_model, max_source_length, model_folder
 from sharpseq.generation.target_languages import with_languages
@@ -47,7 +54,7 @@ class Generation:
         text: The text, without line breaks; empty for a blank source, and where there is an ``error``.
         log_prob: Its log-probability under the model in nats; 0 for a blank source.
         num_tokens: Its length in tokens, as the log-probability counts them.
-        num_passes: Target-side network passes of the batch that wrote it; 0 for a blank source.
+        num_passes: Target-side network passes of its batch, with that of a rescorer; 0 for a blank source.
         error: Why there is no text, in a few words; None for an ordinary output.
         reached_limit: The length limit that the output reached, so that its end may be missing; None for an output that
             ended by itself.
@@ -71,6 +78,7 @@ class SequenceGenerator:
         options: Options of the decoder, such as ``num_beams``, ``length_beam`` or ``iterations``.
         rescorer: Chooses between the candidates of a one-pass decoder, such as `autoregressive_rescorer(teacher)`.
         language_model: Steers the search of a decoder that can ask one, with the weight ``lm_weight`` of its options.
+        drafter: Writes the drafts that `verified_draft` corrects; see `load_drafter`.
         batch_tokens: Token budget of a batch, padding included.
         source_language: Language of sources, for a tokenizer with language codes and by its name for it, such as
             ``eng_Latn`` (NLLB), ``en`` (M2M100) or ``en_XX`` (mBART); the one that the tokenizer is set to when not
@@ -97,6 +105,7 @@ class SequenceGenerator:
         options: Mapping[str, Any] | None = None,
         rescorer: Rescorer | None = None,
         language_model: LanguageModel | None = None,
+        drafter: Drafter | None = None,
         batch_tokens: int = 4000,
         source_language: str | None = None,
         target_language: str | None = None,
@@ -122,8 +131,10 @@ class SequenceGenerator:
             raise ValueError(f"`rescorer` has nothing to choose from: the decoder {self.decoder} has no candidates")
         if language_model is not None and not DECODERS[self.decoder].takes_language_model:
             raise ValueError(f"`language_model` has nothing to steer: the decoder {self.decoder} asks none")
+        if drafter is not None and not DECODERS[self.decoder].takes_drafter:
+            raise ValueError(f"`drafter` has nothing to draft for: the decoder {self.decoder} verifies no drafts")
         self.language_model = language_model
-        given: dict[str, Any] = {"rescorer": rescorer, "language_model": language_model}
+        given: dict[str, Any] = {"rescorer": rescorer, "language_model": language_model, "drafter": drafter}
         self._objects = {name: each for name, each in given.items() if each is not None}
 
     @classmethod
@@ -301,6 +312,10 @@ class SequenceGenerator:
         longest = max_source_length(self.model)
         return longest - int(self.options.get("min_new_tokens", 0)) if is_causal(self.model.config) else longest
 
+    def decode(self, batch: Batch) -> DecodeOutput:
+        """Decode a batch of token ids, ``input_ids`` and ``attention_mask`` (B, S)."""
+        return DECODERS[self.decoder].decode(self.model, batch, **self.options, **self._objects)
+
     def _decode(self, batch: Batch, options: Mapping[str, Any], *, model: Any) -> list[Generation]:
         decoded = DECODERS[self.decoder].decode(model, batch, **options, **self._objects)
         texts = self.tokenizer.batch_decode(decoded.sequences, skip_special_tokens=True)
@@ -311,7 +326,7 @@ class SequenceGenerator:
                 _without_breaks(normalize_text(text, form)),
                 log_prob,
                 num_tokens,
-                decoded.num_passes,
+                decoded.num_passes + ("rescorer" in self._objects),
                 reached_limit=reached_limit,
             )
             for text, log_prob, num_tokens, reached_limit in zip(
@@ -328,26 +343,6 @@ class SequenceGenerator:
 def _without_breaks(text: str) -> str:
     # A line break inside would put every later line beside the wrong source.
     return text.strip().replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
-
-
-def load_rescorer(name_or_path: str | Path, *, tokenizer: PreTrainedTokenizerBase) -> Rescorer:
-    """Load an autoregressive model that chooses between the candidates of another one.
-
-    Args:
-        name_or_path: A model folder, a run folder with a finished model in it, or a Hub id.
-        tokenizer: The tokenizer of the model that writes the candidates.
-
-    Raises:
-        UserError: If there is no model, or it is broken.
-        ValueError: If it is no encoder-decoder that writes token by token, or its vocabulary is another.
-    """
-    teacher = SequenceGenerator.from_pretrained(name_or_path, target_language=target_language_of(tokenizer))
-    if family_of(teacher.model) != "autoregressive":
-        raise ValueError("only an autoregressive model can rescore; give one")
-    if teacher.tokenizer.get_vocab() != tokenizer.get_vocab():
-        raise ValueError("it has another vocabulary; give one trained with the same tokenizer")
-    model: Any = teacher.model
-    return autoregressive_rescorer(model)
 
 
 def sources_of(examples: Iterable[Example]) -> list[str | Example]:

@@ -157,6 +157,12 @@ Model = Annotated[
 ]
 
 
+class NgramLanguageModel(Section):
+    """An n-gram model of the training targets that searches of one-pass models can weigh in."""
+
+    order: int = Field(4, ge=2)
+
+
 # The run
 
 
@@ -199,6 +205,7 @@ class Recipe(Section):
     data: Data
     tokenizer: Tokenizer | None = None
     model: Model
+    language_model: NgramLanguageModel | None = None
     stages: list[Stage] = Field(min_length=1)
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()

@@ -147,14 +147,19 @@ def build_model(spec: schema.Family, tokenizer: PreTrainedTokenizerBase) -> PreT
             "the tokenizer has no mask token, which a CMLM needs; "
             "add one with `tokenizer.add_special_tokens({'mask_token': '<mask>'})` and save it"
         )
-    # M2M100's tokenizer counts its language codes in no length.
-    vocab_size = max([len(tokenizer), *(code + 1 for code in data.languages_of(tokenizer).values())])
+    vocab_size = vocab_size_of(tokenizer)
     try:
         model = family.model(family.config(vocab_size=vocab_size, **spec.sizes, **ids))
     except ValueError as error:
         raise UserError(f"`model`: {error}") from error
     fit_target_start(model, tokenizer)
     return model
+
+
+def vocab_size_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many token ids a model of a tokenizer knows."""
+    # M2M100's tokenizer counts its language codes in no length.
+    return max([len(tokenizer), *(code + 1 for code in data.languages_of(tokenizer).values())])
 
 
 def build_refiner(spec: stages.Refiner, model: schema.Family) -> LatentRefiner:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from sharpseq.data import EncodedExample, EncodedPair
 from sharpseq.data.token_budget import example_sizes, side_lengths
-from sharpseq.decoding import DECODERS, Batch, LatentModel
+from sharpseq.decoding import DECODERS, Batch, LatentModel, train_kneser_ney
 from sharpseq.errors import UserError
 from sharpseq.evaluation import check_metric
 from sharpseq.generation import check_decoder, model_folder
@@ -160,9 +160,14 @@ def _check_decodings(recipe: Recipe, shape: ModelShape) -> None:
     for name, decoding in evaluation.decodings.items():
         place = recipe.place_of("evaluation", "decodings", name)
         try:
-            _try_decoding(shape, full, decoding, has_rescorer=evaluation.rescorer is not None)
+            _try_decoding(shape, full, decoding, recipe)
         except ValueError as error:
             raise UserError(f"{place}: {error}") from error
+    if recipe.language_model is not None and not any(
+        decoder.takes_language_model and isinstance(plain, decoder.model) for decoder in DECODERS.values()
+    ):
+        place = recipe.place_of("language_model")
+        raise UserError(f"{place}: `language_model`: no decoder of {shape.family} asks one; leave it out")
     if evaluation.rescorer is not None:
         _check_rescorer(recipe, shape, evaluation.rescorer)
     for position, stage in enumerate(recipe.stages):
@@ -170,7 +175,7 @@ def _check_decodings(recipe: Recipe, shape: ModelShape) -> None:
             continue
         for name, decoding in recipe.decodings_of(stage).items():
             try:
-                _try_decoding(shape, plain, decoding, has_rescorer=evaluation.rescorer is not None)
+                _try_decoding(shape, plain, decoding, recipe)
             except ValueError as error:
                 raise UserError(
                     f"{recipe.place_of('stages', position, 'decodings')}: the decoding `{name}` needs a refinement "
@@ -195,14 +200,14 @@ def _decoder(shape: ModelShape, decoding: Mapping[str, Any]) -> str:
     return decoding.get("decoder") or MODELS[shape.family].default_decoder
 
 
-def _try_decoding(
-    shape: ModelShape, model: PreTrainedModel, decoding: Mapping[str, Any], *, has_rescorer: bool
-) -> None:
+def _try_decoding(shape: ModelShape, model: PreTrainedModel, decoding: Mapping[str, Any], recipe: Recipe) -> None:
     decoder = _decoder(shape, decoding)
     options = {name: value for name, value in decoding.items() if name != "decoder"}
     check_decoder(model, decoder, options)
-    if has_rescorer and DECODERS[decoder].takes_rescorer:
+    if recipe.evaluation.rescorer is not None and DECODERS[decoder].takes_rescorer:
         options["rescorer"] = _indifferent
+    if recipe.language_model is not None and DECODERS[decoder].takes_language_model:
+        options["language_model"] = train_kneser_ney([[5]], vocab_size=model.config.vocab_size, eos_token_id=0, order=2)
     batch = {"input_ids": torch.tensor([[5, 0]]), "attention_mask": torch.ones(1, 2, dtype=torch.long)}
     DECODERS[decoder].decode(model, batch, **options)
 

@@ -30,6 +30,7 @@ class RunFolder:
         self.path = path
         self.recipe_file = path / "recipe.yaml"
         self.tokenizer = path / "tokenizer"
+        self.language_model = path / "language_model"
         self.base = path / CONVERTED
         self.model = path / "model"
         self.metrics = path / "metrics.jsonl"

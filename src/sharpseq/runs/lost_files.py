@@ -44,12 +44,16 @@ def copy_lost_files(source: Path, folder: Path, *, say: Callable[[str], None]) -
 
 
 def check_finished_stage(run: RunFolder, stage: str, *, say: Callable[[str], None]) -> None:
-    """Check the model of a finished stage before others are trained, and copy its tokenizer again if it is damaged.
+    """Check the model of a finished stage before others are trained, and copy again what the run has of it.
+
+    That is its tokenizer, and its language model where it has one.
 
     Raises:
         UserError: If its weights are lost or damaged.
     """
     folder = run.stage_model(stage)
+    if run.language_model.exists():
+        copy_lost_files(run.language_model, folder, say=say)
     check_weights(folder, fix=f"delete {folder.parent} and run the same command, which trains the stage {stage} again")
     copy_lost_files(run.tokenizer, folder, say=say)
 

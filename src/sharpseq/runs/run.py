@@ -24,13 +24,14 @@ from sharpseq.objectives.preference import PREFERENCES
 from sharpseq.processor_threads import ThreadWatch
 from sharpseq.recipe import Recipe, Stage
 from sharpseq.recipe.process_count import check_process_count, process_count_file
-from sharpseq.runs.building import build_arguments, build_filter, build_stream, check_round_trip
+from sharpseq.runs.building import build_arguments, build_filter, build_stream
 from sharpseq.runs.checks import check_budgets, check_metrics, check_model
 from sharpseq.runs.conclusion import Conclusion, conclude
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
 from sharpseq.runs.forgetting import check_forget, encoded_forget, retained_beside
-from sharpseq.runs.lost_files import check_finished_stage, copy_lost_files, find_tokenizer
+from sharpseq.runs.language_model import add_language_model, language_model_of_run, make_language_model
+from sharpseq.runs.lost_files import check_finished_stage, copy_lost_files
 from sharpseq.runs.model_card import model_card
 from sharpseq.runs.model_shape import ModelShape
 from sharpseq.runs.model_source import ModelSource, source_of
@@ -40,6 +41,7 @@ from sharpseq.runs.reporting import selection_note, write_run_report
 from sharpseq.runs.stage_evaluation import RunEvaluator, recipe_rescorer
 from sharpseq.runs.stage_training import build_trainer
 from sharpseq.runs.teacher_choice import check_teacher
+from sharpseq.runs.tokenizer_making import make_tokenizer
 from sharpseq.training.arguments import SequenceTrainingArguments
 from sharpseq.training.checkpoints import average_weights, list_checkpoints, newest_checkpoint
 from sharpseq.training.endless_stream import TOKENIZER_EXAMPLES
@@ -139,7 +141,10 @@ class _Run:
 
     def train(self) -> None:
         """Train the stages that are not done."""
-        self._make_tokenizer()
+        # Every process must come by here, so neither can be a lazy property.
+        with self.processes.main_process_first():
+            make_tokenizer(self.recipe, self.folder, self.source, self._tokenizer_examples, say=self.say)
+            make_language_model(self.recipe, self.folder, self.tokenizer, self._tokenizer_examples, say=self.say)
         self.evaluator = RunEvaluator(
             recipe=self.recipe,
             folder=self.folder,
@@ -147,6 +152,9 @@ class _Run:
             tokenizer=self.tokenizer,
             corpora=self.test_corpora,
             rescorer=recipe_rescorer(self.recipe, self.tokenizer),
+            language_model=language_model_of_run(
+                self.recipe, self.folder, self.tokenizer, device=self.processes.device
+            ),
             say=self.say,
         )
         for stage in self.recipe.stages:
@@ -212,23 +220,6 @@ class _Run:
     @property
     def _validation_corpus(self) -> list[Example]:
         return self.test_corpora["validation"]
-
-    def _make_tokenizer(self) -> None:
-        """Train the tokenizer in the first process. Every process must call this, so it cannot be a lazy property."""
-        with self.processes.main_process_first():
-            folder = find_tokenizer(self.folder, [stage.name for stage in self.recipe.stages])
-            if folder == self.folder.tokenizer:
-                return
-            if folder is not None:
-                self.say(f"{self.folder.tokenizer} is missing or broken; copied again from {folder}")
-            tokenizer = load_tokenizer(folder) if folder else self.source.tokenizer(self._tokenizer_examples)
-            round_trip = check_round_trip(self.recipe, tokenizer, self._tokenizer_examples())
-            shutil.rmtree(self.folder.tokenizer, ignore_errors=True)
-            with whole_folder(self.folder.tokenizer) as new:
-                tokenizer.save_pretrained(new)
-            self.say(f"tokenizer: {len(tokenizer)} entries")
-            if round_trip.num_changed:
-                self.say(f"tokenizer: {round_trip}")
 
     def _tokenizer_examples(self) -> Iterable[Example]:
         if not self.recipe.data.stream:
@@ -374,6 +365,7 @@ class _Run:
             whole.save_pretrained(folder, state_dict=weights)
             keep_generation_config(whole, folder)
             self.tokenizer.save_pretrained(folder)
+            add_language_model(self.folder, folder)
         self._clear(stage)
         trainer.accelerator.wait_for_everyone()
 

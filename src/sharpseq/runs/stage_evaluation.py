@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sharpseq.data import Example
-from sharpseq.decoding import DECODERS, Rescorer
+from sharpseq.decoding import DECODERS, LanguageModel, Rescorer
 from sharpseq.errors import UserError
 from sharpseq.evaluation import Comparison, EvaluationResult, MetricSpec, compare_systems, evaluate_system
 from sharpseq.generation import SequenceGenerator, default_decoder, incomplete_outputs, load_rescorer, sources_of
@@ -36,6 +36,7 @@ class RunEvaluator:
         tokenizer: The run's tokenizer.
         corpora: Validation and test data, by name.
         rescorer: Chooses the output in every decoding that has more than one candidate.
+        language_model: There for every decoding that gives it a weight.
         say: Called with each progress message, one line at a time.
     """
 
@@ -45,6 +46,7 @@ class RunEvaluator:
     tokenizer: PreTrainedTokenizerBase
     corpora: Mapping[str, Sequence[Example]]
     rescorer: Rescorer | None
+    language_model: LanguageModel | None
     say: Callable[[str], None]
 
     def validation_metric(self, stage: Stage, model: PreTrainedModel) -> dict[str, float]:
@@ -83,6 +85,7 @@ class RunEvaluator:
             decoder=decoder,
             options=options,
             rescorer=self.rescorer if is_rescored else None,
+            language_model=self.language_model if DECODERS[decoder].takes_language_model else None,
             batch_tokens=self.recipe.evaluation.batch_tokens,
         )
         settings = {"decoder": decoder, **options}
@@ -232,13 +235,13 @@ def num_candidates(decoder: str, options: Mapping[str, Any]) -> int:
     """Return how many candidates a decoder has that a rescorer can choose from; 1 where it takes none.
 
     Example:
-        >>> num_candidates("argmax", {"length_beam": 3}), num_candidates("latent_search", {})
-        (3, 25)
+        >>> num_candidates("argmax", {"length_beam": 3}), num_candidates("ctc_prefix_beam", {})
+        (3, 10)
     """
     if not DECODERS[decoder].takes_rescorer:
         return 1
     settings = {**DECODERS[decoder].options, **options}
-    return math.prod(settings.get(name, 1) for name in ("length_beam", "num_samples"))
+    return math.prod(settings.get(name, 1) for name in ("length_beam", "num_samples", "beam_size"))
 
 
 def recipe_rescorer(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Rescorer | None:

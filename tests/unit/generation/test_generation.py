@@ -23,7 +23,15 @@ from sharpseq.data import (
     train_tokenizer,
 )
 from sharpseq.decoding import DECODERS, autoregressive_rescorer
-from sharpseq.generation import default_decoder, family_of, load_model, max_source_length, model_folder, sources_of
+from sharpseq.generation import (
+    default_decoder,
+    drafter_of,
+    family_of,
+    load_model,
+    max_source_length,
+    model_folder,
+    sources_of,
+)
 from sharpseq.models import MODELS, LatentNat, LatentRefiner, LatentRefinerConfig
 
 SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}
@@ -204,9 +212,12 @@ def test_what_works_can_be_tried_out(family: str, tokenizer: PreTrainedTokenizer
         model.attach_refiner(LatentRefiner(LatentRefinerConfig(num_layers=1, **sizes)))
     for name, spec in DECODERS.items():
         if isinstance(model, spec.model):
-            rescorer = autoregressive_rescorer(teacher) if spec.takes_rescorer else None
-            generator = SequenceGenerator(model, tokenizer, decoder=name, options=spec.options, rescorer=rescorer)
-            generator.try_out()
+            helpers: dict[str, Any] = {}
+            if spec.takes_rescorer:
+                helpers["rescorer"] = autoregressive_rescorer(teacher)
+            if spec.takes_drafter:
+                helpers["drafter"] = drafter_of(SequenceGenerator(build("ctc", tokenizer), tokenizer))
+            SequenceGenerator(model, tokenizer, decoder=name, options=spec.options, **helpers).try_out()
 
 
 def test_a_rescorer_needs_candidates(tokenizer: PreTrainedTokenizerBase) -> None:
