@@ -182,5 +182,6 @@ def test_of_equal_scores_the_defaults_win_and_undefined_ones_never() -> None:
     with pytest.raises(ValueError, match="undefined for all outputs"):
         best_trial(trials[2:], metric="bleu", decoder="ctc_best_path")
     assert list(trial_values("ctc_best_path", {}, {})) == ["blank_bias"]
+    assert list(trial_values("dag_beam", {}, {}, has_language_model=True)) == ["token_bonus", "lm_weight"]
     with pytest.raises(ValueError, match="nothing to tune by itself"):
         trial_values("mask_predict", {}, {})

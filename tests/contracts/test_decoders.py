@@ -437,6 +437,7 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
         "top_k": 5,
         "length_penalty": 0.0,
         "token_bonus": 0.0,
+        "lm_weight": 0.0,
     }
     assert dict(DECODERS["dag_sampling"].options) == {"num_samples": 1, "seed": 0}
     assert dict(DECODERS["ctc_best_path"].options) == {"blank_bias": 0.0}

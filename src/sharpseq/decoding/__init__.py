@@ -41,7 +41,7 @@ from sharpseq.decoding.protocols import (
     ParallelModel,
     Rescorer,
 )
-from sharpseq.decoding.remembered_frames import RememberedFrames
+from sharpseq.decoding.remembered_pass import RememberedPass
 from sharpseq.decoding.rescoring import autoregressive_rescorer
 from sharpseq.decoding.verified_draft import VERIFIED_DRAFT, Drafter, verified_draft_decode
 
@@ -61,7 +61,7 @@ __all__ = [
     "NgramOrder",
     "ParallelModel",
     "ReachedLimit",
-    "RememberedFrames",
+    "RememberedPass",
     "Rescorer",
     "argmax_decode",
     "autoregressive_decode",

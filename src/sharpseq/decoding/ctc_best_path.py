@@ -12,7 +12,7 @@ from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, CtcModel
-from sharpseq.decoding.remembered_frames import RememberedFrames
+from sharpseq.decoding.remembered_pass import RememberedPass
 from sharpseq.decoding.token_choice import most_probable_tokens, special_token_ids
 
 BIASES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -95,5 +95,5 @@ CTC_BEST_PATH = Decoder(
         "the best token or blank of every frame, collapsed, in one pass",
         "Graves et al. 2006; Saharia et al. 2020",
     ),
-    remember=RememberedFrames,
+    remember=RememberedPass,
 )

@@ -15,7 +15,7 @@ from sharpseq.decoding.inference import inference
 from sharpseq.decoding.language_model import LanguageModel
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, CtcModel, Rescorer
-from sharpseq.decoding.remembered_frames import RememberedFrames
+from sharpseq.decoding.remembered_pass import RememberedPass
 from sharpseq.decoding.rescoring import rescored_order
 from sharpseq.decoding.search_steering import BONUSES, LM_WEIGHTS, Steering, steering_of
 from sharpseq.decoding.token_choice import best_tokens, log_normalizers, special_token_ids
@@ -313,5 +313,5 @@ CTC_PREFIX_BEAM = Decoder(
         "the output with the highest sum over alignments, in one pass and a beam search",
         "Graves et al. 2006; Hannun et al. 2014",
     ),
-    remember=RememberedFrames,
+    remember=RememberedPass,
 )

@@ -7,14 +7,18 @@ from typing import Annotated
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding.dag_outputs import ReadGraph, read_graph
 from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
+from sharpseq.decoding.language_model import LanguageModel
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, DagModel, Rescorer
+from sharpseq.decoding.remembered_pass import RememberedPass
 from sharpseq.decoding.rescoring import rescored_order
+from sharpseq.decoding.search_steering import BONUSES, LM_WEIGHTS, Steering, steering_of
 from sharpseq.decoding.token_choice import best_tokens
 
 
@@ -25,11 +29,17 @@ def dag_beam_search_decode(
     beam_size: Annotated[int, Setting("Prefixes kept after each token.", ge=1)] = 5,
     top_k: Annotated[int, Setting("Tokens of each vertex that may extend a prefix.", ge=1)] = 5,
     length_penalty: Annotated[float, Setting("Power of the length that log-probabilities are divided by.", ge=0)] = 0.0,
-    token_bonus: Annotated[float, Setting("Added for each token, in nats.")] = 0.0,
+    token_bonus: Annotated[float, Setting("Added for each token, in nats.", trials=BONUSES)] = 0.0,
+    lm_weight: Annotated[
+        float, Setting("Weight of the language model's log-probability.", ge=0, trials=LM_WEIGHTS)
+    ] = 0.0,
+    language_model: LanguageModel | None = None,
     rescorer: Rescorer | None = None,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
-    r"""Search the output with the largest :math:`\log p(y|x) / |y|^\alpha + b |y|`, summed over all paths.
+    r"""Search the output with the best score, its probability summed over all paths.
+
+    .. math:: \frac{\log p(y|x) + \gamma \log p_{\mathrm{LM}}(y, \mathrm{eos})}{|y|^\alpha} + b |y|
 
     The search is over outputs: of a prefix y it keeps :math:`a_y(i)`, the probability of writing y with the last token
     at vertex i. With :math:`u = a_y E`, y ends with probability :math:`u(M - 1)`, and is followed by v with probability
@@ -47,6 +57,8 @@ def dag_beam_search_decode(
             over all vertices. At least 1.
         length_penalty: α, at least 0; the empty output counts as one token.
         token_bonus: b in nats per token; it may be negative.
+        lm_weight: :math:`\gamma`, at least 0; 0 does not ask the language model.
+        language_model: Scores prefixes; made with the tokenizer of the model.
         rescorer: Chooses among the outputs that the search has found, in place of the formula above.
         generator: Accepted by every decoder; this one draws no random numbers.
 
@@ -56,7 +68,8 @@ def dag_beam_search_decode(
         into its own order, and adds ``rescored`` (B, K).
 
     Raises:
-        ValueError: If an option is out of range, or the graph is not as `DagGraph` says.
+        ValueError: If an option is out of range, a weight has no language model, that has other tokens than the model,
+            or the graph is not as `DagGraph` says.
 
     Note:
         The model runs once. A step costs O(B·K·M·(M + N)) for N different candidate tokens.
@@ -80,20 +93,25 @@ def dag_beam_search_decode(
         top_k=top_k,
         length_penalty=length_penalty,
         token_bonus=token_bonus,
+        lm_weight=lm_weight,
     )
     with inference(model):
         graph = read_graph(model, batch)
+        # The bonus is the same for all prefixes of a length, so it need not steer them.
+        steering = steering_of(language_model, token_bonus=0.0, lm_weight=lm_weight, vocab_size=graph.logits.shape[2])
         tokens, emissions = _candidate_tokens(graph, top_k=top_k)
         links = graph.links.exp()
-        beam = _Beam.start(graph, beam_size=beam_size)
+        beam = _Beam.start(graph, steering, beam_size=beam_size)
         finished = _Finished.start(beam)
         longest = int(graph.num_vertices.max()) - 2
         for length in range(longest + 1):
             reached = beam.vectors @ links
             at_end = reached.gather(2, graph.last[:, None, None].expand(-1, beam_size, 1))[:, :, 0]
-            finished = finished.with_more(beam, beam.log_masses + at_end.log(), length, ranking)
-            beam = beam.grown(reached, tokens, emissions, length)
-            bounds = ranking.bound(beam.log_masses[:, 0], length + 1, graph.num_vertices - 2)
+            log_probs = beam.log_masses + at_end.log()
+            scores = log_probs + beam.added + steering.of_ends(beam.states)
+            finished = finished.with_more(beam, log_probs, ranking(scores, length), length)
+            beam = beam.grown(reached, tokens, emissions, length, steering)
+            bounds = ranking.bound((beam.log_masses + beam.added)[:, 0], length + 1, graph.num_vertices - 2)
             if not (bounds > finished.ranks[:, 0]).any():
                 break
         rescored = {}
@@ -113,7 +131,7 @@ def dag_beam_search_decode(
 
 @dataclass(frozen=True)
 class _Ranking:
-    """What outputs are ranked by."""
+    """What outputs are ranked by, from their log-probability with that of the language model."""
 
     length_penalty: float
     token_bonus: float
@@ -159,23 +177,29 @@ class _Beam:
         prefixes: Token ids, padding after the end, shape (B, K, M).
         vectors: Share of each vertex in the probability of having written a prefix, shape (B, K, M); sums to 1.
         log_masses: Log-probability of all outputs that begin with a prefix, shape (B, K).
+        added: What the language model says of a prefix, with its weight, shape (B, K).
+        states: What it remembers, shape (B, K, W).
     """
 
     prefixes: Tensor
     vectors: Tensor
     log_masses: Tensor
+    added: Tensor
+    states: Tensor
 
     @classmethod
-    def start(cls, graph: ReadGraph, *, beam_size: int) -> _Beam:
+    def start(cls, graph: ReadGraph, steering: Steering, *, beam_size: int) -> _Beam:
         """Return the beam with the empty prefix, at vertex 0."""
         num_rows, num_vertices = graph.tokens.shape
         vectors = graph.links.new_zeros(num_rows, beam_size, num_vertices)
         vectors[:, 0, 0] = 1
         log_masses = graph.links.new_full((num_rows, beam_size), -torch.inf)
         log_masses[:, 0] = 0
-        return cls(graph.tokens.new_full(vectors.shape, graph.pad), vectors, log_masses)
+        states = steering.start(log_masses.numel(), device=log_masses.device).view(*log_masses.shape, -1)
+        prefixes = graph.tokens.new_full(vectors.shape, graph.pad)
+        return cls(prefixes, vectors, log_masses, torch.zeros_like(log_masses), states)
 
-    def grown(self, reached: Tensor, tokens: Tensor, emissions: Tensor, length: int) -> _Beam:
+    def grown(self, reached: Tensor, tokens: Tensor, emissions: Tensor, length: int, steering: Steering) -> _Beam:
         """Return the best prefixes with one token more.
 
         Args:
@@ -183,20 +207,30 @@ class _Beam:
             tokens: What may be written, shape (B, N).
             emissions: Its probability at each vertex, shape (B, M, N); 0 at the end.
             length: Tokens of the prefixes so far.
+            steering: The language model.
         """
         beam_size, num_tokens = reached.shape[1], tokens.shape[1]
         masses = self.log_masses[:, :, None] + (reached @ emissions).log()
+        added = self.added[:, :, None] + steering.of_tokens(self.states, tokens, asked=masses > -torch.inf)
         # A sentence with few tokens has fewer continuations than places.
-        masses = torch.nn.functional.pad(masses.flatten(1), (0, beam_size), value=-torch.inf)
-        log_masses, places = masses.topk(beam_size, dim=1)
-        places = places.clamp(max=beam_size * num_tokens - 1)
+        ranks = F.pad((masses + added).flatten(1), (0, beam_size), value=-torch.inf)
+        ranks, places = ranks.topk(beam_size, dim=1)
+        is_empty, places = ranks == -torch.inf, places.clamp(max=beam_size * num_tokens - 1)
         parent, index = places // num_tokens, places % num_tokens
+        written_tokens = tokens.gather(1, index)
+        states = self.states.gather(1, parent[:, :, None].expand_as(self.states))
         written = emissions.gather(2, index[:, None, :].expand(-1, emissions.shape[1], -1)).transpose(1, 2)
         vectors = reached.gather(1, parent[:, :, None].expand_as(reached)) * written
         total = vectors.sum(2, keepdim=True)
         prefixes = self.prefixes.gather(1, parent[:, :, None].expand_as(self.prefixes))
-        prefixes[:, :, length] = tokens.gather(1, index)
-        return _Beam(prefixes, vectors / total.masked_fill(total == 0, 1), log_masses)
+        prefixes[:, :, length] = written_tokens
+        return _Beam(
+            prefixes,
+            vectors / total.masked_fill(total == 0, 1),
+            masses.flatten(1).gather(1, places).masked_fill(is_empty, -torch.inf),
+            added.flatten(1).gather(1, places),
+            steering.advance(states, written_tokens, grown=~is_empty),
+        )
 
 
 @dataclass(frozen=True)
@@ -234,14 +268,14 @@ class _Finished:
             ranks=self.ranks.gather(1, places),
         )
 
-    def with_more(self, beam: _Beam, log_probs: Tensor, length: int, ranking: _Ranking) -> _Finished:
-        """Return the best of these and of the prefixes of a beam as they are, with log-probabilities (B, K)."""
+    def with_more(self, beam: _Beam, log_probs: Tensor, ranks: Tensor, length: int) -> _Finished:
+        """Return the best of these and of the prefixes of a beam, with log-probabilities and ranks (B, K)."""
         more = replace(
             self,
             prefixes=beam.prefixes,
             lengths=torch.full_like(self.lengths, length),
             log_probs=log_probs,
-            ranks=ranking(log_probs, length),
+            ranks=ranks,
         )
         both = _Finished(
             prefixes=torch.cat([self.prefixes, more.prefixes], 1),
@@ -261,4 +295,5 @@ DAG_BEAM = Decoder(
         "the output with the highest sum over paths, in one pass and a beam search",
         "Huang et al. 2022; the exact sum over paths is ours",
     ),
+    remember=RememberedPass,
 )

@@ -12,13 +12,19 @@ from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, DagModel
+from sharpseq.decoding.remembered_pass import RememberedPass
+
+EMISSION_WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0)
+"""The weights that tuning tries."""
 
 
 def dag_lookahead_decode(
     model: DagModel,
     batch: Batch,
     *,
-    emission_weight: Annotated[float, Setting("Weight of the next token's log-probability; 0 is greedy.", ge=0)] = 1.0,
+    emission_weight: Annotated[
+        float, Setting("Weight of the next token's log-probability; 0 is greedy.", ge=0, trials=EMISSION_WEIGHTS)
+    ] = 1.0,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
     r"""Follow :math:`a_{t+1} = \arg\max_j \log E_{a_t j} + \beta \max_v \log P_j(v)` from the first vertex to the last.
@@ -62,4 +68,5 @@ DAG_LOOKAHEAD = Decoder(
         "from vertex to vertex, each chosen with the token that it writes, in one pass",
         "Huang et al. 2022",
     ),
+    remember=RememberedPass,
 )

@@ -13,13 +13,19 @@ from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, DagModel
+from sharpseq.decoding.remembered_pass import RememberedPass
+
+LENGTH_PENALTIES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+"""The powers that tuning tries."""
 
 
 def dag_viterbi_decode(
     model: DagModel,
     batch: Batch,
     *,
-    length_penalty: Annotated[float, Setting("Power of the length that log-probabilities are divided by.")] = 1.0,
+    length_penalty: Annotated[
+        float, Setting("Power of the length that log-probabilities are divided by.", trials=LENGTH_PENALTIES)
+    ] = 1.0,
     token_bonus: Annotated[float, Setting("Added for each token, in nats.")] = 0.0,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
@@ -107,4 +113,5 @@ DAG_VITERBI = Decoder(
         "the best path with its tokens among those of every length, in one pass and a sweep over the graph",
         "Shao et al. 2022",
     ),
+    remember=RememberedPass,
 )

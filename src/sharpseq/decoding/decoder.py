@@ -23,7 +23,7 @@ class Decoder:
         model: The protocol of the models that it decodes, or several, checked at runtime.
         declaration: Name, one-line description, reference.
         remember: Makes of a model one that runs its network once for a batch, however often that is decoded, such as
-            `sharpseq.decoding.RememberedFrames`; None where the options decide what the network reads.
+            `sharpseq.decoding.RememberedPass`; None where the options decide what the network reads.
     """
 
     decode: Callable[..., DecodeOutput]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpseq.decoding import DecodeOutput, RememberedFrames, ctc_best_path_decode
+from sharpseq.decoding import DecodeOutput, RememberedPass, ctc_best_path_decode
 from sharpseq.models import Ctc, CtcConfig
 
 BLANK = 1
@@ -88,7 +88,7 @@ def test_a_remembering_model_runs_once_a_batch_and_decodes_the_same() -> None:
     model = Ctc(CtcConfig(vocab_size=20, d_model=16, encoder_layers=1, decoder_layers=1, dropout=0.5)).train()
     passes: list[int] = []
     model.decoder.register_forward_hook(lambda *ignored: passes.append(1))
-    remembering = RememberedFrames(model)
+    remembering = RememberedPass(model)
     for ids in (torch.tensor([[5, 6, 7, 0]]), torch.tensor([[9, 8, 6, 0]])):
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         for bias in (0.0, 1.0):

@@ -18,6 +18,7 @@ from sharpseq.decoding import (
     dag_lookahead_decode,
     dag_sampling_decode,
     dag_viterbi_decode,
+    train_kneser_ney,
 )
 from sharpseq.scoring import DagGraph
 
@@ -148,6 +149,29 @@ def test_a_full_beam_is_exhaustive(dag_model: Callable[..., Any], seed: int, pen
         }
         assert len(found) == int((scores > -torch.inf).sum()), "no output may stand in the list twice"
         assert found == pytest.approx({y: truth[y] for y in found})
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("weight", "penalty", "bonus"), [(0.7, 0.0, 0.0), (2.0, 1.0, 0.9), (1.0, 0.5, -0.3)])
+def test_a_full_beam_finds_the_best_score_with_a_language_model(
+    dag_model: Callable[..., Any], weight: float, penalty: float, bonus: float, seed: int
+) -> None:
+    texts = [[1, 2], [1, 3, 1], [2, 2, 1], [3], [2, 1, 3, 1], [1, 1]] * 3
+    language = train_kneser_ney(texts, vocab_size=VOCAB_SIZE, eos_token_id=0, order=3)
+    graph = random_graph(seed)
+    options = {"lm_weight": weight, "length_penalty": penalty, "token_bonus": bonus}
+    model = dag_model(graph, **NO_SPECIALS)
+    output = dag_beam_search_decode(model, batch_of(4), beam_size=121, top_k=3, language_model=language, **options)
+    for row in range(4):
+        truth = all_outputs(graph, row)
+
+        def score(y: tuple[int, ...], truth: dict[tuple[int, ...], float] = truth) -> float:
+            said = float(language.log_prob(torch.tensor([y], dtype=torch.long).view(1, -1), torch.tensor([len(y)])))
+            return (math.log(truth[y]) + weight * said) / max(len(y), 1) ** penalty + bonus * len(y)
+
+        best = max(truth, key=score)
+        assert outputs(output)[row] == best
+        assert output.log_prob[row].exp().item() == pytest.approx(truth[best])
 
 
 def test_the_beam_stops_when_nothing_better_can_come(dag_model: Callable[..., Any]) -> None:
