@@ -115,7 +115,7 @@ def _own_tokens(model: AutoregressiveModel, hidden: Tensor, source_mask: Tensor,
     given = [start] if first is None else [start, first]
     for token in reversed(given):
         tokens = F.pad(tokens, (1, 0), value=token)
-    logits = model(
+    logits: Tensor = model(
         encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
         attention_mask=source_mask,
         decoder_input_ids=tokens,

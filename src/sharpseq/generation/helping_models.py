@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from sharpseq.data import target_language_of
 from sharpseq.decoding import Batch, DecodeOutput, Drafter, Rescorer, autoregressive_rescorer
 from sharpseq.generation.decoder_choice import family_of
 from sharpseq.generation.sequence_generator import SequenceGenerator
-from sharpseq.generation.target_languages import target_language_of
 
 
 def load_rescorer(name_or_path: str | Path, *, tokenizer: PreTrainedTokenizerBase) -> Rescorer:
