@@ -201,7 +201,7 @@ class SequenceGenerator:
             ValueError: If an option is out of its range, or the rescorer does not fit.
         """
         with torch.inference_mode():
-            batch = self._batch(encode_sources(self.tokenizer, [""]))
+            batch = self.batch_of(encode_sources(self.tokenizer, [""]))
             self._decode(batch, self.options, model=self.model)
 
     def generate(self, lines: Iterable[str | Example], *, window: int = 1000, **options: Any) -> Iterator[Generation]:
@@ -297,7 +297,7 @@ class SequenceGenerator:
         remember, num_done = DECODERS[self.decoder].remember, len(lines) - len(wanted)
         for batch in TokenBudgetBatchSampler(lengths, lengths, batch_tokens=budget, shuffle=False):
             positions = [wanted[index] for index in batch]
-            tensors = self._batch([encoded[position] for position in positions])
+            tensors = self.batch_of([encoded[position] for position in positions])
             model = remember(self.model) if remember is not None and len(options) > 1 else self.model
             for written, each in zip(outputs, options, strict=True):
                 for position, output in zip(positions, self._decode(tensors, each, model=model), strict=True):
@@ -334,7 +334,8 @@ class SequenceGenerator:
             )
         ]
 
-    def _batch(self, sources: list[list[int]]) -> dict[str, Tensor]:
+    def batch_of(self, sources: list[list[int]]) -> dict[str, Tensor]:
+        """Return what a decoder reads of encoded sources, ``input_ids`` and ``attention_mask`` (B, S)."""
         pad = self.tokenizer.pad_token_id if self.model.config.pad_token_id is None else self.model.config.pad_token_id
         batch = source_batch(sources, pad_token_id=pad)
         return {name: ids.to(self.model.device) for name, ids in batch.items()}

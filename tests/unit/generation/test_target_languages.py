@@ -26,7 +26,7 @@ def loaded(folder: Path) -> tuple[Any, Any]:
 
 
 def written(generator: SequenceGenerator, **options: Any) -> list[list[int]]:
-    batch = generator._batch(encode_sources(generator.tokenizer, LINES))
+    batch = generator.batch_of(encode_sources(generator.tokenizer, LINES))
     output = autoregressive_decode(generator.model, batch, **options)
     return [row[:n].tolist() for row, n in zip(output.sequences, output.num_tokens, strict=True)]
 
@@ -108,7 +108,7 @@ def test_a_fitted_model_needs_no_option_and_no_sharpseq(kind: str, tmp_path: Pat
     generator = SequenceGenerator.from_pretrained(tmp_path / "fitted")
     assert generator.languages["target_language"] == french
     again, _ = loaded(tmp_path / "fitted")
-    reference = again.generate(**generator._batch(encode_sources(tokenizer, LINES)), max_new_tokens=4)
+    reference = again.generate(**generator.batch_of(encode_sources(tokenizer, LINES)), max_new_tokens=4)
     codes = reference[:, 0 if kind == "mbart" else 1]
     assert codes.tolist() == [languages_of(tokenizer)[french]] * len(LINES)
     assert written(SequenceGenerator(model, tokenizer)) == written(generator)
@@ -148,7 +148,7 @@ def test_a_rescorer_writes_the_language_of_the_candidates(tmp_path: Path) -> Non
     model, tokenizer = loaded(folder)
     set_languages(tokenizer, target="fra_Latn")
     generator = SequenceGenerator(model, tokenizer)
-    batch = generator._batch(encode_sources(tokenizer, LINES))
+    batch = generator.batch_of(encode_sources(tokenizer, LINES))
     output = autoregressive_decode(generator.model, batch, max_new_tokens=5)
     scores = load_rescorer(folder, tokenizer=tokenizer)(batch, output.sequences, output.num_tokens)
     torch.testing.assert_close(scores, output.log_prob / (output.num_tokens + 1))
