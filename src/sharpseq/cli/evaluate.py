@@ -77,15 +77,28 @@ def _score_model(
 ) -> EvaluationResult:
     from sharpseq.cli.corpus_argument import corpus_name, load_corpus, normalize_for, printable
     from sharpseq.cli.metric_argument import check_metrics, metric_progress
-    from sharpseq.cli.model_argument import load_generator, report_unknown_characters
+    from sharpseq.cli.model_argument import (
+        is_exported,
+        load_exported,
+        load_generator,
+        report_unknown_characters,
+    )
+    from sharpseq.data import normalize_example
     from sharpseq.evaluation import evaluate_system
     from sharpseq.generation import incomplete_outputs, sources_of
 
     metrics = check_metrics(metrics)
     # Faults of the data are reported before a model takes its time to load.
     raw = load_corpus(data, unicode_normalization="none")
-    generator = load_generator(model, **decoding)
-    corpus = normalize_for(generator.tokenizer, raw)
+    generator: Any
+    if is_exported(model):
+        generator = load_exported(model, **decoding)
+        corpus = [normalize_example(example, generator.manifest.unicode_normalization) for example in raw]
+        settings = {"engine": generator.manifest.engine, **generator.manifest.options}
+    else:
+        generator = load_generator(model, **decoding)
+        corpus = normalize_for(generator.tokenizer, raw)
+        settings = {"decoder": generator.decoder, **generator.options, **generator.languages}
     with metric_progress() as on_progress:
         result, outputs = evaluate_system(
             generator,
@@ -95,12 +108,13 @@ def _score_model(
             name=printable(model),
             data=corpus_name(data),
             latency_sentences=latency_sentences,
-            decoder_settings={"decoder": generator.decoder, **generator.options, **generator.languages},
+            decoder_settings=settings,
             on_progress=on_progress,
         )
     for line in incomplete_outputs(outputs):
         typer.echo(line, err=True)
-    report_unknown_characters(generator.tokenizer, sources_of(corpus))
+    if not is_exported(model):
+        report_unknown_characters(generator.tokenizer, sources_of(corpus))
     return result
 
 

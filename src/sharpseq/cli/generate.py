@@ -7,7 +7,7 @@ import queue
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
@@ -51,25 +51,25 @@ def generate(
     the exit status is then 2. Outputs that reached their length limit, and characters that the model does not know, are
     reported at the end, once.
     """
-    from sharpseq.cli.model_argument import load_generator
+    from sharpseq.cli.model_argument import is_exported, load_exported, load_generator
     from sharpseq.data import iter_lines, one_line
     from sharpseq.generation import ReachedLimits
 
     lines = iter_lines(_standard_input() if file == "-" else file)
     # Unreadable input is reported before a model is loaded, and a wrong model even if there is no input.
     first = next(lines, None)
-    generator = load_generator(
-        model,
-        decoder=decoder,
-        settings=settings or [],
-        rescore_with=rescore_with,
-        draft_with=draft_with,
-        language_model=language_model,
-        prompt=prompt,
-        source_language=source_language,
-        target_language=target_language,
-        batch_tokens=batch_tokens,
-    )
+    decoding = {
+        "decoder": decoder,
+        "settings": settings or [],
+        "rescore_with": rescore_with,
+        "draft_with": draft_with,
+        "language_model": language_model,
+        "prompt": prompt,
+        "source_language": source_language,
+        "target_language": target_language,
+    }
+    load: Any = load_exported if is_exported(model) else load_generator
+    generator = load(model, batch_tokens=batch_tokens, **decoding)
     if first is None:
         return
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -88,8 +88,9 @@ def generate(
         sys.stdout.flush()
     if reached:
         typer.echo(str(reached), err=True)
-    if generator.unknown_characters:
-        typer.echo(str(generator.unknown_characters), err=True)
+    unknown = getattr(generator, "unknown_characters", None)  # an engine does not tell
+    if unknown:
+        typer.echo(str(unknown), err=True)
     if num_failed:
         raise UserError(f"{num_failed} of {number} lines were too long for the model and left empty; split them")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
     from sharpseq.data import Example
     from sharpseq.generation import SequenceGenerator
+    from sharpseq.runtime import ExportedModel
 
-MODEL_HELP = "A run folder, a model folder, or a Hub id."
+MODEL_HELP = "A run folder, a model folder, an exported folder, or a Hub id."
 
 Model: TypeAlias = Annotated[str, typer.Argument(help=MODEL_HELP)]
 Decoder: TypeAlias = Annotated[
@@ -115,6 +117,38 @@ def load_generator(
     except ValueError as error:
         raise UserError(f"{model}: {error}") from error
     return generator
+
+
+def is_exported(model: str) -> bool:
+    """Return whether MODEL is a folder that `sharpseq export --to openvino` made."""
+    from sharpseq.runtime.manifest import MANIFEST_FILE
+
+    return (Path(model) / MANIFEST_FILE).is_file()
+
+
+def load_exported(model: str, *, batch_tokens: int = 4000, **decoding: Any) -> ExportedModel:
+    """Load an exported folder.
+
+    Args:
+        model: The folder.
+        batch_tokens: Token budget of a batch.
+        decoding: Options of models that are not exported; none may be given.
+
+    Raises:
+        UserError: If it is broken, a package is missing, or an option is given that an export does not have.
+    """
+    given = [name for name, value in decoding.items() if value]
+    if given:
+        option = given[0].replace("_", "-").replace("settings", "set")
+        raise UserError(
+            f"{model} decodes as it was exported; leave out --{option}, and export again with other settings"
+        )
+    from sharpseq.runtime import load
+
+    try:
+        return load(model, batch_tokens=batch_tokens)
+    except ImportError as error:
+        raise UserError(str(error)) from error
 
 
 def report_unknown_characters(tokenizer: PreTrainedTokenizerBase, sources: Sequence[str | Example]) -> None:

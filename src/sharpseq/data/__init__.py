@@ -23,7 +23,6 @@ from sharpseq.data.languages import (
     target_language_of,
     target_start,
 )
-from sharpseq.data.odd_text import is_blank, one_line
 from sharpseq.data.pairs import EncodedPair, PairCollator, encode_pairs
 from sharpseq.data.preferences import Preference, preferences_of, read_preferences, stream_preferences
 from sharpseq.data.prompts import Prompt, attach_prompt, prompt_of
@@ -33,14 +32,9 @@ from sharpseq.data.streaming import StreamingBatches
 from sharpseq.data.text_files import iter_lines, read_lines
 from sharpseq.data.token_budget import TokenBudgetBatchSampler
 from sharpseq.data.tokenizers import end_token_id, load_tokenizer, train_tokenizer
-from sharpseq.data.unicode_text import (
-    UnicodeNormalization,
-    normalize_example,
-    normalize_text,
-    set_unicode_normalization,
-    unicode_normalization_of,
-)
+from sharpseq.data.unicode_text import normalize_example, set_unicode_normalization, unicode_normalization_of
 from sharpseq.data.unknown_characters import UnknownCharacters
+from sharpseq.plain_text import UnicodeNormalization, is_blank, normalize_text, one_line
 
 __all__ = [
     "CausalCollator",

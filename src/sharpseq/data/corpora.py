@@ -13,8 +13,9 @@ from sharpseq.data.examples import Example
 from sharpseq.data.json_records import stream_json_records
 from sharpseq.data.record_fields import example_from_record
 from sharpseq.data.text_files import StrPath, iter_lines
-from sharpseq.data.unicode_text import UnicodeNormalization, normalize_example
+from sharpseq.data.unicode_text import normalize_example
 from sharpseq.errors import UserError
+from sharpseq.plain_text import UnicodeNormalization
 
 
 def read_parallel_text(

@@ -12,7 +12,8 @@ from sharpseq.data.examples import Example
 from sharpseq.data.languages import languages_of, target_language_of, target_start
 from sharpseq.data.prompts import encode_answers, encode_prompts, prompt_of, refuse_history
 from sharpseq.data.tokenizers import end_token_id
-from sharpseq.data.unicode_text import normalize_example, normalize_text, surrogate_fault, unicode_normalization_of
+from sharpseq.data.unicode_text import normalize_example, surrogate_fault, unicode_normalization_of
+from sharpseq.plain_text import normalize_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from sharpseq.data.examples import Example
 from sharpseq.data.hub_names import is_missing_path
 from sharpseq.data.record_fields import example_from_record
 from sharpseq.data.text_files import iter_line_parts, iter_lines
-from sharpseq.data.unicode_text import UnicodeNormalization, normalize_example
+from sharpseq.data.unicode_text import normalize_example
 from sharpseq.errors import UserError
+from sharpseq.plain_text import UnicodeNormalization
 
 _NAME = re.compile(r"(?=\[)")
 """Where the name of a split ends and a slice begins."""

@@ -12,8 +12,9 @@ from sharpseq.data.examples import Example, Message
 from sharpseq.data.json_records import stream_json_records
 from sharpseq.data.record_fields import kind_of, listed_fields, text_in_field
 from sharpseq.data.text_files import StrPath
-from sharpseq.data.unicode_text import UnicodeNormalization, normalize_example, normalize_text
+from sharpseq.data.unicode_text import normalize_example
 from sharpseq.errors import UserError
+from sharpseq.plain_text import UnicodeNormalization, normalize_text
 
 _ANSWERS = ("chosen", "rejected")
 

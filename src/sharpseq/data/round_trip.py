@@ -9,8 +9,8 @@ from itertools import islice
 from transformers import PreTrainedTokenizerBase
 
 from sharpseq.data.encoding import encode_targets
-from sharpseq.data.odd_text import is_blank, one_line
-from sharpseq.data.unicode_text import normalize_text, unicode_normalization_of
+from sharpseq.data.unicode_text import unicode_normalization_of
+from sharpseq.plain_text import is_blank, normalize_text, one_line
 
 _AT_ONCE = 1000
 _LONGEST_SHOWN = 60

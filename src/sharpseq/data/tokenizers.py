@@ -15,13 +15,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from sharpseq.data.chat_templates import end_of_turn
 from sharpseq.data.hub_names import expanded_path, is_missing_path
 from sharpseq.data.prompts import prompt_is_usable, prompt_of
-from sharpseq.data.unicode_text import (
-    UnicodeNormalization,
-    check_form,
-    set_unicode_normalization,
-    surrogate_fault,
-)
+from sharpseq.data.unicode_text import set_unicode_normalization, surrogate_fault
 from sharpseq.errors import UserError
+from sharpseq.plain_text import UnicodeNormalization, check_form
 
 TokenizerKind = Literal["bpe", "unigram", "characters"]
 

@@ -10,35 +10,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import replace
-from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
 from sharpseq.data.examples import Example
-
-UnicodeNormalization = Literal["nfc", "none"]
-"""``"nfc"`` composes characters, ``"none"`` leaves text as it is."""
+from sharpseq.plain_text import UnicodeNormalization, check_form, normalize_text
 
 _KEPT_AS = "unicode_normalization"
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def normalize_text(text: str, form: UnicodeNormalization = "nfc") -> str:
-    r"""Return a text in one spelling.
-
-    Args:
-        text: The text.
-        form: ``"nfc"`` or ``"none"``.
-
-    Raises:
-        ValueError: If ``form`` is unknown.
-
-    Example:
-        >>> len("u\u0308"), len(normalize_text("u\u0308"))
-        (2, 1)
-    """
-    check_form(form)
-    return text if form == "none" else unicodedata.normalize("NFC", text)
 
 
 def normalize_example(example: Example, form: UnicodeNormalization = "nfc") -> Example:
@@ -84,18 +63,6 @@ def unicode_normalization_of(tokenizer: PreTrainedTokenizerBase) -> UnicodeNorma
     """Return how texts are normalised before a tokenizer encodes them: ``"nfc"`` unless it says otherwise."""
     form: UnicodeNormalization = tokenizer.init_kwargs.get(_KEPT_AS, "nfc")
     return form
-
-
-def check_form(form: str) -> None:
-    """Check the name of a normalisation.
-
-    Raises:
-        ValueError: If it is unknown.
-    """
-    if form not in get_args(UnicodeNormalization):
-        raise ValueError(
-            f"`unicode_normalization` must be one of {', '.join(get_args(UnicodeNormalization))}; got {form!r}"
-        )
 
 
 def surrogate_fault(text: str) -> str | None:

@@ -2,5 +2,6 @@
 
 from sharpseq.integrations.ctranslate2 import Ctranslate2Generator, export_ctranslate2
 from sharpseq.integrations.hugging_face import export_hugging_face
+from sharpseq.integrations.openvino import export_openvino
 
-__all__ = ["Ctranslate2Generator", "export_ctranslate2", "export_hugging_face"]
+__all__ = ["Ctranslate2Generator", "export_ctranslate2", "export_hugging_face", "export_openvino"]
