@@ -9,7 +9,27 @@ from typing import Any
 import torch
 
 from sharpseq.objectives import MaximumLikelihood, Objective, derivative, needs_of
-from sharpseq.scoring import SequenceScores, TokenScores, score_logits
+from sharpseq.scoring import IGNORED, SequenceScores, TokenScores, score_logits
+from sharpseq.scoring.ngram_counts import ngram_scores, windows
+
+
+def _with_ngrams(scores: SequenceScores, objective: Objective) -> SequenceScores:
+    """Add n-grams where an objective reads them: as many as a model expects that writes T tokens, all different."""
+    order = needs_of(objective).ngram_order
+    if not order:
+        return scores
+    tokens = scores.token_scores()
+    probs = windows(tokens.log_probs.masked_fill(~tokens.mask, -torch.inf).exp(), order).prod(2)
+    labels = torch.arange(tokens.mask.shape[1]).where(tokens.mask, IGNORED)
+    length = scores.num_tokens.to(probs)
+    number = (length - order + 1).clamp(min=0)
+    ngrams = ngram_scores(probs, labels, order=order, num_expected=number, expected_length=length)
+    return replace(scores, ngrams=ngrams)
+
+
+def _scores_of_logits(logits: torch.Tensor, labels: torch.Tensor, objective: Objective) -> SequenceScores:
+    request = replace(needs_of(objective), ngram_order=0)
+    return _with_ngrams(score_logits(logits, labels, request=request), objective)
 
 
 def _scores(dtype: torch.dtype = torch.float64, *, scale: float = 1.0) -> SequenceScores:
@@ -31,7 +51,7 @@ def _of_tokens(log_probs: torch.Tensor, like: SequenceScores) -> SequenceScores:
 
 def loss_per_sequence_in_the_dtype_of_the_scores(objective: Objective) -> None:
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        loss = objective(_scores(dtype))
+        loss = objective(_with_ngrams(_scores(dtype), objective))
         assert loss.shape == (3,)
         assert loss.dtype == dtype
         assert loss.isfinite().all()
@@ -42,22 +62,25 @@ def finite_at_extremes(objective: Objective) -> None:
         leaf = torch.full((1, 3), log_prob / 3, requires_grad=True)
         means = torch.full((1, 3), -3.0)
         tokens = TokenScores(leaf, torch.ones(1, 3, dtype=torch.bool), vocab_mean_log_probs=means)
-        loss = objective(tokens.to_sequences())
+        loss = objective(_with_ngrams(tokens.to_sequences(), objective))
         (gradient,) = torch.autograd.grad(loss.sum(), leaf)
         assert loss.isfinite().all()
         assert gradient.isfinite().all()
 
 
 def batch_equals_singles(objective: Objective) -> None:
-    batch = _scores()
+    batch = _with_ngrams(_scores(), objective)
     assert batch.tokens is not None
     rows = [
         objective(
-            TokenScores(
-                batch.tokens.log_probs[i : i + 1],
-                batch.tokens.mask[i : i + 1],
-                vocab_mean_log_probs=batch.tokens.vocab_mean_log_probs[i : i + 1],
-            ).to_sequences()
+            _with_ngrams(
+                TokenScores(
+                    batch.tokens.log_probs[i : i + 1],
+                    batch.tokens.mask[i : i + 1],
+                    vocab_mean_log_probs=batch.tokens.vocab_mean_log_probs[i : i + 1],
+                ).to_sequences(),
+                objective,
+            )
         )
         for i in range(3)
     ]
@@ -73,7 +96,7 @@ def ignores_padding(objective: Objective) -> None:
     for padding in (0, 4):
         padded = torch.nn.functional.pad(logits, (0, 0, 0, padding), value=3.0).requires_grad_()
         padded_labels = torch.nn.functional.pad(labels, (0, padding), value=-100)
-        loss = objective(score_logits(padded, padded_labels, request=needs_of(objective)))
+        loss = objective(_scores_of_logits(padded, padded_labels, objective))
         (gradient,) = torch.autograd.grad(loss.sum(), padded)
         assert (gradient[:, 3:] == 0).all()
         results.append((loss, gradient[:, :3]))
@@ -83,7 +106,7 @@ def ignores_padding(objective: Objective) -> None:
 def empty_sequence_is_a_constant(objective: Objective) -> None:
     """An empty sequence has a constant loss that is still attached to the graph."""
     logits = torch.randn(1, 2, 5, dtype=torch.float64, requires_grad=True)
-    loss = objective(score_logits(logits, torch.full((1, 2), -100), request=needs_of(objective)))
+    loss = objective(_scores_of_logits(logits, torch.full((1, 2), -100), objective))
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
     assert (gradient == 0).all()
 
@@ -93,14 +116,16 @@ def gradcheck(objective: Objective) -> None:
     batch = _scores()
     assert batch.tokens is not None
     leaf = batch.tokens.log_probs.clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda log_probs: objective(_of_tokens(log_probs, batch)), leaf)
+    assert torch.autograd.gradcheck(
+        lambda log_probs: objective(_with_ngrams(_of_tokens(log_probs, batch), objective)), leaf
+    )
 
 
 def falls_as_the_probability_rises(objective: Objective) -> None:
     log_probs = torch.linspace(-30, -0.1, 50, dtype=torch.float64)[:, None].expand(50, 5) / 5
     means = torch.full((50, 5), -20.0, dtype=torch.float64)
     tokens = TokenScores(log_probs, torch.ones(50, 5, dtype=torch.bool), vocab_mean_log_probs=means)
-    assert (objective(tokens.to_sequences()).diff() < 0).all()
+    assert (objective(_with_ngrams(tokens.to_sequences(), objective)).diff() < 0).all()
 
 
 def convex_in_logits(objective: Objective) -> None:
@@ -109,8 +134,8 @@ def convex_in_logits(objective: Objective) -> None:
     labels = torch.tensor([[1, 2, 0]])
     for _ in range(20):
         ends = [torch.randn(1, 3, 4, dtype=torch.float64) * 3 for _ in range(2)]
-        low, high = (objective(score_logits(end, labels, request=needs_of(objective))) for end in ends)
-        middle = objective(score_logits((ends[0] + ends[1]) / 2, labels, request=needs_of(objective)))
+        low, high = (objective(_scores_of_logits(end, labels, objective)) for end in ends)
+        middle = objective(_scores_of_logits((ends[0] + ends[1]) / 2, labels, objective))
         assert middle <= (low + high) / 2 + 1e-12
 
 

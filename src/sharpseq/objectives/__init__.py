@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sharpseq.declarations import Method, method_table
 from sharpseq.objectives.comp_sum import CompSum
 from sharpseq.objectives.convex_composition import ConvexComposition
+from sharpseq.objectives.expected_ngrams import ExpectedNgrams
 from sharpseq.objectives.generalized_cross_entropy import GeneralizedCrossEntropy
 from sharpseq.objectives.maximum_likelihood import MaximumLikelihood
 from sharpseq.objectives.objective import Objective, needs_of, sequence_weights
@@ -26,6 +27,7 @@ __all__ = [
     "BoxCox",
     "CompSum",
     "ConvexComposition",
+    "ExpectedNgrams",
     "Exponential",
     "GeneralizedCrossEntropy",
     "Identity",
@@ -39,6 +41,6 @@ __all__ = [
 ]
 
 OBJECTIVES: Mapping[str, type[Method]] = method_table(
-    MaximumLikelihood, ConvexComposition, GeneralizedCrossEntropy, CompSum
+    MaximumLikelihood, ConvexComposition, GeneralizedCrossEntropy, CompSum, ExpectedNgrams
 )
 """Every objective of sequence scores by name; adding one is one file and one entry here (CONTRIBUTING.md)."""

@@ -1,6 +1,7 @@
 """Scoring: what turns hidden states, logits or a whole model into scores of tokens and sequences."""
 
 from sharpseq.scoring.ctc_best_alignment import ctc_best_alignment
+from sharpseq.scoring.ctc_ngram_counts import ctc_expected_length, ctc_ngram_counts
 from sharpseq.scoring.ctc_scores import ctc_frames_needed, score_ctc
 from sharpseq.scoring.dag_likelihood import dag_best_path, dag_log_likelihood
 from sharpseq.scoring.dag_scores import DagGraph, best_vertices, score_dag
@@ -9,7 +10,7 @@ from sharpseq.scoring.length_mask import length_mask
 from sharpseq.scoring.model_scores import aligned_labels, score_model
 from sharpseq.scoring.requests import BLOCK, LABELS_ONLY, RowStatistic, ScoreRequest
 from sharpseq.scoring.row_statistics import logits_at
-from sharpseq.scoring.sequence_scores import PositionScores, SequenceScores, TokenScores
+from sharpseq.scoring.sequence_scores import NgramScores, PositionScores, SequenceScores, TokenScores
 from sharpseq.scoring.token_scores import IGNORED, score_hidden_states, score_logits
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "LABELS_ONLY",
     "DagGraph",
     "DiagonalGaussian",
+    "NgramScores",
     "PositionScores",
     "RowStatistic",
     "ScoreRequest",
@@ -26,7 +28,9 @@ __all__ = [
     "aligned_labels",
     "best_vertices",
     "ctc_best_alignment",
+    "ctc_expected_length",
     "ctc_frames_needed",
+    "ctc_ngram_counts",
     "dag_best_path",
     "dag_log_likelihood",
     "length_mask",

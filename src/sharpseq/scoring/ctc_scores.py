@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sharpseq.scoring.chosen_log_probs import chosen_log_probs, entropies
+from sharpseq.scoring.ctc_ngram_counts import ctc_ngram_scores
 from sharpseq.scoring.length_mask import length_mask
 from sharpseq.scoring.requests import LABELS_ONLY, ScoreRequest
 from sharpseq.scoring.row_statistics import position_mean, statistics_of_logits
@@ -93,6 +94,11 @@ def score_ctc(
             chosen[feasible], targets[feasible], num_frames[feasible], num_tokens[feasible]
         )
     entropy = entropies(logits.flatten(0, 1)) if request.entropy else None
+    ngrams = None
+    if request.ngram_order:
+        if num_targets > 1:
+            raise ValueError(f"`labels` must have one target of each row for n-grams; got {num_targets}")
+        ngrams = ctc_ngram_scores(logits, frame_mask, labels, log_probs=chosen, blank=blank, order=request.ngram_order)
 
     def token_mean(values: Tensor) -> Tensor:
         return position_mean(values, frame_mask).repeat_interleave(num_targets) * num_tokens
@@ -103,6 +109,7 @@ def score_ctc(
         vocab_mean_log_prob=None if means is None else token_mean(means),
         entropy=None if entropy is None else token_mean(entropy),
         positions=statistics_of_logits(logits, frame_mask, request=request),
+        ngrams=ngrams,
     )
 
 

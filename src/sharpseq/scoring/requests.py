@@ -32,10 +32,12 @@ class ScoreRequest:
             itself works on one process and under data parallelism, not under FSDP, which takes weights away in between.
         statistics: Named numbers of each distribution, such as a divergence to a target, ``scores.positions``. Peak
             memory grows with a chunk of rows, never with all of the logits.
+        ngram_order: Expected counts of n-grams of this order, ``scores.ngrams``, of CTC and graphs; 0 for none.
 
     Example:
-        >>> ScoreRequest(entropy=True) | ScoreRequest(vocab_mean=True)
-        ScoreRequest(token_log_probs=False, vocab_mean=True, entropy=True, hidden_states=False, statistics={})
+        >>> ScoreRequest(entropy=True) | ScoreRequest(vocab_mean=True)  # doctest: +NORMALIZE_WHITESPACE
+        ScoreRequest(token_log_probs=False, vocab_mean=True, entropy=True, hidden_states=False, statistics={},
+                     ngram_order=0)
     """
 
     token_log_probs: bool = False
@@ -43,6 +45,7 @@ class ScoreRequest:
     entropy: bool = False
     hidden_states: bool = False
     statistics: Mapping[str, RowStatistic] = field(default_factory=dict)
+    ngram_order: int = 0
 
     @property
     def positions(self) -> bool:
@@ -50,13 +53,16 @@ class ScoreRequest:
         return self.hidden_states or bool(self.statistics)
 
     def __or__(self, other: ScoreRequest) -> ScoreRequest:
-        """Return a request for what either asks for."""
+        """Return a request for what either asks for; n-grams of two orders are one too many."""
+        if self.ngram_order and other.ngram_order and self.ngram_order != other.ngram_order:
+            raise ValueError(f"`ngram_order` must be one number; got {self.ngram_order} and {other.ngram_order}")
         return ScoreRequest(
             token_log_probs=self.token_log_probs or other.token_log_probs,
             vocab_mean=self.vocab_mean or other.vocab_mean,
             entropy=self.entropy or other.entropy,
             hidden_states=self.hidden_states or other.hidden_states,
             statistics={**self.statistics, **other.statistics},
+            ngram_order=self.ngram_order or other.ngram_order,
         )
 
 

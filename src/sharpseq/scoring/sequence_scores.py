@@ -81,6 +81,25 @@ class PositionScores(ModelOutput):
 
 
 @dataclass
+class NgramScores(ModelOutput):
+    r"""What a model expects to write, compared with targets: n-grams of one order, summed over all outputs.
+
+    Args:
+        matches: :math:`\sum_g \min(\mathbb E[\#g], \#_y g)` over the different n-grams g of the target y, shape (B,).
+        num_expected: Expected number of n-grams of the output, shape (B,).
+        expected_length: Expected number of its tokens, shape (B,).
+        num_reference: n-grams of the target, shape (B,).
+        num_tokens: Tokens of the target, shape (B,).
+    """
+
+    matches: Tensor
+    num_expected: Tensor = None  # type: ignore[assignment]  # always given: ModelOutput allows one required field
+    expected_length: Tensor = None  # type: ignore[assignment]
+    num_reference: Tensor = None  # type: ignore[assignment]
+    num_tokens: Tensor = None  # type: ignore[assignment]
+
+
+@dataclass
 class SequenceScores(ModelOutput):
     r"""Scores of a batch of sequences, one number for each sequence.
 
@@ -96,6 +115,7 @@ class SequenceScores(ModelOutput):
             in nats, shape (B, T, D), 0 after the end of a sequence; ``regularizers["kl"]`` is its sum.
         tokens: Scores of the single tokens, where the model predicts one token at a position; None for CTC.
         positions: Further facts about each predicted distribution, where a `ScoreRequest` asked for them.
+        ngrams: What the model expects to write, where a `ScoreRequest` asked for it; of CTC and graphs.
         is_bound: True where ``log_prob`` is only a part of a lower bound of the log-probability: with a latent it is
             :math:`\log p(y|z,x)`, and minus the KL it bounds :math:`\log p(y|x)` from below.
 
@@ -114,6 +134,7 @@ class SequenceScores(ModelOutput):
     latent_kl: Tensor | None = None
     tokens: TokenScores | None = None
     positions: PositionScores | None = None
+    ngrams: NgramScores | None = None
     is_bound: bool | None = None
 
     def normalized_log_prob(self) -> Tensor:
@@ -132,3 +153,16 @@ class SequenceScores(ModelOutput):
                 "sequences only; choose a loss of sequences, or a model that predicts one token at a position"
             )
         return self.tokens
+
+    def ngram_scores(self) -> NgramScores:
+        """Return what the model expects to write.
+
+        Raises:
+            ValueError: If the model does not say.
+        """
+        if self.ngrams is None:
+            raise ValueError(
+                "the loss reads the n-grams that the model expects to write, which only CTC and DAG sum over all "
+                "outputs; choose another loss or one of these models"
+            )
+        return self.ngrams

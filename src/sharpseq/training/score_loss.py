@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,10 @@ class ScoreLoss:
     measures_entropy: bool = False
     rows: Rows = field(default_factory=PaddedRows)
 
-    has_weights: ClassVar[bool] = True
+    @property
+    def has_weights(self) -> bool:
+        """Whether the objective weights log-probabilities; expected n-grams are none."""
+        return not needs_of(self.objective).ngram_order
 
     def count_tokens(self, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
         """Return the number of scored tokens of each sequence, shape (B,)."""
@@ -92,7 +95,7 @@ class ScoreLoss:
             losses=objective(scores),
             num_tokens=self.count_tokens(model, batch),
             terms=self._terms(model, scores, step),
-            weights=sequence_weights(objective, scores) if step.is_training else None,
+            weights=sequence_weights(objective, scores) if step.is_training and self.has_weights else None,
             statistics=self._statistics(scores, step),
             is_possible=scores.log_prob != -torch.inf,
         )
