@@ -108,7 +108,9 @@ class Ctc(UpsamplingModel):
             predictions.append(self.project(self.decoder.norm(hidden)))
             if not is_fed_back:
                 return hidden
-            fed: Tensor = self.feedback[str(layer)](hidden, predictions[-1], self.embedding.weight)
+            fed: Tensor = self.feedback[str(layer)](
+                hidden, predictions[-1], self.embedding.weight, glanced_ids=glanced_ids
+            )
             return fed
 
         hidden, mask = self.upsampled_states(encoded, glanced_ids=glanced_ids, after_layer=predict)

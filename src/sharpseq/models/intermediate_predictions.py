@@ -7,6 +7,9 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from sharpseq.decoding.token_choice import most_probable_ids
+from sharpseq.scoring import IGNORED
+
 Feedback: TypeAlias = Literal["soft", "hard", "none"]
 
 
@@ -15,7 +18,8 @@ class PredictionFeedback(nn.Module):
 
     With soft feedback :math:`e = \sum_v p(v)\,e_v` is the expected embedding, through which gradients flow; with hard
     feedback it is the embedding of the most probable token, and the choice has no gradient. The blank, whose
-    embedding is that of padding and therefore zero, has a vector of its own.
+    embedding is that of padding and therefore zero, has a vector of its own. Where the decoder is shown a target token,
+    hard feedback is the embedding of that token, so that later layers meet right and wrong predictions.
 
     Args:
         width: D.
@@ -25,7 +29,7 @@ class PredictionFeedback(nn.Module):
     References:
         Nozaki and Komatsu 2021, "Relaxing the conditional independence assumption of CTC-based ASR" (soft, with a
         matrix V × D in place of the embedding); Huang et al. 2022, "Non-autoregressive translation with layer-wise
-        prediction and deep supervision" (hard, concatenated).
+        prediction and deep supervision" (hard, concatenated, mixed with shown tokens).
     """
 
     def __init__(self, width: int, *, blank: int, is_hard: bool) -> None:
@@ -34,10 +38,21 @@ class PredictionFeedback(nn.Module):
         self.map = nn.Linear(width, width)
         self.blank_embedding = nn.Parameter(torch.zeros(width))
 
-    def forward(self, hidden: Tensor, logits: Tensor, embedding: Tensor) -> Tensor:
-        """Map states (B, F, D), logits (B, F, V) and the embedding (V, D) to states (B, F, D)."""
+    def forward(
+        self, hidden: Tensor, logits: Tensor, embedding: Tensor, *, glanced_ids: Tensor | None = None
+    ) -> Tensor:
+        """Return the states with feedback, shape (B, F, D).
+
+        Args:
+            hidden: States, shape (B, F, D).
+            logits: What they predict, shape (B, F, V).
+            embedding: Of the tokens, shape (V, D).
+            glanced_ids: Target tokens shown to the decoder, shape (B, F), −100 for none; soft feedback does not read it.
+        """
         if self.is_hard:
-            choice = logits.argmax(-1)
+            choice = most_probable_ids(logits.detach())
+            if glanced_ids is not None:
+                choice = choice.where(glanced_ids == IGNORED, glanced_ids)
             is_blank = (choice == self.blank)[..., None]
             fed_back = torch.where(is_blank, self.blank_embedding.to(embedding), embedding[choice])
         else:

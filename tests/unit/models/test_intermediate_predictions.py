@@ -100,6 +100,28 @@ def test_what_is_fed_back_is_the_expected_embedding_and_the_blank_has_its_own() 
         assert torch.allclose(fed[0, 0], expected)
 
 
+@pytest.mark.parametrize("feedback", ["soft", "hard"])
+def test_hard_feedback_of_a_frame_that_is_shown_a_token_is_that_token(feedback: str) -> None:
+    deep = build(intermediate_layers=[1, 2], intermediate_feedback=feedback)
+    fed: list[Tensor] = []
+    for module in deep.feedback.values():
+        module.map.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0]))
+    given = batch()
+    encoded = deep.encode(given["input_ids"], given["attention_mask"])
+    nothing = torch.full((2, 8), -100)
+    shown = nothing.clone()
+    shown[0, 2], shown[1, 0] = 9, 10
+    (*earlier, _), _ = deep.decode_layers(encoded, glanced_ids=shown)
+    is_shown = shown != -100
+    tokens = deep.embedding(torch.tensor([9, 10]))
+    assert [torch.equal(each[is_shown], tokens) for each in fed] == [feedback == "hard"] * 2
+    if feedback == "hard":
+        for each, predicted in zip(fed, earlier, strict=True):
+            choice = predicted.argmax(-1)
+            expected = torch.where((choice == 1)[..., None], deep.feedback["1"].blank_embedding, deep.embedding(choice))
+            assert torch.equal(each[~is_shown], expected[~is_shown])
+
+
 def test_the_loss_of_earlier_layers_is_a_term_with_the_weight_of_the_model() -> None:
     deep = build(intermediate_layers=[2], intermediate_weight=0.3)
     output = ScoreLoss(MaximumLikelihood())(deep, batch(), STEP)

@@ -164,6 +164,18 @@ def test_glancing_needs_a_model_and_an_objective_that_it_fits() -> None:
         check_model(with_methods(Recipe(**content)))
 
 
+def test_earlier_layers_that_predict_are_tried_with_as_many_layers_as_the_model_has() -> None:
+    from sharpseq.runs.checks import check_model
+    from sharpseq.runs.recipe_methods import with_methods
+
+    content = load_recipe("quickstart").model_dump()
+    content["model"] |= {"decoder_layers": 3, "intermediate_layers": [2]}
+    check_model(with_methods(Recipe(**content)))
+    content["model"]["intermediate_layers"] = [3]
+    with pytest.raises(UserError, match=r"`intermediate_layers` must be in \[1, 2\].*got 3"):
+        check_model(with_methods(Recipe(**content)))
+
+
 def test_a_graph_needs_at_least_two_vertices_a_token() -> None:
     from sharpseq.runs.checks import check_model
     from sharpseq.runs.recipe_methods import with_methods
