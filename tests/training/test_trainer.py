@@ -19,6 +19,7 @@ from sharpseq import (
 from sharpseq.data import SequenceCollator, TokenBudgetBatchSampler
 from sharpseq.declarations import Linear, Steps
 from sharpseq.models import MODELS
+from sharpseq.objectives import ExpectedNgrams
 from sharpseq.scoring import DiagonalGaussian, SequenceScores, score_model
 from sharpseq.training.batches import for_every_process
 from sharpseq.training.reduction import Window, reduce_losses
@@ -53,6 +54,26 @@ def test_accumulation_gives_the_same_update(
     for other, log in zip(results[1:], logs[1:], strict=True):
         torch.testing.assert_close(other, results[0])
         assert log == pytest.approx(logs[0])
+
+
+@pytest.mark.parametrize("family", ["ctc", "dag"])
+def test_expected_ngrams_accumulate_as_other_objectives_do(family: str, tmp_path: Path) -> None:
+    results = []
+    for batch_size, steps in WINDOWS:
+        run = trainer(
+            tmp_path,
+            family,
+            objective=ExpectedNgrams(),
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=steps,
+        )
+        run.train()
+        results.append(weights(run.model))
+        assert "weight_mean" not in run.state.log_history[0]
+    start = weights(tiny_model(family).double())
+    assert any(not torch.equal(start[name], results[0][name]) for name in start)
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0])
 
 
 @pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])

@@ -47,7 +47,7 @@ class PredictionFeedback(nn.Module):
             hidden: States, shape (B, F, D).
             logits: What they predict, shape (B, F, V).
             embedding: Of the tokens, shape (V, D).
-            glanced_ids: Target tokens shown to the decoder, shape (B, F), −100 for none; soft feedback does not read it.
+            glanced_ids: Target tokens shown to the decoder, shape (B, F), −100 for none; for hard feedback only.
         """
         if self.is_hard:
             choice = most_probable_ids(logits.detach())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from sharpseq.scoring.chosen_log_probs import chosen_log_probs
 from sharpseq.scoring.ngram_counts import ngram_scores, windows
 from sharpseq.scoring.sequence_scores import NgramScores
+from sharpseq.scoring.token_scores import IGNORED
 
 _CHUNK_ELEMENTS = 2**20
 """Probabilities held together: 4 MiB in float32, which stays in the cache of one core."""
@@ -29,8 +31,8 @@ def ctc_ngram_counts(logits: Tensor, frame_mask: Tensor, ngrams: Tensor, *, blan
         r_q(f) &= \mathrm{first}_q(f) + r_q(f-1)\, p_f(w_q), \\
         \mathrm{gap}_q(f+1) &= \bigl(r_{q-1}(f-1) + \mathrm{gap}_q(f)\bigr)\, p_f(\varnothing),
 
-    from :math:`r_1(f) = p_f(w_1)`, and the count is :math:`\sum_f \mathrm{first}_n(f)`. For n = 2 that is equation 11
-    of the reference, which has no n > 2 for outputs whose tokens may last several frames.
+    from :math:`r_1(f) = p_f(w_1)`, and the count is :math:`\sum_f \mathrm{first}_n(f)`. For n = 2 that is the
+    reference's; it has no n > 2 for outputs whose tokens may last several frames.
 
     Args:
         logits: Unnormalised log-probabilities of frames, shape (B, F, V).
@@ -89,6 +91,33 @@ def ctc_expected_length(logits: Tensor, frame_mask: Tensor, *, blank: int) -> Te
     return _expected_length(logits, blanks, frame_mask, blank=blank)
 
 
+def ctc_target_counts(
+    logits: Tensor, frame_mask: Tensor, labels: Tensor, *, blank: int, orders: Sequence[int]
+) -> list[Tensor]:
+    """Return how often the n-grams of targets stand in an output, in expectation over all alignments.
+
+    Args:
+        logits: Unnormalised log-probabilities of frames, shape (B, F, V).
+        frame_mask: True for real frames, shape (B, F); real frames come first.
+        labels: Target ids, shape (B·K, T), −100 after the end; the K targets of a source next to each other.
+        blank: Id of the blank.
+        orders: Lengths of n-grams.
+
+    Returns:
+        Of each order the expected counts of the n-grams that begin at each place, shape (B·K, T − n + 1); arbitrary
+        after the end.
+    """
+    num_rows = len(logits)
+    symbols = labels.masked_fill(labels == IGNORED, blank).view(num_rows, -1)
+    probs, blanks = _probabilities(
+        _log_probs(logits, torch.cat([torch.full_like(symbols[:, :1], blank), symbols], dim=1)), frame_mask
+    )
+    num_targets = len(labels) // num_rows
+    of_targets = probs.unflatten(2, (num_targets, -1)).transpose(1, 2).flatten(0, 1)
+    blanks = blanks.repeat_interleave(num_targets, 0)
+    return [_counts_of_labels(of_targets, blanks, labels, order=order) for order in orders]
+
+
 def ctc_ngram_scores(
     logits: Tensor, frame_mask: Tensor, labels: Tensor, *, log_probs: Tensor, blank: int, order: int
 ) -> NgramScores:
@@ -103,25 +132,30 @@ def ctc_ngram_scores(
         order: n, at least 1.
     """
     probs, blanks = _probabilities(log_probs, frame_mask)
+    length = _expected_length(logits, blanks, frame_mask, blank=blank)
+    num_expected = length - (order - 1)
+    if order > 1:
+        # An output of l tokens has l − n + 1 n-grams, unless that is negative.
+        is_short = _length_probabilities(logits, blanks, frame_mask, blank=blank, most=order - 2)
+        num_expected = num_expected + (is_short * torch.arange(order - 1, 0, -1, device=logits.device)).sum(1)
+    counts = _counts_of_labels(probs, blanks, labels, order=order)
+    return ngram_scores(counts, labels, order=order, num_expected=num_expected, expected_length=length)
+
+
+def _counts_of_labels(probs: Tensor, blanks: Tensor, labels: Tensor, *, order: int) -> Tensor:
+    """Return expected counts (B, T − n + 1) of the n-grams of labels (B, T), with probabilities (B, F, T)."""
     ngrams = windows(labels, order)
-    counts = _counts(
+    return _counts(
         windows(probs.transpose(1, 2), order).transpose(1, 2), blanks, is_repeat=ngrams[:, :, 1:] == ngrams[:, :, :-1]
     )
-    length = _expected_length(logits, blanks, frame_mask, blank=blank)
-    # An output of l tokens has l − n + 1 n-grams, unless that is negative.
-    missing = [order - 1 - few for few in range(order - 1)]
-    num_expected = length - (order - 1)
-    if missing:
-        is_short = _length_probabilities(logits, blanks, frame_mask, blank=blank, most=order - 2)
-        num_expected = num_expected + is_short @ is_short.new_tensor(missing)
-    return ngram_scores(counts, labels, order=order, num_expected=num_expected, expected_length=length)
 
 
 def _log_probs(logits: Tensor, symbols: Tensor) -> Tensor:
     """Return the log-probabilities (B, F, A) of symbols (B, A) at each frame."""
     of_row = symbols[:, None].expand(-1, logits.shape[1], -1)
     flat, _ = chosen_log_probs(logits.flatten(0, 1), of_row.flatten(0, 1))
-    return flat.unflatten(0, logits.shape[:2])
+    log_probs: Tensor = flat.unflatten(0, logits.shape[:2])
+    return log_probs
 
 
 def _probabilities(log_probs: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,15 +189,19 @@ def _counts(probs: Tensor, blanks: Tensor, *, is_repeat: Tensor) -> Tensor:
 
 
 def _expected_length(logits: Tensor, blanks: Tensor, frame_mask: Tensor, *, blank: int) -> Tensor:
-    return (1 - blanks).sum(1) - (_NeighbourOverlap.apply(logits, blank) * frame_mask[:, 1:]).sum(1)
+    overlap: Tensor = _NeighbourOverlap.apply(logits, blank)
+    return (1 - blanks).sum(1) - (overlap * frame_mask[:, 1:]).sum(1)
 
 
 def _length_probabilities(logits: Tensor, blanks: Tensor, frame_mask: Tensor, *, blank: int, most: int) -> Tensor:
     """Return the probabilities that an output has 0, 1, …, ``most`` tokens, shape (B, most + 1)."""
     if most == 0:
         return blanks.prod(1, keepdim=True)
-    parts = [(logits[rows], blanks[rows], frame_mask[rows]) for rows in _chunks(logits)]
-    return torch.cat([checkpoint(_chunk_of_lengths, *part, blank, most, use_reentrant=False) for part in parts])
+    parts: list[Tensor] = [
+        checkpoint(_chunk_of_lengths, logits[rows], blanks[rows], frame_mask[rows], blank, most, use_reentrant=False)
+        for rows in _chunks(logits)
+    ]
+    return torch.cat(parts)
 
 
 def _chunk_of_lengths(logits: Tensor, blanks: Tensor, frame_mask: Tensor, blank: int, most: int) -> Tensor:

@@ -79,10 +79,12 @@ def dag_best_path(match: Tensor, links: Tensor, *, num_vertices: Tensor, num_tok
     choices, ends = [], []
     for t in range(trellis.num_steps):
         step = trellis.step(links, t)
-        found = (score[:, : step.shape[1], None] + step).max(1)
+        before = score[:, : step.shape[1], None]
         score, choice = torch.full_like(score, -torch.inf), torch.zeros_like(score, dtype=torch.long)
-        score[:, : step.shape[2]] = found.values + trellis.emissions[:, t, : step.shape[2]]
-        choice[:, : step.shape[2]] = found.indices
+        if step.numel():
+            found = (before + step).max(1)
+            score[:, : step.shape[2]] = found.values + trellis.emissions[:, t, : step.shape[2]]
+            choice[:, : step.shape[2]] = found.indices
         choices.append(choice)
         ends.append(score.gather(1, trellis.last)[:, 0])
     possible = torch.stack(ends, 1).gather(1, num_tokens[:, None])[:, 0] > -torch.inf
@@ -144,7 +146,7 @@ class _Trellis(NamedTuple):
         return start
 
     def step(self, links: Tensor, t: int) -> Tensor:
-        """Return the links that step t can use, a view of shape (B, at most W, at most W)."""
+        """Return the links that step t can use, a view of shape (B, at most W, at most W); none beyond the graphs."""
         width = self.emissions.shape[2]
         return links[:, t : t + width, t + 1 : t + 1 + width]
 
@@ -157,7 +159,8 @@ class _PathSum(torch.autograd.Function):
         for t in range(trellis.num_steps):
             step = trellis.step(links.detach(), t)
             arrived = torch.full_like(forward[-1], -torch.inf)
-            arrived[:, : step.shape[2]] = _log_sum(forward[-1][:, : step.shape[1], None] + step, dim=1)
+            if step.numel():
+                arrived[:, : step.shape[2]] = _log_sum(forward[-1][:, : step.shape[1], None] + step, dim=1)
             forward.append(arrived + trellis.emissions[:, t])
         alpha = torch.stack(forward, 1)
         log_prob = alpha[torch.arange(len(match), device=match.device), num_tokens + 1, trellis.last[:, 0]]
@@ -178,6 +181,9 @@ class _PathSum(torch.autograd.Function):
             rows, columns = step.shape[1:]
             beta = beta.masked_fill((num_tokens == t)[:, None], 0)
             grad_tokens[:, t] = _posterior(alpha[:, t + 1] + beta)
+            if not step.numel():
+                beta = torch.full_like(beta, -torch.inf)
+                continue
             beta = beta + trellis.emissions[:, t]
             shares = step + beta[:, None, :columns]
             # The shares of the vertices that may follow, times the posterior of the vertex they follow.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sharpseq.scoring.chosen_log_probs import chosen_log_probs, entropies
 from sharpseq.scoring.dag_likelihood import dag_best_path, dag_log_likelihood
+from sharpseq.scoring.dag_ngram_counts import dag_ngram_scores
 from sharpseq.scoring.requests import LABELS_ONLY, ScoreRequest
 from sharpseq.scoring.row_statistics import position_mean, statistics_of_logits
 from sharpseq.scoring.sequence_scores import SequenceScores
@@ -82,7 +83,7 @@ def score_dag(
     outside = scored & ((labels < 0) | (labels >= logits.shape[-1]))
     if outside.any():
         raise ValueError(f"`labels` must be in [0, {logits.shape[-1]}); got {int(labels[outside][0])}")
-    match, means = _matches(graph, labels, with_mean=request.vocab_mean)
+    match, means = token_matches(graph, labels, with_mean=request.vocab_mean)
     num_tokens = scored.sum(1)
     log_prob = dag_log_likelihood(
         match if pinned is None else _with_pins(match, pinned),
@@ -93,13 +94,16 @@ def score_dag(
     if pinned is not None:
         num_tokens = num_tokens - (pinned >= 0).sum(1)
     entropy = entropies(logits.flatten(0, 1)) if request.entropy else None
-    writing = graph.writing
+    writing, ngrams = graph.writing, None
+    if request.ngram_order:
+        ngrams = dag_ngram_scores(match, graph.links.to(match.dtype), writing, labels, order=request.ngram_order)
     return SequenceScores(
         log_prob=log_prob,
         num_tokens=num_tokens,
         vocab_mean_log_prob=None if means is None else position_mean(means, writing) * num_tokens,
         entropy=None if entropy is None else position_mean(entropy, writing) * num_tokens,
         positions=statistics_of_logits(logits, writing, request=request),
+        ngrams=ngrams,
     )
 
 
@@ -114,7 +118,7 @@ def best_vertices(graph: DagGraph, labels: Tensor) -> Tensor:
     Returns:
         The vertex of each token, shape (B, T), −1 after the end and for targets that do not fit.
     """
-    match, _ = _matches(graph, labels)
+    match, _ = token_matches(graph, labels)
     return dag_best_path(
         match,
         graph.links.to(match.dtype),
@@ -123,7 +127,7 @@ def best_vertices(graph: DagGraph, labels: Tensor) -> Tensor:
     )
 
 
-def _matches(graph: DagGraph, labels: Tensor, *, with_mean: bool = False) -> tuple[Tensor, Tensor | None]:
+def token_matches(graph: DagGraph, labels: Tensor, *, with_mean: bool = False) -> tuple[Tensor, Tensor | None]:
     """Return the log-probability of each token at each vertex, (B, T, M), and the mean over the vocabulary, (B·M,)."""
     logits = graph.logits
     # Padded vertices are scored too and left out of the sum: picking out the others would cost more.

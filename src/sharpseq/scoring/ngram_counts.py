@@ -44,6 +44,22 @@ def target_counts(labels: Tensor, order: int) -> Tensor:
     return same.sum(2).masked_fill((same & earlier).any(2), 0)
 
 
+def clipped_matches(counts: Tensor, labels: Tensor, *, order: int) -> Tensor:
+    r"""Return :math:`\sum_g \min(C(g), \#_y g)` over the different n-grams g of each target y, shape (B,).
+
+    Args:
+        counts: Expected counts C of the n-grams that begin at each place, shape (B, T − n + 1).
+        labels: Target ids, shape (B, T), −100 after the end.
+        order: n.
+
+    Example:
+        >>> clipped_matches(torch.tensor([[1.5, 0.5, 1.5]]), torch.tensor([[5, 6, 5]]), order=1)
+        tensor([2.])
+    """
+    of_target = target_counts(labels, order)
+    return torch.minimum(counts, of_target.to(counts)).masked_fill(of_target == 0, 0).sum(1)
+
+
 def ngram_scores(
     counts: Tensor, labels: Tensor, *, order: int, num_expected: Tensor, expected_length: Tensor
 ) -> NgramScores:
@@ -62,11 +78,9 @@ def ngram_scores(
         >>> ngram_scores(counts, torch.tensor([[5, 6, 5]]), order=1, num_expected=one, expected_length=one).matches
         tensor([1.5000])
     """
-    of_target = target_counts(labels, order)
     num_tokens = (labels != IGNORED).sum(1)
-    matches = torch.minimum(counts, of_target.to(counts)).masked_fill(of_target == 0, 0).sum(1)
     return NgramScores(
-        matches=matches,
+        matches=clipped_matches(counts, labels, order=order),
         num_expected=num_expected,
         expected_length=expected_length,
         num_reference=(num_tokens - order + 1).clamp(min=0),

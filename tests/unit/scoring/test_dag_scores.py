@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sharpseq.scoring import DagGraph, ScoreRequest, score_dag
+from sharpseq.scoring import DagGraph, ScoreRequest, best_vertices, score_dag
 
 VOCAB_SIZE, WIDTH = 5, 6
 
@@ -51,6 +51,17 @@ def test_scores_are_sums_over_paths_of_the_full_softmax() -> None:
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one, other)
     assert scores.log_prob[2] == -torch.inf
+
+
+@pytest.mark.parametrize("length", [5, 6, 9])
+def test_targets_longer_than_every_graph_have_probability_zero_and_no_gradient(length: int) -> None:
+    graph = random_graph(0, [6, 4])
+    labels = torch.full((2, length), 2)
+    scores = score_dag(graph, labels)
+    assert scores.log_prob.tolist() == [-torch.inf] * 2
+    gradients = torch.autograd.grad(scores.log_prob.sum(), (graph.logits, graph.links))
+    assert all((gradient == 0).all() for gradient in gradients)
+    assert (best_vertices(graph, labels) == -1).all()
 
 
 def test_pinned_tokens_cost_nothing_and_stay_where_they_are() -> None:
