@@ -233,12 +233,17 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _averages_fit_the_model(self) -> Recipe:
+        has_adapters = isinstance(self.model, Pretrained) and self.model.lora is not None
         for position, stage in enumerate(self.stages):
-            if stage.average_checkpoints and isinstance(self.model, Pretrained) and self.model.lora:
+            averages = {"average_checkpoints": stage.average_checkpoints, "ema_decay": stage.training.get("ema_decay")}
+            paths = {"average_checkpoints": (), "ema_decay": ("training",)}
+            for name in (name for name, value in averages.items() if value and has_adapters):
                 message = (
-                    "`average_checkpoints` does not go with `model.lora`: the mean of the factors is not the mean of "
-                    "their products"
+                    f"`{name}` does not go with `model.lora`: the mean of the factors is not the mean of their products"
                 )
+                raise SettingError(message, "stages", position, *paths[name], name)
+            if all(averages.values()):
+                message = "`average_checkpoints` does not go with `ema_decay`, which averages already; leave one out"
                 raise SettingError(message, "stages", position, "average_checkpoints")
         return self
 

@@ -40,6 +40,7 @@ _RANGES: dict[str, _Range] = {
     "adam_epsilon": _NOT_NEGATIVE,
     "max_grad_norm": _NOT_NEGATIVE,
     "length_weight": _NOT_NEGATIVE,
+    "ema_decay": _DECAY,
     "logging_steps": _POSITIVE,
     "eval_steps": _POSITIVE,
     "save_steps": _POSITIVE,

@@ -63,6 +63,13 @@ class SequenceTrainingArguments(TrainingArguments):
             "help": "Share of its wrong tokens that a one-pass model is shown in training, a number or a schedule."
         },
     )
+    ema_decay: float = field(
+        default=0.0,
+        metadata={
+            "help": "Decay of an exponential moving average of the weights, which is validated and saved in their "
+            "place, such as 0.999; 0 for none."
+        },
+    )
     adam_beta2: float = field(default=0.98, metadata={"help": "β₂ of Adam."})
     per_device_eval_batch_tokens: int | None = field(
         default=None,
@@ -80,6 +87,8 @@ class SequenceTrainingArguments(TrainingArguments):
                 raise ValueError(f"`{name}` must be at least 1; got {budget}")
         if self.length_weight < 0:
             raise ValueError(f"`length_weight` must be at least 0; got {self.length_weight}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"`ema_decay` must be in [0, 1); got {self.ema_decay}")
         # These raise an error if a value is out of range.
         KlPenalty.of(self)
         Glancing.of(self)

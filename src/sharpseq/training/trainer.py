@@ -44,6 +44,7 @@ from sharpseq.training.loss_trainer import LossTrainer
 from sharpseq.training.progress import ProgressBar
 from sharpseq.training.running_means import COUNTS, RunningMeans, check_any_target, validation_statistics
 from sharpseq.training.score_loss import ScoreLoss
+from sharpseq.training.weight_ema import WeightEma
 
 Evaluator = Callable[[PreTrainedModel], Mapping[str, float]]
 """Turns a model into named validation metrics, higher or lower is better as the arguments say."""
@@ -121,6 +122,12 @@ class SequenceTrainer(LossTrainer):
             callbacks=[*callbacks, _Bookkeeping(self)],
             **kwargs,
         )
+        self._ema: WeightEma | None = None
+        if args.ema_decay:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ValueError("`ema_decay` must be 0 where a model is sharded; use data parallelism")
+            self._ema = WeightEma(self.model, decay=args.ema_decay)
+            self.add_callback(self._ema)
         self._remember_longest_target(train_dataset)
         if evaluated_model is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError("`args` must not shard a model that is a part of another one; use data parallelism")
@@ -157,9 +164,16 @@ class SequenceTrainer(LossTrainer):
                 self._load_from_checkpoint(resume_from_checkpoint)
                 if self.args.load_best_model_at_end and state.best_model_checkpoint is not None:
                     self._load_best_model()
+                self._finish_ema()
                 return TrainOutput(state.global_step, 0.0, {})
         output: TrainOutput = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._finish_ema()
         return output
+
+    def _finish_ema(self) -> None:
+        """Leave the average in the model: that of the best checkpoint, or the last one."""
+        if self._ema is not None:
+            self._ema.finish(self.state.best_model_checkpoint if self.args.load_best_model_at_end else None)
 
     def _num_updates(self, state: TrainerState) -> float:
         """Return how many updates the arguments ask for; infinite if it depends on the data."""
@@ -246,9 +260,10 @@ class SequenceTrainer(LossTrainer):
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         self.model.eval()
         metrics: dict[str, float] = {}
-        if dataset is not None:
-            metrics.update(self._evaluate_loss(dataset))
-        metrics.update(self._evaluate_model())
+        with contextlib.nullcontext() if self._ema is None else self._ema.applied():
+            if dataset is not None:
+                metrics.update(self._evaluate_loss(dataset))
+            metrics.update(self._evaluate_model())
         if not math.isfinite(metrics.get("nll", 0.0)):
             raise UserError(
                 f"the validation loss is not finite after step {self.state.global_step}: the training has diverged; "
@@ -303,6 +318,11 @@ class SequenceTrainer(LossTrainer):
         super()._save(output_dir, state_dict)
         keep_generation_config(self.model, Path(output_dir or str(self.args.output_dir)))
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._ema is not None:
+            self._ema.load(Path(resume_from_checkpoint))
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Older checkpoints are deleted only after the new one is sealed: a kill at any moment leaves a complete one.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
@@ -317,6 +337,8 @@ class SequenceTrainer(LossTrainer):
             self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            if self._ema is not None:
+                self._ema.save(folder / f"checkpoint-{self.state.global_step}")
             seal_checkpoint(folder / f"checkpoint-{self.state.global_step}")
             rotate_checkpoints(
                 output_dir=str(folder),
