@@ -76,6 +76,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("verified_draft", {"drafter": source_backwards}),
     ("best_of_n", {"n": 4}),
     ("best_of_n", {"n": 3, "temperature": 2.0, "rescorer": mean_id}),
+    ("lattice_mbr", {}),
+    ("lattice_mbr", {"beam_size": 3, "precision": 0.3, "precision_ratio": 0.5}),
+    ("sample_mbr", {"n": 4}),
+    ("sample_mbr", {"n": 3, "temperature": 2.0}),
 ]
 
 

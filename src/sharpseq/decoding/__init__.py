@@ -20,6 +20,7 @@ from sharpseq.decoding.kneser_ney import train_kneser_ney
 from sharpseq.decoding.language_model import LanguageModel
 from sharpseq.decoding.latent_refinement import LATENT_REFINEMENT, latent_refinement_decode
 from sharpseq.decoding.latent_search import LATENT_SEARCH, latent_search_decode
+from sharpseq.decoding.lattice_mbr import LATTICE_MBR, lattice_mbr_decode, linear_bleu_gains
 from sharpseq.decoding.length_limits import (
     ReachedLimit,
     longest_training_target,
@@ -43,6 +44,7 @@ from sharpseq.decoding.protocols import (
 )
 from sharpseq.decoding.remembered_pass import RememberedPass
 from sharpseq.decoding.rescoring import autoregressive_rescorer
+from sharpseq.decoding.sample_mbr import SAMPLE_MBR, Utility, mean_utilities, sample_mbr_decode
 from sharpseq.decoding.verified_draft import VERIFIED_DRAFT, Drafter, verified_draft_decode
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "ReachedLimit",
     "RememberedPass",
     "Rescorer",
+    "Utility",
     "argmax_decode",
     "autoregressive_decode",
     "autoregressive_rescorer",
@@ -77,11 +80,15 @@ __all__ = [
     "delta_inference_decode",
     "latent_refinement_decode",
     "latent_search_decode",
+    "lattice_mbr_decode",
     "length_candidates",
+    "linear_bleu_gains",
     "longest_training_target",
     "mask_predict_decode",
+    "mean_utilities",
     "reached_new_token_limits",
     "remember_longest_target",
+    "sample_mbr_decode",
     "train_kneser_ney",
     "verified_draft_decode",
     "with_margin",
@@ -102,5 +109,7 @@ DECODERS: Mapping[str, Decoder] = method_table(
     LATENT_SEARCH,
     BEST_OF_N,
     VERIFIED_DRAFT,
+    LATTICE_MBR,
+    SAMPLE_MBR,
 )
 """Every decoder by name; adding one is one file and one entry here."""

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from sharpseq.decoding import Utility
+from sharpseq.decoding.sample_mbr import Ids
 from sharpseq.evaluation.measurement import FloatArray, present_references
 from sharpseq.evaluation.metric import MetricSpec
 from sharpseq.evaluation.metrics import metric_spec
@@ -63,6 +65,27 @@ def metric_reward(metric: str | MetricSpec) -> Reward:
         return found
 
     return reward
+
+
+def metric_utility(metric: str | MetricSpec, texts: Callable[[Sequence[Ids]], Sequence[str]]) -> Utility:
+    """Return a metric of texts as the utility of ``sample_mbr``, one output against another.
+
+    Args:
+        metric: As for `metric_reward`.
+        texts: Turns token ids into text, such as ``tokenizer.batch_decode``.
+
+    Example:
+        >>> utility = metric_utility("exact_match", lambda outputs: [str(ids) for ids in outputs])
+        >>> utility([(5,), (5,)], [(5,), (6,)])
+        [1.0, 0.0]
+    """
+    reward = metric_reward(metric)
+
+    def utility(hypotheses: Sequence[Ids], references: Sequence[Ids]) -> Sequence[float]:
+        written = texts(hypotheses)
+        return reward(prompts=written, completions=written, references=[[text] for text in texts(references)])
+
+    return utility
 
 
 def _sign(spec: MetricSpec) -> Callable[[FloatArray], FloatArray]:
