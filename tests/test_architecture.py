@@ -53,8 +53,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": set(),
     "integrations": {"data", "decoding", "generation", "models", "objectives", "recipe", "runs", "runtime", "scoring"}
     | {"training"},
+    "serving": {"data", "decoding", "generation"},
     "cli": {"analyses", "data", "decoding", "divergences", "evaluation", "generation", "integrations", "merging"}
-    | {"models", "objectives", "recipe", "runs", "runtime", "training"},
+    | {"models", "objectives", "recipe", "runs", "runtime", "serving", "training"},
 }
 # Only the two entrances to the package may point anywhere: the lazy table of public names, and `python -m sharpseq`.
 ENTRANCES = {"__init__", "__main__"}

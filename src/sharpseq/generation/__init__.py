@@ -5,6 +5,7 @@ from sharpseq.generation.helping_models import drafter_of, load_drafter, load_re
 from sharpseq.generation.incomplete_outputs import ReachedLimits, incomplete_outputs
 from sharpseq.generation.language_model_files import (
     LANGUAGE_MODEL_FILE,
+    language_model_of,
     load_language_model,
     save_language_model,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "family_of",
     "fit_target_start",
     "incomplete_outputs",
+    "language_model_of",
     "load_drafter",
     "load_language_model",
     "load_model",
