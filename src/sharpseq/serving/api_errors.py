@@ -40,17 +40,14 @@ def invalid_request(error: ValidationError) -> ApiError:
 
 
 async def answer_api_error(request: Request, error: Exception) -> Response:
-    """Answer a refused request."""
-    return error.response() if isinstance(error, ApiError) else await answer_bug(request, error)
+    """Answer a refused request; anything else is a bug."""
+    if not isinstance(error, ApiError):
+        raise error
+    return error.response()
 
 
 async def answer_http_error(request: Request, error: Exception) -> Response:
     """Answer what starlette refuses itself: unknown paths and wrong methods."""
     if not isinstance(error, HTTPException):
-        return await answer_bug(request, error)
+        raise error
     return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
-
-
-async def answer_bug(request: Request, error: Exception) -> Response:
-    """Answer a request that met a bug; the log has more."""
-    return JSONResponse({"error": "Internal server error"}, status_code=500)

@@ -4,22 +4,44 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sharpseq.serving.api_errors import ApiError, answer_api_error, answer_bug, answer_http_error
+from sharpseq.serving import info_routes, translation_routes
+from sharpseq.serving.admission import Admission
+from sharpseq.serving.api_errors import ApiError, answer_api_error, answer_http_error
 from sharpseq.serving.batching import Batcher
-from sharpseq.serving.request_fields import TranslateFields, parsed, read_fields
+from sharpseq.serving.detection import Detector, LangidDetector
+from sharpseq.serving.file_store import FileStore
+from sharpseq.serving.gate import Gate
+from sharpseq.serving.logs import log_event
+from sharpseq.serving.metrics import Metrics
 from sharpseq.serving.served_languages import ServedLanguages
+from sharpseq.serving.server_state import ServerState
 from sharpseq.serving.settings import ServerSettings
-from sharpseq.serving.translation_service import TranslatedText, TranslationService
-from sharpseq.serving.translators import Pair, Quality, Translator, Wish
+from sharpseq.serving.translation_service import TranslationService
+from sharpseq.serving.translators import Pair, Quality, Translator
+
+_ROUTES = (
+    Route("/translate", translation_routes.translate, methods=["POST"]),
+    Route("/detect", translation_routes.detect, methods=["POST"]),
+    Route("/translate_file", translation_routes.translate_file, methods=["POST"]),
+    Route("/download_file/{name}", translation_routes.download_file, methods=["GET"]),
+    Route("/languages", info_routes.languages, methods=["GET"]),
+    Route("/frontend/settings", info_routes.frontend_settings, methods=["GET"]),
+    Route("/health", info_routes.health, methods=["GET"]),
+    Route("/metrics", info_routes.metrics, methods=["GET"]),
+    Route("/spec", info_routes.spec, methods=["GET"]),
+    Route("/", info_routes.page, methods=["GET"]),
+)
+# As logs and metrics name them; what follows in a path is left out.
+_PATHS = frozenset(route.path.partition("/{")[0] for route in _ROUTES)
 
 
 def create_app(
@@ -34,70 +56,54 @@ def create_app(
 
     Returns:
         The application; its threads start and end with its lifespan.
+
+    Raises:
+        UserError: If languages are to be detected, and one is not known.
+        ImportError: If they are, and the package for it is not installed.
     """
     chosen = settings or ServerSettings()
+    metrics = Metrics()
+    detector: Detector | None = LangidDetector([pair.source for pair, _ in translators]) if chosen.detects else None
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        batchers = {id(each): Batcher(each, chosen.batches) for each in translators.values()}
-        languages = ServedLanguages({key: batchers[id(each)] for key, each in translators.items()})
-        app.state.service = TranslationService(languages, timeout=chosen.timeout)
+        batchers = _batchers(translators, chosen, metrics)
+        app.state.server = ServerState(
+            chosen,
+            TranslationService(ServedLanguages(batchers), timeout=chosen.timeout, metrics=metrics),
+            Admission(chosen.api_keys, requests_per_minute=chosen.requests_per_minute),
+            metrics,
+            detector,
+            FileStore(chosen.files_folder) if chosen.files_folder is not None else None,
+        )
+        log_event("started", pairs=sorted({str(pair) for pair, _ in translators}))
         yield
-        for batcher in batchers.values():
-            batcher.close()
+        for batcher in set(batchers.values()):
+            await to_thread.run_sync(batcher.close)
+        log_event("stopped")
 
+    gate = Middleware(
+        Gate,
+        paths=_PATHS,
+        metrics=metrics,
+        body_limit=chosen.body_limit,
+        body_timeout=chosen.timeout,
+        max_requests=chosen.max_requests,
+    )
     return Starlette(
-        routes=[
-            Route("/translate", _translate, methods=["POST"]),
-            Route("/languages", _languages, methods=["GET"]),
-            Route("/health", _health, methods=["GET"]),
-        ],
-        middleware=[Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])],
-        exception_handlers={ApiError: answer_api_error, HTTPException: answer_http_error, Exception: answer_bug},
+        routes=_ROUTES,
+        middleware=[Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"]), gate],
+        exception_handlers={ApiError: answer_api_error, HTTPException: answer_http_error},
         lifespan=lifespan,
     )
 
 
-async def _translate(request: Request) -> Response:
-    service: TranslationService = request.app.state.service
-    fields = parsed(TranslateFields, await read_fields(request))
-    texts = [fields.q] if isinstance(fields.q, str) else fields.q
-    wish = Wish(checked_pair(service, fields.source, fields.target), fields.quality, fields.alternatives)
-    translated = await service.translate(texts, wish, format=fields.format)
-    return JSONResponse(_answer(fields, translated))
-
-
-def _answer(fields: TranslateFields, translated: list[TranslatedText]) -> dict[str, object]:
-    columns: dict[str, list[object]] = {"translatedText": [each.text for each in translated]}
-    if fields.alternatives:
-        columns["alternatives"] = [list(each.alternatives) for each in translated]
-    if fields.confidence:
-        columns["confidence"] = [
-            [{"text": sentence.text, "confidence": sentence.confidence} for sentence in each.sentences]
-            for each in translated
-        ]
-    if any(each.errors for each in translated):
-        columns["errors"] = [list(each.errors) for each in translated]
-    return {name: values[0] if isinstance(fields.q, str) else values for name, values in columns.items()}
-
-
-def checked_pair(service: TranslationService, source: str, target: str) -> Pair:
-    """Return two languages that are served.
-
-    Raises:
-        ApiError: If they are not.
-    """
-    if source not in service.languages.sources:
-        raise ApiError(400, f"{source} is not supported; sources: {', '.join(service.languages.sources)}")
-    targets = service.languages.targets_of(source)
-    if target not in targets:
-        raise ApiError(400, f"{target} is not available as a target of {source}; targets: {', '.join(targets)}")
-    return Pair(source, target)
-
-
-async def _languages(request: Request) -> Response:
-    return JSONResponse(request.app.state.service.languages.described())
-
-
-async def _health(request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
+def _batchers(
+    translators: Mapping[tuple[Pair, Quality], Translator], settings: ServerSettings, metrics: Metrics
+) -> dict[tuple[Pair, Quality], Batcher]:
+    made: dict[int, Batcher] = {}
+    for (pair, quality), translator in translators.items():
+        if id(translator) not in made:
+            record = partial(metrics.record_batch, f"{pair}/{quality}")
+            made[id(translator)] = Batcher(translator, settings.batches, on_batch=record)
+    return {key: made[id(translator)] for key, translator in translators.items()}

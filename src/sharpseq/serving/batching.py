@@ -100,11 +100,6 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="sharpseq-batcher", daemon=True)
         self._thread.start()
 
-    @property
-    def num_waiting(self) -> int:
-        """Sentences that wait for the model."""
-        return self._num_waiting
-
     def submit(self, sentences: Sequence[str], wish: Wish, *, timeout: float) -> list[Future[Translation]]:
         """Put the sentences of one request into the queue, all or none.
 

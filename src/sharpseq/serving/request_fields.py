@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -55,6 +57,19 @@ class FileFields(LanguageFields):
     """What ``/translate_file`` takes besides the file."""
 
 
+@dataclass(frozen=True)
+class SentFile:
+    """A file in a form.
+
+    Args:
+        name: The name that the client gives it.
+        content: Its bytes.
+    """
+
+    name: str
+    content: bytes
+
+
 async def read_fields(request: Request) -> dict[str, Any]:
     """Return the fields of a request by name; those that a form repeats are lists.
 
@@ -96,11 +111,16 @@ def parsed(kind: type[_Fields], fields: dict[str, Any]) -> _Fields:
 
 
 async def _multipart(request: Request) -> dict[str, Any]:
+    limits: dict[str, int] = {"max_files": 1, "max_fields": _MOST_FIELDS, "max_part_size": len(await request.body())}
     try:
-        form = await request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=len(await request.body()))
+        async with request.form(**limits) as form:
+            items = [
+                (name, SentFile(value.filename or "", await value.read()) if isinstance(value, UploadFile) else value)
+                for name, value in form.multi_items()
+            ]
     except HTTPException as error:
         raise ApiError(400, "Invalid request: the form is broken") from error
-    return _gathered(form.multi_items())
+    return _gathered(items)
 
 
 def _gathered(items: list[tuple[str, Any]]) -> dict[str, Any]:

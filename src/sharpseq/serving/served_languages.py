@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sharpseq.serving.batching import Batcher
@@ -40,8 +40,3 @@ class ServedLanguages:
             {"code": source, "name": language_name(source), "targets": self.targets_of(source)}
             for source in self.sources
         ]
-
-    @property
-    def models(self) -> Iterable[Batcher]:
-        """The models, each once."""
-        return dict.fromkeys(self.batchers.values())
