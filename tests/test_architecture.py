@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": set(),
     "integrations": {"data", "decoding", "generation", "models", "objectives", "recipe", "runs", "runtime", "scoring"}
     | {"training"},
-    "serving": {"data", "decoding", "generation"},
+    "serving": {"data", "decoding", "generation", "integrations", "runtime"},
     "cli": {"analyses", "data", "decoding", "divergences", "evaluation", "generation", "integrations", "merging"}
     | {"models", "objectives", "recipe", "runs", "runtime", "serving", "training"},
 }

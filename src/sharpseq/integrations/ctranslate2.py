@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -170,6 +171,16 @@ class Ctranslate2Generator:
             reason = " ".join(str(error).split())
             raise UserError(f"{folder}: CTranslate2 cannot load it ({reason}); export the model again") from error
 
+    def with_options(self, **options: Any) -> Ctranslate2Generator:
+        """Return a generator that shares the engine, with other options, which win over its own.
+
+        Raises:
+            ValueError: If an option is unknown or out of its range.
+        """
+        other = copy(self)
+        other.options = {**self.options, **_checked(options, max_new_tokens=self._max_target_length)}
+        return other
+
     def generate(self, lines: Iterable[str], *, window: int = 1000) -> Iterator[Generation]:
         """Write one output for each line, in order.
 
@@ -272,6 +283,11 @@ class Ctranslate2Generator:
             Generation(text.strip(), log_prob, len(tokens), num_passes=len(tokens) + 1)
             for text, log_prob, tokens in zip(texts, log_probs, written, strict=True)
         ]
+
+
+def is_ctranslate2_export(folder: str | Path) -> bool:
+    """Return whether `export_ctranslate2` wrote a folder."""
+    return (Path(folder) / _MANIFEST).is_file() and (Path(folder) / "model.bin").is_file()
 
 
 def _ctranslate2() -> Any:

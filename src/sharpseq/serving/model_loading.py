@@ -33,6 +33,9 @@ def load_models(choices: Sequence[ModelChoice]) -> dict[tuple[Pair, Quality], Tr
 
 
 def _load(choice: ModelChoice) -> Translator:
+    from sharpseq.integrations import is_ctranslate2_export
+    from sharpseq.serving.ctranslate2_models import load_ctranslate2_model
     from sharpseq.serving.torch_models import load_torch_model
 
-    return load_torch_model(choice.folder, choice.pairs)
+    load = load_ctranslate2_model if is_ctranslate2_export(choice.folder) else load_torch_model
+    return load(choice.folder, choice.pairs)

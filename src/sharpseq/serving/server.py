@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from sharpseq.errors import UserError
@@ -24,8 +25,7 @@ from sharpseq.serving.model_choice import ModelChoice
 from sharpseq.serving.settings import ServerSettings
 
 _BACKLOG = 1024
-_STARTUP_FAILED = 3  # a worker that ends so is not started again
-_STARTUP_SECONDS = 600
+_HUNG_SECONDS = 60
 _AFTER_TIMEOUT = 5
 
 
@@ -105,7 +105,7 @@ class AppFactory:
             return self()
         except (UserError, ImportError) as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            sys.exit(_STARTUP_FAILED)
+            sys.exit(STARTUP_FAILURE)
 
 
 def run_app(app: Starlette, listener: socket.socket, *, timeout: float, trusted_proxies: Sequence[str] = ()) -> None:
@@ -138,17 +138,25 @@ def run_workers(
     Raises:
         UserError: If the workers cannot start; they have said why.
     """
-    settings = {"workers": num_workers, "factory": True, "timeout_worker_healthcheck": _STARTUP_SECONDS}
+    settings = {"workers": num_workers, "factory": True, "timeout_worker_healthcheck": _HUNG_SECONDS}
     with TemporaryDirectory(prefix="sharpseq-metrics-") as folder:
         os.environ[PROCESSES_FOLDER] = folder
         config = _configuration(
             factory.in_worker, timeout=factory.settings.timeout, trusted_proxies=trusted_proxies, **settings
         )
         write_logs(is_quiet=factory.is_quiet)
-        supervisor = Multiprocess(config, [listener])
+        supervisor = _Workers(config, [listener])
         supervisor.run()
-    if any(process.exitcode == _STARTUP_FAILED for process in supervisor.processes):
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise UserError("the worker processes could not start; see above")
+
+
+class _Workers(Multiprocess):
+    def init_processes(self) -> None:
+        super().init_processes()
+        for process in self.processes:
+            # Now that only the worker holds its end, a worker that cannot start is noticed when it ends.
+            process.child_conn.close()
 
 
 def _configuration(app: Any, *, timeout: float, trusted_proxies: Sequence[str], **settings: Any) -> uvicorn.Config:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sharpseq.data import languages_of, load_tokenizer
 from sharpseq.decoding import DECODERS
-from sharpseq.errors import UserError, nearest
+from sharpseq.errors import UserError
 from sharpseq.generation import (
     SequenceGenerator,
     default_decoder,
@@ -19,7 +18,7 @@ from sharpseq.generation import (
 )
 from sharpseq.serving.decoding_ways import BEST, OTHERS, Way
 from sharpseq.serving.generator_translator import GeneratorTranslator, Ways
-from sharpseq.serving.language_names import language_of_tokenizer
+from sharpseq.serving.pair_names import names_of_pairs
 from sharpseq.serving.translators import Pair
 
 
@@ -35,35 +34,12 @@ def load_torch_model(name_or_path: str, pairs: Sequence[Pair]) -> GeneratorTrans
     """
     folder = model_folder(name_or_path)
     try:
-        names = _names(folder, pairs)
+        names = names_of_pairs(folder, pairs)
         loaded = SequenceGenerator.from_pretrained(folder, is_tuned=False, **names[pairs[0]])
         ways = {pair: _ways(loaded, folder, names[pair]) for pair in pairs}
     except ValueError as error:
         raise UserError(f"{name_or_path}: {error}") from error
     return GeneratorTranslator(ways)
-
-
-def _names(folder: str, pairs: Sequence[Pair]) -> dict[Pair, dict[str, Any]]:
-    """Return the languages of each pair as the model's tokenizer names them, none if it names none."""
-    known = languages_of(load_tokenizer(folder))
-    if not known:
-        if len(pairs) > 1:
-            raise ValueError(f"it has no language codes and translates one pair only; got {', '.join(map(str, pairs))}")
-        return {pair: {} for pair in pairs}
-    return {
-        pair: {
-            "source_language": _name(pair.source, known),
-            "target_language": _name(pair.target, known),
-        }
-        for pair in pairs
-    }
-
-
-def _name(code: str, known: Mapping[str, int]) -> str:
-    name = language_of_tokenizer(code, known)
-    if name is None:
-        raise ValueError(f"its tokenizer has no language {code!r}, or several; {nearest(code, known)}")
-    return name
 
 
 def _ways(loaded: SequenceGenerator, folder: str, names: Mapping[str, Any]) -> Ways:

@@ -12,6 +12,7 @@ from tiny_multilingual import write_multilingual
 from sharpseq import SequenceGenerator, UserError
 from sharpseq.data import train_tokenizer
 from sharpseq.generation import TunedDecoding, write_tuned_decoding
+from sharpseq.integrations import Ctranslate2Generator, export_ctranslate2
 from sharpseq.models import MODELS
 from sharpseq.serving.decoding_ways import BEST, OTHERS
 from sharpseq.serving.model_choice import parse_model_choices
@@ -105,6 +106,19 @@ def test_a_multilingual_model_serves_several_pairs(tmp_path: Path) -> None:
         assert [each.text for each in translator.translate(LINES, Wish(pair))] == expected
     with pytest.raises(UserError, match="its tokenizer has no language 'it'"):
         served(f"it:de={folder}")
+
+
+def test_an_export_to_ctranslate2_is_served(tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    folder, export = write_model(tmp_path / "model", "autoregressive"), tmp_path / "export"
+    export_ctranslate2(folder, export)
+    translator = served(f"en:de={export}")[EN_DE, "best"]
+    for quality, num_beams in (("fast", 1), ("best", 5)):
+        expected = Ctranslate2Generator(export, options={"num_beams": num_beams}).generate(LINES)
+        written = translator.translate(LINES, Wish(EN_DE, quality, 1))
+        assert [each.text for each in written] == [each.text for each in expected]
+    with pytest.raises(UserError, match="serves one pair of languages; got en:de, en:fr"):
+        served(f"en:de,en:fr={export}")
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
