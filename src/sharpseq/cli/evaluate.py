@@ -78,7 +78,6 @@ def _score_model(
     from sharpseq.cli.corpus_argument import corpus_name, load_corpus, normalize_for, printable
     from sharpseq.cli.metric_argument import check_metrics, metric_progress
     from sharpseq.cli.model_argument import (
-        is_exported,
         load_exported,
         load_generator,
         report_unknown_characters,
@@ -86,12 +85,13 @@ def _score_model(
     from sharpseq.data import normalize_example
     from sharpseq.evaluation import evaluate_system
     from sharpseq.generation import incomplete_outputs, sources_of
+    from sharpseq.runtime.manifest import is_export
 
     metrics = check_metrics(metrics)
     # Faults of the data are reported before a model takes its time to load.
     raw = load_corpus(data, unicode_normalization="none")
     generator: Any
-    if is_exported(model):
+    if is_export(model):
         generator = load_exported(model, **decoding)
         corpus = [normalize_example(example, generator.manifest.unicode_normalization) for example in raw]
         settings = {"engine": generator.manifest.engine, **generator.manifest.options}
@@ -113,7 +113,7 @@ def _score_model(
         )
     for line in incomplete_outputs(outputs):
         typer.echo(line, err=True)
-    if not is_exported(model):
+    if not is_export(model):
         report_unknown_characters(generator.tokenizer, sources_of(corpus))
     return result
 

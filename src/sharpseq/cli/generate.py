@@ -51,9 +51,10 @@ def generate(
     the exit status is then 2. Outputs that reached their length limit, and characters that the model does not know, are
     reported at the end, once.
     """
-    from sharpseq.cli.model_argument import is_exported, load_exported, load_generator
+    from sharpseq.cli.model_argument import load_exported, load_generator
     from sharpseq.data import iter_lines, one_line
     from sharpseq.generation import ReachedLimits
+    from sharpseq.runtime.manifest import is_export
 
     lines = iter_lines(_standard_input() if file == "-" else file)
     # Unreadable input is reported before a model is loaded, and a wrong model even if there is no input.
@@ -68,7 +69,7 @@ def generate(
         "source_language": source_language,
         "target_language": target_language,
     }
-    load: Any = load_exported if is_exported(model) else load_generator
+    load: Any = load_exported if is_export(model) else load_generator
     generator = load(model, batch_tokens=batch_tokens, **decoding)
     if first is None:
         return

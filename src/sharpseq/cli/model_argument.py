@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -117,13 +116,6 @@ def load_generator(
     except ValueError as error:
         raise UserError(f"{model}: {error}") from error
     return generator
-
-
-def is_exported(model: str) -> bool:
-    """Return whether MODEL is a folder that `sharpseq export --to openvino` made."""
-    from sharpseq.runtime.manifest import MANIFEST_FILE
-
-    return (Path(model) / MANIFEST_FILE).is_file()
 
 
 def load_exported(model: str, *, batch_tokens: int = 4000, **decoding: Any) -> ExportedModel:

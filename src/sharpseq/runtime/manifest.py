@@ -54,6 +54,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_whole_file(folder / MANIFEST_FILE, json.dumps(content, indent=1) + "\n")
 
 
+def is_export(folder: str | Path) -> bool:
+    """Return whether a folder is one that `sharpseq export --to openvino` made."""
+    return (Path(folder) / MANIFEST_FILE).is_file()
+
+
 def read_manifest(folder: str | Path) -> Manifest:
     """Read the settings of an exported folder.
 
@@ -61,7 +66,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         UserError: If it is no such folder, the file is broken, or it is of another version.
     """
     file = Path(folder) / MANIFEST_FILE
-    if not file.is_file():
+    if not is_export(folder):
         raise UserError(f"{folder} holds no exported model; make one with `sharpseq export MODEL FOLDER --to openvino`")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

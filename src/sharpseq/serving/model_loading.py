@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sharpseq.runtime.manifest import is_export
 from sharpseq.serving.model_choice import ModelChoice
 from sharpseq.serving.translators import Pair, Quality, Translator
 
@@ -33,6 +34,10 @@ def load_models(choices: Sequence[ModelChoice]) -> dict[tuple[Pair, Quality], Tr
 
 
 def _load(choice: ModelChoice) -> Translator:
+    if is_export(choice.folder):
+        from sharpseq.serving.exported_models import load_exported_model
+
+        return load_exported_model(choice.folder, choice.pairs)
     from sharpseq.integrations import is_ctranslate2_export
     from sharpseq.serving.ctranslate2_models import load_ctranslate2_model
     from sharpseq.serving.torch_models import load_torch_model
