@@ -50,6 +50,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("argmax", {"length_beam": 3}),
     ("mask_predict", {}),
     ("mask_predict", {"iterations": 3, "length_beam": 2}),
+    ("ordered_unmasking", {}),
+    ("ordered_unmasking", {"steps": 3, "order": "entropy", "length_beam": 2}),
+    ("ordered_unmasking", {"steps": None, "temperature": 0.7, "seed": 2}),
+    ("ancestral", {"steps": 1}),
+    ("ancestral", {"steps": 4, "seed": 1, "temperature": 0.5}),
+    ("ancestral", {"steps": None, "length_beam": 2, "rescorer": mean_id}),
     ("ctc_best_path", {}),
     ("ctc_best_path", {"blank_bias": 1.5}),
     ("ctc_prefix_beam", {}),
@@ -407,6 +413,10 @@ def test_num_passes_counts_what_ran(name: str, options: dict[str, Any]) -> None:
     elif options.get("tolerance"):
         output = DECODERS[name].decode(model, sources(), **options)
         assert 4 < model.num_passes == output.num_passes < 2 + options["steps"], "none after all have converged"
+    elif name in ("ordered_unmasking", "ancestral"):
+        output = DECODERS[name].decode(model, sources(), **options)
+        assert model.num_passes == output.num_passes == len(output.trace["passes"])
+        assert output.num_passes >= int(output.trace["passes_of_output"].max()) >= 1
     else:
         output = DECODERS[name].decode(model, sources(), **options)
         assert model.num_passes == output.num_passes == expected_passes(name, options)
@@ -474,6 +484,8 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
     assert [name for name, spec in DECODERS.items() if spec.takes_rescorer] == [
         "argmax",
         "mask_predict",
+        "ordered_unmasking",
+        "ancestral",
         "ctc_prefix_beam",
         "dag_beam",
         "delta_inference",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sharpseq.declarations import method_table
+from sharpseq.decoding.ancestral import ANCESTRAL, ancestral_decode
 from sharpseq.decoding.argmax import ARGMAX, argmax_decode
 from sharpseq.decoding.autoregressive import AUTOREGRESSIVE, autoregressive_decode
 from sharpseq.decoding.best_of_n import BEST_OF_N, best_of_n_decode, best_of_n_divergence
@@ -31,6 +32,7 @@ from sharpseq.decoding.length_limits import (
 from sharpseq.decoding.lengths import length_candidates
 from sharpseq.decoding.mask_predict import MASK_PREDICT, mask_predict_decode
 from sharpseq.decoding.ngram_model import NgramModel, NgramOrder
+from sharpseq.decoding.ordered_unmasking import ORDERED_UNMASKING, ordered_unmasking_decode
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import (
     AutoregressiveModel,
@@ -66,6 +68,7 @@ __all__ = [
     "RememberedPass",
     "Rescorer",
     "Utility",
+    "ancestral_decode",
     "argmax_decode",
     "autoregressive_decode",
     "autoregressive_rescorer",
@@ -86,6 +89,7 @@ __all__ = [
     "longest_training_target",
     "mask_predict_decode",
     "mean_utilities",
+    "ordered_unmasking_decode",
     "reached_new_token_limits",
     "remember_longest_target",
     "sample_mbr_decode",
@@ -98,6 +102,8 @@ DECODERS: Mapping[str, Decoder] = method_table(
     AUTOREGRESSIVE,
     ARGMAX,
     MASK_PREDICT,
+    ORDERED_UNMASKING,
+    ANCESTRAL,
     CTC_BEST_PATH,
     CTC_PREFIX_BEAM,
     DAG_LOOKAHEAD,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import torch
+from torch import Tensor
 
 from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import choose_candidates, length_candidates, reached_length_limits
+from sharpseq.decoding.length_beam import Written, decode_lengths
 from sharpseq.decoding.output import DecodeOutput
-from sharpseq.decoding.protocols import Batch, ParallelModel, Rescorer
+from sharpseq.decoding.protocols import Batch, EncoderOutput, ParallelModel, Rescorer
 from sharpseq.decoding.token_choice import most_probable_tokens, special_token_ids
 from sharpseq.scoring import length_mask
 
@@ -58,33 +60,15 @@ def argmax_decode(
     """
     check_arguments(argmax_decode, length_beam=length_beam)
     with inference(model):
-        encoded = model.encode(batch["input_ids"], batch["attention_mask"])
-        longest = model.config.max_target_positions
-        known, log_probs = model.predict_length_log_probs(encoded)
-        lengths, _ = length_candidates(known, log_probs, num_candidates=length_beam, max_length=longest)
-        num_candidates, num_tokens = lengths.shape[1], lengths.flatten()
-        logits = model.decode_parallel(encoded.repeat_interleave(num_candidates), num_tokens)
-        choice = most_probable_tokens(logits, forbidden=special_token_ids(model.config))
-        real = length_mask(num_tokens, width=logits.shape[1])
-        sequences = choice.tokens.masked_fill(~real, model.config.pad_token_id)
-        log_prob = choice.log_probs.masked_fill(~real, 0).sum(1)
-        rows, trace = choose_candidates(
-            batch,
-            sequences,
-            log_prob=log_prob,
-            num_tokens=num_tokens,
-            num_candidates=num_candidates,
-            rescorer=rescorer,
-        )
-        num_tokens = num_tokens[rows]
-        return DecodeOutput(
-            sequences=sequences[rows, : int(num_tokens.max())],
-            log_prob=log_prob[rows],
-            num_tokens=num_tokens,
-            num_passes=1,
-            reached_limits=reached_length_limits(num_tokens, known, max_length=longest),
-            trace=trace,
-        )
+        return decode_lengths(model, batch, partial(_write, model), length_beam=length_beam, rescorer=rescorer)
+
+
+def _write(model: ParallelModel, encoded: EncoderOutput, num_tokens: Tensor) -> Written:
+    logits = model.decode_parallel(encoded, num_tokens)
+    choice = most_probable_tokens(logits, forbidden=special_token_ids(model.config))
+    real = length_mask(num_tokens, width=logits.shape[1])
+    sequences = choice.tokens.masked_fill(~real, model.config.pad_token_id)
+    return Written(sequences, choice.log_probs.masked_fill(~real, 0).sum(1), num_passes=1)
 
 
 ARGMAX = Decoder(

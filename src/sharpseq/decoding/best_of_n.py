@@ -16,7 +16,7 @@ from sharpseq.decoding.length_limits import longest_training_target, with_margin
 from sharpseq.decoding.one_pass_sampling import SampledOutputs, sample_ctc, sample_parallel
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch, CtcModel, ParallelModel, Rescorer
-from sharpseq.decoding.random_choice import uniform_numbers
+from sharpseq.decoding.random_choice import numbers_of_sequences
 from sharpseq.decoding.teacher_forcing import end_token_ids
 from sharpseq.decoding.token_choice import special_token_ids
 from sharpseq.scoring import length_mask
@@ -121,13 +121,11 @@ def best_of_n_divergence(log_prob: Tensor, *, n: int) -> Tensor:
 def _samples(
     model: Any, batch: Batch, *, num_samples: int, temperature: float, seed: int, generator: torch.Generator | None
 ) -> SampledOutputs:
-    ids, mask = batch["input_ids"], batch["attention_mask"].bool()
-
     def uniforms(width: int) -> Tensor:
-        if generator is not None:
-            return torch.rand(len(ids) * num_samples, width, generator=generator, dtype=torch.float64)
-        names = [hash(tuple(row[kept].tolist())) for row, kept in zip(ids, mask, strict=True)]
-        return uniform_numbers(names, num_samples=num_samples, width=width, seed=str(seed))
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        return numbers_of_sequences(
+            ids, mask, num_samples=num_samples, width=width, seed=str(seed), generator=generator
+        )
 
     if isinstance(model, AutoregressiveModel):
         longest = longest_training_target(model)

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
-from sharpseq.declarations import Declaration, check_value, parameters_of
+from sharpseq.declarations import Declaration, Parameter, check_value, parameters_of
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.errors import nearest
 
@@ -81,7 +81,7 @@ class Decoder:
                 advice = nearest(str(option), parameters) if parameters else "it has none"
                 raise ValueError(f"`{option}` is not an option of the decoder {name}; {advice}")
             _check_type(option, value, parameters[option].hint)
-            check_value(parameters[option], value)
+            _check_value(parameters[option], value)
 
 
 def check_arguments(decode: Callable[..., DecodeOutput], **arguments: Any) -> None:
@@ -92,10 +92,19 @@ def check_arguments(decode: Callable[..., DecodeOutput], **arguments: Any) -> No
     """
     parameters = parameters_of(decode)
     for name, value in arguments.items():
-        check_value(parameters[name], value)
+        _check_value(parameters[name], value)
+
+
+def _check_value(parameter: Parameter, value: object) -> None:
+    words = get_args(parameter.hint)
+    if get_origin(parameter.hint) is Literal and value not in words:
+        raise ValueError(f"`{parameter.name}` must be one of {', '.join(words)}; got {value!r}")
+    check_value(parameter, value)
 
 
 def _check_type(name: str, value: object, annotation: Any) -> None:
+    if get_origin(annotation) is Literal:
+        return  # its words are checked, whatever their type
     accepted = get_args(annotation) or (annotation,)
     # A boolean is no number, a whole number is one, and NaN is none.
     if type(value) in accepted and (not isinstance(value, float) or math.isfinite(value)):

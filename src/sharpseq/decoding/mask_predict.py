@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 from sharpseq.declarations import Declaration, Setting
 from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
-from sharpseq.decoding.lengths import choose_candidates, length_candidates, reached_length_limits
+from sharpseq.decoding.length_beam import Written, decode_lengths
+from sharpseq.decoding.lowest_values import lowest
 from sharpseq.decoding.output import DecodeOutput
 from sharpseq.decoding.protocols import Batch, EncoderOutput, ParallelModel, Rescorer
 from sharpseq.decoding.token_choice import most_probable_tokens, special_token_ids
@@ -63,49 +65,13 @@ def mask_predict_decode(
     """
     check_arguments(mask_predict_decode, iterations=iterations, length_beam=length_beam)
     with inference(model):
-        encoded = model.encode(batch["input_ids"], batch["attention_mask"])
-        longest = model.config.max_target_positions
-        known, log_probs = model.predict_length_log_probs(encoded)
-        lengths, _ = length_candidates(known, log_probs, num_candidates=length_beam, max_length=longest)
-        num_candidates, num_tokens = lengths.shape[1], lengths.flatten()
-        passes, log_prob = _refine(model, encoded.repeat_interleave(num_candidates), num_tokens, num_passes=iterations)
-        rows, trace = choose_candidates(
-            batch,
-            passes[-1],
-            log_prob=log_prob,
-            num_tokens=num_tokens,
-            num_candidates=num_candidates,
-            rescorer=rescorer,
-        )
-        num_tokens = num_tokens[rows]
-        chosen = [sequences[rows, : int(num_tokens.max())] for sequences in passes]
-        return DecodeOutput(
-            sequences=chosen[-1],
-            log_prob=log_prob[rows],
-            num_tokens=num_tokens,
-            num_passes=len(passes),
-            reached_limits=reached_length_limits(num_tokens, known, max_length=longest),
-            trace={"passes": tuple(chosen), **trace},
+        return decode_lengths(
+            model, batch, partial(_refine, model, iterations), length_beam=length_beam, rescorer=rescorer
         )
 
 
-def least_probable(log_probs: Tensor, num_masked: Tensor, *, real: Tensor) -> Tensor:
-    """Return True for the ``num_masked`` (B,) least probable real positions (B, T) of each sequence.
-
-    Example:
-        >>> log_probs = torch.tensor([[-1.0, -3.0, -2.0, -9.0]])
-        >>> least_probable(log_probs, torch.tensor([2]), real=torch.tensor([[True, True, True, False]]))
-        tensor([[False,  True,  True, False]])
-    """
-    order = log_probs.masked_fill(~real, torch.inf).argsort(dim=1, stable=True)
-    ranks = order.argsort(dim=1)
-    return (ranks < num_masked[:, None]) & real
-
-
-def _refine(
-    model: ParallelModel, encoded: EncoderOutput, num_tokens: Tensor, *, num_passes: int
-) -> tuple[list[Tensor], Tensor]:
-    """Return the sequences (R, T) after every pass, and the sum of the kept token log-probabilities (R,)."""
+def _refine(model: ParallelModel, iterations: int, encoded: EncoderOutput, num_tokens: Tensor) -> Written:
+    """Write targets of given lengths (R,), with the sum of the kept token log-probabilities."""
     mask_token_id = model.config.mask_token_id
     if mask_token_id is None:
         raise ValueError("`model.config.mask_token_id` must be set: mask-predict needs a model with a mask token")
@@ -115,20 +81,20 @@ def _refine(
     sequences = torch.full_like(real, model.config.pad_token_id, dtype=torch.long)
     log_probs = torch.zeros_like(real, dtype=torch.float32)
     passes: list[Tensor] = []
-    for index in range(num_passes):
+    for index in range(iterations):
         if index:
             # Integers: a rounded fraction would mask one token more or less on some lengths.
-            num_masked = num_tokens * (num_passes - index) // num_passes
+            num_masked = num_tokens * (iterations - index) // iterations
             if not num_masked.any():
                 break
-            masked = least_probable(log_probs, num_masked, real=real)
+            masked = lowest(log_probs, num_masked, among=real)
         observed = sequences.masked_fill(masked, mask_token_id)
         logits = model.decode_parallel(encoded, num_tokens, decoder_input_ids=observed)
         choice = most_probable_tokens(logits, forbidden=forbidden)
         sequences = torch.where(masked, choice.tokens, sequences)
         log_probs = torch.where(masked, choice.log_probs, log_probs)
         passes.append(sequences)
-    return passes, log_probs.sum(1)
+    return Written(sequences, log_probs.sum(1), num_passes=len(passes), passes=passes)
 
 
 MASK_PREDICT = Decoder(

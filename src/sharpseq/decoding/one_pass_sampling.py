@@ -14,7 +14,7 @@ from sharpseq.decoding.inference import inference
 from sharpseq.decoding.lengths import length_candidates
 from sharpseq.decoding.protocols import Batch, CtcModel, ParallelModel
 from sharpseq.decoding.random_choice import choose_at_random
-from sharpseq.decoding.token_choice import log_normalizers
+from sharpseq.decoding.token_choice import log_normalizers, without_tokens
 from sharpseq.scoring import length_mask
 
 Uniforms: TypeAlias = Tensor | Callable[[int], Tensor]
@@ -70,7 +70,7 @@ def sample_ctc(
     blank, pad = blank_of(model.config), model.config.pad_token_id
     with inference(model):
         logits, frame_mask = model.decode_frames(model.encode(batch["input_ids"], batch["attention_mask"]))
-        logits, uniforms = _without(logits, forbidden), _numbers(uniforms, logits.shape[1])
+        logits, uniforms = without_tokens(logits, forbidden), _numbers(uniforms, logits.shape[1])
         num_samples, width = len(uniforms) // len(logits), logits.shape[1]
         numbers = uniforms[:, :width].to(logits.device).view(len(logits), num_samples, width).transpose(1, 2)
         drawn = choose_at_random(logits.flatten(0, 1), numbers.flatten(0, 1), temperature=temperature)
@@ -123,7 +123,7 @@ def sample_parallel(
             longest = model.config.max_target_positions
             best, _ = length_candidates(known, log_probs, num_candidates=1, max_length=longest)
             lengths = best[:, 0]
-        logits = _without(model.decode_parallel(encoded, lengths), forbidden)
+        logits = without_tokens(model.decode_parallel(encoded, lengths), forbidden)
         uniforms = _numbers(uniforms, logits.shape[1])
         num_samples, width = len(uniforms) // len(logits), logits.shape[1]
         if uniforms.shape[1] < width:
@@ -141,12 +141,6 @@ def sample_parallel(
         sequences = by_sample(drawn).masked_fill(~real, model.config.pad_token_id)
         token_log_probs = by_sample(chosen).masked_fill(~real, 0.0)
     return SampledOutputs(sequences, num_tokens, token_log_probs.sum(1), token_log_probs)
-
-
-def _without(logits: Tensor, forbidden: Sequence[int]) -> Tensor:
-    if not forbidden:
-        return logits
-    return logits.index_fill(-1, torch.tensor(list(forbidden), device=logits.device), -torch.inf)
 
 
 def _numbers(uniforms: Uniforms, width: int) -> Tensor:

@@ -39,6 +39,36 @@ def uniform_numbers(example_ids: Sequence[int], *, num_samples: int, width: int,
     return numbers
 
 
+def numbers_of_sequences(
+    ids: Tensor, mask: Tensor, *, num_samples: int, width: int, seed: str, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw numbers in [0, 1) for each sample of each sequence, which depend on its tokens and the seed.
+
+    Args:
+        ids: Token ids, shape (B, S).
+        mask: True or 1 for real tokens, shape (B, S).
+        num_samples: Samples of each, K.
+        width: Numbers for each sample; a larger width begins with the same numbers.
+        seed: Shared by all; other seeds draw other numbers.
+        generator: Drawn from instead, whatever the tokens and the seed are.
+
+    Returns:
+        Shape (B·K, width), float64, on the CPU; the samples of a sequence stand next to each other.
+
+    Example:
+        >>> numbers = numbers_of_sequences(
+        ...     torch.tensor([[5, 6], [5, 1]]), torch.tensor([[1, 1], [1, 0]]), num_samples=1, width=3, seed="a"
+        ... )
+        >>> alone = numbers_of_sequences(torch.tensor([[5]]), torch.ones(1, 1), num_samples=1, width=2, seed="a")
+        >>> bool((numbers[1, :2] == alone[0]).all())
+        True
+    """
+    if generator is not None:
+        return torch.rand(len(ids) * num_samples, width, generator=generator, dtype=torch.float64)
+    names = [hash(tuple(row[kept].tolist())) for row, kept in zip(ids, mask.bool(), strict=True)]
+    return uniform_numbers(names, num_samples=num_samples, width=width, seed=seed)
+
+
 def choose_at_random(logits: Tensor, uniforms: Tensor, *, temperature: float = 1.0) -> Tensor:
     """Draw tokens from distributions by the inverse of their cumulative probabilities.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -41,6 +42,18 @@ def special_token_ids(config: OnePassConfiguration, *, allowed: int | None = Non
     """
     ids = {config.pad_token_id, config.eos_token_id, config.mask_token_id, getattr(config, "bos_token_id", None)}
     return tuple(sorted(token for token in ids if token is not None and token != allowed))
+
+
+def without_tokens(logits: Tensor, forbidden: Sequence[int]) -> Tensor:
+    """Return logits (..., V) in which forbidden tokens have −inf.
+
+    Example:
+        >>> without_tokens(torch.zeros(1, 3), (1,))
+        tensor([[0., -inf, 0.]])
+    """
+    if not forbidden:
+        return logits
+    return logits.index_fill(-1, torch.tensor(list(forbidden), device=logits.device), -torch.inf)
 
 
 def log_normalizers(logits: Tensor) -> Tensor:

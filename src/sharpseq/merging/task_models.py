@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sharpseq.data import Prompt, attach_prompt, end_token_id, load_tokenizer, prompt_of
 from sharpseq.errors import UserError
 from sharpseq.generation import load_model, model_folder
-from sharpseq.models import LatentNat
+from sharpseq.models import LatentNat, MaskedDiffusion
 from sharpseq.models.adapters import is_adapter_folder, load_adapter, merged
 from sharpseq.models.pretrained import fit_special_tokens, is_causal
 
@@ -82,8 +82,9 @@ def _load(name: str, base: SavedModel | None, device: torch.device) -> SavedMode
         model = merged(adapted)
     else:
         model = load_model(folder, merge=True, dtype=torch.float32)
-    if isinstance(model, LatentNat):
-        raise UserError(f"{name} has a latent variable, and so no distribution of outputs to compare; it is not merged")
+    if isinstance(model, LatentNat | MaskedDiffusion):
+        reason = "has a latent variable" if isinstance(model, LatentNat) else "predicts masked tokens in a random order"
+        raise UserError(f"{name} {reason}, and so no distribution of outputs to compare; it is not merged")
     moved: Any = model.eval().requires_grad_(False)
     return SavedModel(name, moved.to(device), load_tokenizer(folder, pad_with_end=is_causal(model.config)))
 

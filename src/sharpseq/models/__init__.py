@@ -14,6 +14,8 @@ from sharpseq.models.family import ModelFamily
 from sharpseq.models.latent_nat import LATENT_NAT, LatentNat, LatentNatConfig
 from sharpseq.models.latent_refiner import LatentRefiner, LatentRefinerConfig
 from sharpseq.models.m2m100 import AUTOREGRESSIVE, autoregressive_config, autoregressive_model
+from sharpseq.models.masked_diffusion import MASKED_DIFFUSION, MaskedDiffusion, MaskedDiffusionConfig
+from sharpseq.models.masked_target import MaskedTargetConfig, MaskedTargetModel
 from sharpseq.models.one_pass import OnePassConfig, OnePassModel
 from sharpseq.models.vanilla_nat import VANILLA_NAT, VanillaNat, VanillaNatConfig
 
@@ -29,6 +31,10 @@ __all__ = [
     "LatentNatConfig",
     "LatentRefiner",
     "LatentRefinerConfig",
+    "MaskedDiffusion",
+    "MaskedDiffusionConfig",
+    "MaskedTargetConfig",
+    "MaskedTargetModel",
     "ModelFamily",
     "OnePassConfig",
     "OnePassModel",
@@ -39,13 +45,16 @@ __all__ = [
 ]
 
 
-MODELS: Mapping[str, ModelFamily] = method_table(AUTOREGRESSIVE, VANILLA_NAT, CMLM, CTC, DAG, LATENT_NAT)
+MODELS: Mapping[str, ModelFamily] = method_table(
+    AUTOREGRESSIVE, VANILLA_NAT, CMLM, MASKED_DIFFUSION, CTC, DAG, LATENT_NAT
+)
 """Every model family by name; adding one is one file, one entry here and its Auto classes below."""
 
 # The Auto classes are transformers' own registry: registering here is what lets `from_pretrained` find these families.
 for _config, _model in (
     (VanillaNatConfig, VanillaNat),
     (CmlmConfig, Cmlm),
+    (MaskedDiffusionConfig, MaskedDiffusion),
     (CtcConfig, Ctc),
     (DagConfig, Dag),
     (LatentNatConfig, LatentNat),

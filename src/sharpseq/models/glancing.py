@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sharpseq.decoding.lowest_values import lowest
 from sharpseq.scoring import IGNORED
 
 
@@ -31,20 +32,7 @@ def choose_glances(
     """
     draws = torch.rand(aligned_ids.shape, generator=generator).to(aligned_ids.device)
     counts = (ratio * num_wrong).round().long()
-    return aligned_ids.masked_fill(~random_subset(aligned_ids != IGNORED, counts, draws=draws), IGNORED)
-
-
-def random_subset(candidates: Tensor, counts: Tensor, *, draws: Tensor) -> Tensor:
-    """Return True for ``counts`` (B,) of the candidates, True in (B, P): those with the smallest draws (B, P).
-
-    Example:
-        >>> random_subset(
-        ...     torch.tensor([[True, False, True]]), torch.tensor([1]), draws=torch.tensor([[0.7, 0.1, 0.4]])
-        ... )
-        tensor([[False, False,  True]])
-    """
-    ranks = draws.masked_fill(~candidates, torch.inf).argsort(1).argsort(1)
-    return (ranks < counts[:, None]) & candidates
+    return aligned_ids.masked_fill(~lowest(draws, counts, among=aligned_ids != IGNORED), IGNORED)
 
 
 def with_glances(states: Tensor, embedded: Tensor, glanced_ids: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from sharpseq.data import Example, LengthFilter, StreamingBatches
 from sharpseq.errors import UserError, nearest
 from sharpseq.evaluation import METRICS
 from sharpseq.generation import fit_target_start
-from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig
+from sharpseq.models import MODELS, LatentRefiner, LatentRefinerConfig, MaskedTargetModel
 from sharpseq.objectives.preference import PREFERENCES
 from sharpseq.processor_bf16 import bf16_is_slow
 from sharpseq.recipe import Recipe, Stage, schema, stages
@@ -142,9 +142,10 @@ def build_model(spec: schema.Family, tokenizer: PreTrainedTokenizerBase) -> PreT
         "bos_token_id": tokenizer.bos_token_id,
         "mask_token_id": tokenizer.mask_token_id,
     }
-    if spec.type == "cmlm" and tokenizer.mask_token_id is None:
+    fills_in = isinstance(family.model, type) and issubclass(family.model, MaskedTargetModel)
+    if fills_in and tokenizer.mask_token_id is None:
         raise UserError(
-            "the tokenizer has no mask token, which a CMLM needs; "
+            f"the tokenizer has no mask token, which a model of type {spec.type} needs; "
             "add one with `tokenizer.add_special_tokens({'mask_token': '<mask>'})` and save it"
         )
     vocab_size = vocab_size_of(tokenizer)

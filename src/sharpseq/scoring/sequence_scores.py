@@ -116,8 +116,9 @@ class SequenceScores(ModelOutput):
         tokens: Scores of the single tokens, where the model predicts one token at a position; None for CTC.
         positions: Further facts about each predicted distribution, where a `ScoreRequest` asked for them.
         ngrams: What the model expects to write, where a `ScoreRequest` asked for it; of CTC and graphs.
-        is_bound: True where ``log_prob`` is only a part of a lower bound of the log-probability: with a latent it is
-            :math:`\log p(y|z,x)`, and minus the KL it bounds :math:`\log p(y|x)` from below.
+        is_bound: True where ``log_prob`` is a lower bound of the log-probability, or an estimate of one (masked
+            diffusion), or only a part of one: with a latent it is :math:`\log p(y|z,x)`, and minus the KL it bounds
+            :math:`\log p(y|x)` from below.
 
     Example:
         >>> import torch

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpseq.declarations import Declaration, Method, Number, Setting, constant
-from sharpseq.models import Cmlm, LatentNat
+from sharpseq.models import LatentNat, MaskedTargetModel
 from sharpseq.objectives import MaximumLikelihood
 from sharpseq.objectives.implicit_rewards import IMPLICIT_REWARDS, UTILITIES, check_divergence
 from sharpseq.scoring import ScoreRequest, SequenceScores, logits_at, score_model
@@ -194,7 +194,7 @@ class ReferenceLoss:
         scoring: Scores the trained model; its objective is not used.
 
     Raises:
-        ValueError: If the model has no probability to compare: CMLM, which draws the tokens that it scores, and models
+        ValueError: If the model has no probability to compare: those that draw the tokens that they score, and models
             with a latent.
     """
 
@@ -205,7 +205,7 @@ class ReferenceLoss:
     has_weights: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.reference, Cmlm | LatentNat):
+        if isinstance(self.reference, LatentNat | MaskedTargetModel):
             raise ValueError(
                 "the loss compares the probability of a target with that under the reference, and this model has only "
                 "that of a random part of it, or a bound; choose another objective"

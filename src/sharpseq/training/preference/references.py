@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sharpseq.errors import UserError
-from sharpseq.models import Cmlm, LatentNat
+from sharpseq.models import LatentNat, MaskedTargetModel
 from sharpseq.scoring import ScoreRequest, SequenceScores, score_model
 from sharpseq.training.without_adapters import score_without_adapters
 
@@ -113,7 +113,7 @@ def check_has_probability(model: Any) -> None:
     Raises:
         ValueError: If it gives that of a random part, or a bound.
     """
-    if isinstance(getattr(model, "module", model), Cmlm | LatentNat):
+    if isinstance(getattr(model, "module", model), LatentNat | MaskedTargetModel):
         raise ValueError(
             "the loss compares the probability of answers with that under the reference, and this model has only that "
             "of a random part of them, or a bound; take a causal, seq2seq, CTC or vanilla one-pass model"
