@@ -81,3 +81,18 @@ def test_best_checkpoint_by_a_metric_is_the_one_that_is_loaded(
     names = {path.name for path in list_checkpoints(tmp_path)}
     assert f"checkpoint-{best}" in names
     assert len(names) <= 2
+
+
+@pytest.mark.parametrize("family", ["cmlm", "masked_diffusion"])
+def test_masks_are_drawn_again_after_a_break(family: str, tmp_path: Path) -> None:
+    settings = {"per_device_train_batch_tokens": 40, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    straight = trainer(tmp_path, family, dropout=0.2, **settings)
+    straight.train()
+    torch.rand(7)
+    broken = trainer(tmp_path, family, dropout=0.2, **settings)
+    broken.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    expected = weights(straight.model)
+    assert all(torch.equal(weight, expected[name]) for name, weight in weights(broken.model).items())
+    other = trainer(tmp_path / "other", family, dropout=0.2, seed=7, **settings)
+    other.train()
+    assert not torch.equal(weights(other.model)["embedding.weight"], expected["embedding.weight"])

@@ -81,7 +81,7 @@ def test_the_reference_stays_and_training_uses_it(tmp_path: Path) -> None:
 
 
 def test_models_without_a_probability_to_compare_are_refused() -> None:
-    for family in ("cmlm", "latent_nat"):
+    for family in ("cmlm", "masked_diffusion", "latent_nat"):
         with pytest.raises(ValueError, match="has only that of a random part of it, or a bound"):
             FSft().loss(tiny_model(family))
 

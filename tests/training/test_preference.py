@@ -224,7 +224,7 @@ def test_bad_references_are_refused(tmp_path: Path) -> None:
         trainer(tmp_path, model, data, reference=model)
     with pytest.raises(ValueError, match=r"this model has none; add `model\.lora`"):
         trained(tmp_path, model, data, reference=AdapterBaseReference())
-    for family in ("cmlm", "latent_nat"):
+    for family in ("cmlm", "masked_diffusion", "latent_nat"):
         with pytest.raises(ValueError, match="only that of a random part of them, or a bound"):
             trainer(tmp_path, tiny_model(family), pairs(family))
 

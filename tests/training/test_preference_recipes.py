@@ -109,7 +109,7 @@ def test_a_first_stage_has_nothing_to_compare_with(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("family", ["cmlm", "latent_nat"])
+@pytest.mark.parametrize("family", ["cmlm", "masked_diffusion", "latent_nat"])
 def test_a_model_without_a_probability_is_refused(tmp_path: Path, family: str) -> None:
     refused(preference_recipe(tmp_path, family), r"tiny.yaml:\d+: f_dpo: the loss compares the probability of answers")
 

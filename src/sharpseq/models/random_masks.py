@@ -68,5 +68,5 @@ def stratified_mask(scored: Tensor, draws: Tensor, *, stratum: int, num_strata: 
     low, high = stratum * lengths // strata, (stratum + 1) * lengths // strata
     counts = low + 1 + (draws[:, 0] * (high - low)).floor().long()
     counts = torch.where((stratum < strata) & (lengths > 0), counts, 0)
-    weights = torch.where(counts > 0, (high - low) / counts.clamp(min=1), 0.0).to(draws.dtype)
+    weights = (high - low).to(draws.dtype) * (counts > 0) / counts.clamp(min=1)
     return WeightedMask(lowest(draws[:, 1:], counts, among=scored), weights)

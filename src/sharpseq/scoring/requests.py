@@ -23,6 +23,8 @@ BLOCK = 64
 class ScoreRequest:
     """What is asked of a model; every model answers, ours and those of Hugging Face.
 
+    Masked diffusion predicts at random positions, and refuses what is asked of single positions.
+
     Args:
         token_log_probs: The log-probability of every target token, ``scores.tokens``. Models that predict one token at
             a position always give it; CTC models, which sum over alignments, refuse.

@@ -44,6 +44,7 @@ def model_for(name: str) -> Any:
 
 
 NAMES = [*MODELS, "llama"]
+WITH_POSITIONS = [name for name in NAMES if name != "masked_diffusion"]
 
 
 def divergence_to_uniform(logits: Tensor, rows: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ def divergence_to_uniform(logits: Tensor, rows: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("together", [1, 2, 100])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WITH_POSITIONS)
 def test_every_model_answers_and_the_head_gives_the_same_numbers(
     name: str, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +79,20 @@ def test_every_model_answers_and_the_head_gives_the_same_numbers(
     by_row = -(values.sum(1) / mask.sum(1) + torch.tensor(float(V)).log())
     torch.testing.assert_close(by_mean, by_row.double())
     assert (scores.entropy > 0).all()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ScoreRequest(hidden_states=True),
+        ScoreRequest(token_log_probs=True),
+        ScoreRequest(statistics={"to_uniform": divergence_to_uniform}),
+    ],
+    ids=["hidden_states", "tokens", "statistics"],
+)
+def test_a_model_of_random_positions_refuses(request_: ScoreRequest) -> None:
+    with pytest.raises(ValueError, match="masked diffusion bounds the probability of whole sequences"):
+        score_model(model_for("masked_diffusion"), batch_for("masked_diffusion"), request=request_)
 
 
 def test_rows_say_which_positions_they_are() -> None:
@@ -120,12 +135,12 @@ def test_statistics_of_ctc_are_those_of_real_frames() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_tokens_add_up_and_bounds_are_marked(name: str) -> None:
     scores: SequenceScores = score_model(model_for(name), batch_for(name))
-    if name in ("ctc", "dag"):
+    if name in ("ctc", "dag", "masked_diffusion"):
         assert scores.tokens is None
     else:
         torch.testing.assert_close(scores.tokens.log_probs.sum(1), scores.log_prob)
         assert torch.equal(scores.tokens.mask.sum(1), scores.num_tokens)
-    assert bool(scores.is_bound) == (name == "latent_nat")
+    assert bool(scores.is_bound) == (name in ("latent_nat", "masked_diffusion"))
     assert scores.positions is None, "nobody asked"
 
 
