@@ -21,6 +21,7 @@ from sharpseq.decoding import (
     EncoderOutput,
     LatentModel,
     ParallelModel,
+    SoftMaskModel,
 )
 from sharpseq.scoring import DagGraph, DiagonalGaussian
 
@@ -56,6 +57,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("ancestral", {"steps": 1}),
     ("ancestral", {"steps": 4, "seed": 1, "temperature": 0.5}),
     ("ancestral", {"steps": None, "length_beam": 2, "rescorer": mean_id}),
+    ("soft_mask", {}),
+    ("soft_mask", {"refine_steps": 2, "mix": 0.3, "stop_tolerance": 0.01, "length_beam": 2}),
     ("ctc_best_path", {}),
     ("ctc_best_path", {"blank_bias": 1.5}),
     ("ctc_prefix_beam", {}),
@@ -152,10 +155,14 @@ class FakeParallelModel(FakeLengthModel):
     def decode_parallel(
         self, encoded: EncoderOutput, lengths: Tensor, *, decoder_input_ids: Tensor | None = None
     ) -> Tensor:
-        self.num_passes += 1
         if decoder_input_ids is None:
             decoder_input_ids = torch.full((len(lengths), int(lengths.max())), MASK)
-        return self.output(self.target_states(self.embedding(decoder_input_ids), lengths, encoded))
+        return self.decode_mixtures(encoded, lengths, nn.functional.one_hot(decoder_input_ids, VOCAB_SIZE))
+
+    def decode_mixtures(self, encoded: EncoderOutput, lengths: Tensor, mixtures: Tensor) -> Tensor:
+        self.num_passes += 1
+        embedded = mixtures.to(self.embedding.weight.dtype) @ self.embedding.weight
+        return self.output(self.target_states(embedded, lengths, encoded))
 
 
 class FakeLatentModel(FakeLengthModel):
@@ -249,6 +256,7 @@ def m2m100() -> M2M100ForConditionalGeneration:
 MODELS = {
     AutoregressiveModel: m2m100,
     ParallelModel: FakeParallelModel,
+    SoftMaskModel: FakeParallelModel,
     CtcModel: FakeCtcModel,
     DagModel: FakeDagModel,
     LatentModel: FakeLatentModel,
@@ -413,7 +421,7 @@ def test_num_passes_counts_what_ran(name: str, options: dict[str, Any]) -> None:
     elif options.get("tolerance"):
         output = DECODERS[name].decode(model, sources(), **options)
         assert 4 < model.num_passes == output.num_passes < 2 + options["steps"], "none after all have converged"
-    elif name in ("ordered_unmasking", "ancestral"):
+    elif name in ("ordered_unmasking", "ancestral", "soft_mask"):
         output = DECODERS[name].decode(model, sources(), **options)
         assert model.num_passes == output.num_passes == len(output.trace["passes"])
         assert output.num_passes >= int(output.trace["passes_of_output"].max()) >= 1
@@ -486,6 +494,7 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
         "mask_predict",
         "ordered_unmasking",
         "ancestral",
+        "soft_mask",
         "ctc_prefix_beam",
         "dag_beam",
         "delta_inference",

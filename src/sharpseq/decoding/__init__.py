@@ -43,10 +43,12 @@ from sharpseq.decoding.protocols import (
     LatentModel,
     ParallelModel,
     Rescorer,
+    SoftMaskModel,
 )
 from sharpseq.decoding.remembered_pass import RememberedPass
 from sharpseq.decoding.rescoring import autoregressive_rescorer
 from sharpseq.decoding.sample_mbr import SAMPLE_MBR, Utility, mean_utilities, sample_mbr_decode
+from sharpseq.decoding.soft_mask import SOFT_MASK, soft_mask_decode
 from sharpseq.decoding.verified_draft import VERIFIED_DRAFT, Drafter, verified_draft_decode
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "RememberedPass",
     "Rescorer",
     "Utility",
+    "SoftMaskModel",
     "ancestral_decode",
     "argmax_decode",
     "autoregressive_decode",
@@ -93,6 +96,7 @@ __all__ = [
     "reached_new_token_limits",
     "remember_longest_target",
     "sample_mbr_decode",
+    "soft_mask_decode",
     "train_kneser_ney",
     "verified_draft_decode",
     "with_margin",
@@ -104,6 +108,7 @@ DECODERS: Mapping[str, Decoder] = method_table(
     MASK_PREDICT,
     ORDERED_UNMASKING,
     ANCESTRAL,
+    SOFT_MASK,
     CTC_BEST_PATH,
     CTC_PREFIX_BEAM,
     DAG_LOOKAHEAD,

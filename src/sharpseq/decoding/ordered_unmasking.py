@@ -111,13 +111,15 @@ def _doubt(logits: Tensor) -> Tensor:
     return logits.logsumexp(-1) - logits.amax(-1)
 
 
-def _entropy(logits: Tensor) -> Tensor:
+def entropy_of_logits(logits: Tensor) -> Tensor:
     """Return the entropy in nats, shape (B, T); tokens of probability 0 have no share in it."""
     entropies: Tensor = torch.special.entr(logits.softmax(-1)).sum(-1)
     return entropies
 
 
-UNCERTAINTIES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({"confidence": _doubt, "entropy": _entropy})
+UNCERTAINTIES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {"confidence": _doubt, "entropy": entropy_of_logits}
+)
 """From logits (B, T, V) to how unsure a prediction is, (B, T): the positions with the lowest are written first."""
 
 

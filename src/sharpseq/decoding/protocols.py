@@ -118,6 +118,15 @@ class ParallelModel(Protocol):
         ...
 
 
+@runtime_checkable
+class SoftMaskModel(ParallelModel, Protocol):
+    """A model that can read mixtures of tokens where others read one: CMLM, masked diffusion."""
+
+    def decode_mixtures(self, encoder_output: EncoderOutput, lengths: Tensor, mixtures: Tensor, /) -> Tensor:
+        """Return logits (B, T, V) given the share (B, T, V) of each token's embedding in each input."""
+        ...
+
+
 class RefinedLatent(Protocol):
     """What a refinement network returns for a latent."""
 

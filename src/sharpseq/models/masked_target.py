@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -44,9 +45,16 @@ class MaskedTargetModel(LengthPredictingModel):
 
     def decoder_states(self, encoded: EncoderOutput, lengths: Tensor, decoder_input_ids: Tensor) -> Tensor:
         """Return the last hidden states (B, T, D) for target ids (B, T) with masks."""
-        mask = length_mask(lengths.clamp(min=1), width=decoder_input_ids.shape[1])
-        embedded = self.add_positions(self.embed(decoder_input_ids))
-        states: Tensor = self.decoder(embedded, mask, encoded.hidden, encoded.attention_mask)
+        return self._states_of(encoded, lengths, self.embed(decoder_input_ids))
+
+    def decode_mixtures(self, encoded: EncoderOutput, lengths: Tensor, mixtures: Tensor) -> Tensor:
+        """Return logits (B, T, V) given the share (B, T, V) of each token's embedding in each input."""
+        embedded = math.sqrt(self.config.d_model) * mixtures.to(self.embedding.weight.dtype) @ self.embedding.weight
+        return self.project(self._states_of(encoded, lengths, embedded))
+
+    def _states_of(self, encoded: EncoderOutput, lengths: Tensor, embedded: Tensor) -> Tensor:
+        mask = length_mask(lengths.clamp(min=1), width=embedded.shape[1])
+        states: Tensor = self.decoder(self.add_positions(embedded), mask, encoded.hidden, encoded.attention_mask)
         return states
 
     def observed_ids(self, labels: Tensor, *, scored: Tensor, masked: Tensor) -> Tensor:
