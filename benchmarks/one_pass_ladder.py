@@ -5,8 +5,9 @@
         --output benchmarks/results/one_pass.json --document docs/results.md --marker one-pass
 
 The first model is autoregressive; its beam's length penalty is tuned. Of each other model, which must have a CTC or DAG
-decoder, the table has best path, best path with its bias tuned, the beam, the beam with its bonus tuned, and the beam
-with a 4-gram language model of the training targets, its weight and the bonus tuned. All tuning is by BLEU on the
+decoder, the table has the one-pass decoder, the same tuned, the beam, the beam with its bonus tuned, minimum Bayes risk
+among its candidates, the beam with a 4-gram language model of the training targets, its weight and the bonus tuned, and
+the beam's candidates rescored by the autoregressive model, in a second pass. All tuning is by BLEU on the
 validation data of the recipe, and p-values are paired bootstraps against the autoregressive beam.
 """
 
@@ -24,7 +25,7 @@ from run_recipes import insert
 
 from sharpseq import SequenceGenerator, load_recipe
 from sharpseq.data import Example
-from sharpseq.decoding import NgramModel, autoregressive_rescorer, train_kneser_ney
+from sharpseq.decoding import DECODERS, NgramModel, autoregressive_rescorer, train_kneser_ney
 from sharpseq.evaluation import compare_systems, evaluate_system
 from sharpseq.evaluation.tuning import best_trial, trial_values, tune_decoder
 from sharpseq.runs.corpus_reading import build_corpus
@@ -32,10 +33,7 @@ from sharpseq.runs.corpus_reading import build_corpus
 METRICS = ("bleu", "chrf", "ter")
 ORDER = 4
 TUNED_BEAM = "beam 5, tuned"
-SEARCHES = {
-    "ctc_best_path": {"search": "ctc_prefix_beam", "bonus": "token_bonus"},
-    "dag_lookahead": {"search": "dag_beam", "bonus": ""},
-}
+SEARCHES = {"ctc_best_path": "ctc_prefix_beam", "dag_lookahead": "dag_beam"}
 
 
 @dataclass(frozen=True)
@@ -118,15 +116,13 @@ def autoregressive_steps(model: Path) -> Iterator[Step]:
 def one_pass_steps(model: Path) -> Iterator[Step]:
     """Return the ways to decode a one-pass model, each with one thing more than the one before."""
     one_pass = SequenceGenerator.from_pretrained(model, is_tuned=False).decoder
-    search, bonus = SEARCHES[one_pass]["search"], SEARCHES[one_pass]["bonus"]
+    search, both = SEARCHES[one_pass], ("token_bonus", "lm_weight")
     yield Step(model, "one pass", one_pass)
-    if one_pass == "ctc_best_path":
-        yield Step(model, "one pass, bias tuned", one_pass, tuned=("blank_bias",))
+    yield Step(model, "one pass, tuned", one_pass, tuned=tuple(DECODERS[one_pass].trials))
     yield Step(model, "beam", search)
-    if bonus:
-        yield Step(model, "beam, bonus tuned", search, tuned=(bonus,))
-        both = (bonus, "lm_weight")
-        yield Step(model, "beam, language model, both tuned", search, tuned=both, has_language_model=True)
+    yield Step(model, "beam, bonus tuned", search, tuned=("token_bonus",))
+    yield Step(model, "beam, lattice MBR", "lattice_mbr")
+    yield Step(model, "beam, language model, both tuned", search, tuned=both, has_language_model=True)
     yield Step(model, "beam, rescored by the autoregressive model", search, rescored=True)
 
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from sharpseq.decoding.language_model import LanguageModel
 
-BONUSES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+BONUSES = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """The bonuses that tuning tries, in nats."""
 
-LM_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+LM_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
 """The weights of a language model that tuning tries."""
 
 
