@@ -57,7 +57,9 @@ def _draw_over_alpha(axes: Axes, alphas: Sequence[float], means: np.ndarray, sds
     for alpha, name in _NAMED:
         if alphas[0] <= alpha <= alphas[-1]:
             axes.axvline(alpha, color=FAINT, linewidth=0.9, zorder=0)
-            axes.text(alpha - 0.03, -3.9, name, rotation=90, fontsize=7.5, color=SOFT, ha="right", va="bottom")
+            # Left of its line, but for the first, which would stand on the axis.
+            aside, side = (0.03, "left") if alpha == alphas[0] else (-0.03, "right")
+            axes.text(alpha + aside, -3.9, name, rotation=90, fontsize=7.5, color=SOFT, ha=side, va="bottom")
     axes.axhline(0, color=INK, linewidth=0.4, linestyle=(0, (1, 3)))
     axes.set_xlim(alphas[0], alphas[-1])
     axes.set_ylim(-4, 3)

@@ -5,12 +5,13 @@
 
 Every model of a small family is tried on targets that are too rich for it (``divergence_examples.py``), the best are
 refined, and a bound says how much better any other could be (``divergence_optima.py``). Nothing is random. Takes a
-few minutes on one thread.
+few minutes on one thread; with ``--redraw`` seconds, for the pictures alone, of the numbers in the output.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -114,14 +115,20 @@ def main(
             insert(document, f"which-{name}", markdown(found["optima"]))
             insert(document, f"which-{name}-switches", markdown(found["switches"]))
     if pictures is not None:
-        pictures.mkdir(parents=True, exist_ok=True)
-        for name, figure in (
-            ("line", line_figure(line)),
-            ("plane", plane_figure(plane)),
-            ("words", word_figure(words)),
-        ):
-            (pictures / f"{name}.png").write_bytes(with_few_colours(png(figure)))
+        draw(record, pictures)
     return record
+
+
+def draw(record: Mapping[str, Any], pictures: Path) -> None:
+    """Draw the pictures of numbers that `main` returned or wrote.
+
+    Args:
+        record: The numbers.
+        pictures: Folder for the pictures.
+    """
+    pictures.mkdir(parents=True, exist_ok=True)
+    for name, figure in (("line", line_figure), ("plane", plane_figure), ("words", word_figure)):
+        (pictures / f"{name}.png").write_bytes(with_few_colours(png(figure(record[name]))))
 
 
 def study(example: Example, describe: Describe, sizes: Sizes, *, share: float | None) -> dict[str, Any]:
@@ -242,8 +249,16 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--document", type=Path)
     parser.add_argument("--pictures", type=Path)
-    return parser.parse_args(arguments)
+    parser.add_argument("--redraw", action="store_true", help="draw the pictures of the numbers that --output holds")
+    options = parser.parse_args(arguments)
+    if options.redraw and (options.pictures is None or options.document is not None or not options.output.is_file()):
+        parser.error("--redraw needs --pictures and an --output that exists, and writes no --document")
+    return options
 
 
 if __name__ == "__main__":
-    main(**vars(parse_arguments(sys.argv[1:])))
+    options = vars(parse_arguments(sys.argv[1:]))
+    if options.pop("redraw"):
+        draw(json.loads(options["output"].read_text(encoding="utf-8")), options["pictures"])
+    else:
+        main(**options)

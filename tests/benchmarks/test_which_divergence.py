@@ -11,7 +11,7 @@ import pytest
 import torch
 from divergence_examples import LINE, NEXT, START, bigram, sentences, three_modes, two_modes
 from divergence_optima import bound, course, optimum, outside, total_variation
-from which_divergence import Sizes, main, verdict
+from which_divergence import Sizes, draw, main, verdict
 
 from sharpseq.divergences import DIVERGENCES, KL, Alpha, CauchySchwarz, Divergence, Renyi, ReverseKL, TotalVariation
 
@@ -34,6 +34,9 @@ def test_tables_and_pictures_go_where_they_belong(tmp_path: Path) -> None:
     assert all(f"<!-- {marker} -->\n\n| " in document.read_text() for marker in markers)
     for name in ("line", "plane", "words"):
         assert (tmp_path / "images" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    draw(json.loads((tmp_path / "numbers.json").read_text()), tmp_path / "again")
+    for picture in (tmp_path / "images").iterdir():
+        assert (tmp_path / "again" / picture.name).read_bytes() == picture.read_bytes()
 
 
 def test_kl_has_the_mean_and_the_variance_of_the_target() -> None:
