@@ -33,7 +33,7 @@ PAIRS = ((1, 2), (1, 4), (2, 4), (2, 8), (5, 10), (5, 20), (10, 20), (10, 40))
 
 SHARPNESS = (0.0, 0.5, 1.0, 2.0, 4.0)
 _TRIED_LONGER = ("plain", "divided by the mean weight")
-_NUM_COLOURS = 64
+_NUM_COLOURS = 256
 
 
 def main(
