@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from sharpseq import SequenceGenerator
 from sharpseq.cli import app, generate
 from sharpseq.decoding import DECODERS
+from sharpseq.decoding.processors import PROCESSORS
 from sharpseq.divergences import SAMPLE_DIVERGENCES
 from sharpseq.evaluation import METRICS, EvaluationResult
 from sharpseq.generation import Generation
@@ -441,6 +442,7 @@ def told_of(method: Any) -> tuple[str, str]:
         ),
         ("divergences", {name: told_of(each) for name, each in {**TOKEN_DISTILLATIONS, **SAMPLE_DIVERGENCES}.items()}),
         ("decoders", {name: (*told_of(decoder), *decoder.options) for name, decoder in DECODERS.items()}),
+        ("processors", {name: (*told_of(each), each.cost) for name, each in PROCESSORS.items()}),
         ("metrics", {name: told_of(metric) for name, metric in METRICS.items()}),
         ("recipes", {entry.name: (entry.description,) for entry in shipped_recipes()}),
     ],

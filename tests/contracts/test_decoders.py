@@ -47,6 +47,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("autoregressive", {}),
     ("autoregressive", {"num_beams": 3, "length_penalty": 0.6}),
     ("autoregressive", {"num_beams": 2, "min_new_tokens": 2, "max_new_tokens": 5, "no_repeat_ngram_size": 2}),
+    ("autoregressive", {"num_beams": 3, "processors": ["em_inf", {"name": "bregman_top_k", "k": 3}]}),
     ("argmax", {}),
     ("argmax", {"length_beam": 3}),
     ("mask_predict", {}),
@@ -469,6 +470,7 @@ def test_the_table_is_read_only_and_its_options_are_the_signatures() -> None:
         "min_new_tokens": 0,
         "max_new_tokens": None,
         "no_repeat_ngram_size": 0,
+        "processors": (),
     }
     assert dict(DECODERS["delta_inference"].options) == {
         "steps": 1,

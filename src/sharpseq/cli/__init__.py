@@ -51,6 +51,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     listings.objectives,
     listings.divergences,
     listings.decoders,
+    listings.processors,
     listings.metrics,
     listings.recipes,
     info.info,

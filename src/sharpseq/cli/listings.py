@@ -50,6 +50,17 @@ def decoders() -> None:
     _print(rows)
 
 
+def processors() -> None:
+    """List the logits processors, which change what an autoregressive decoder chooses from, with what they cost."""
+    from sharpseq.decoding.processors import PROCESSORS
+
+    rows = []
+    for processor in PROCESSORS.values():
+        name, summary, reference = _row(processor.declaration)
+        rows.append((name, f"{summary} ({processor.cost})", reference))
+    _print(rows)
+
+
 def metrics() -> None:
     """List the metrics."""
     from sharpseq.evaluation import METRICS

@@ -11,6 +11,7 @@ from sharpseq.declarations.declaration import (
 from sharpseq.declarations.method import Method, at, check_value
 from sharpseq.declarations.plain_settings import (
     build_method,
+    build_methods,
     check_settings,
     choose_method,
     plain_settings,
@@ -45,6 +46,7 @@ __all__ = [
     "WarmUp",
     "at",
     "build_method",
+    "build_methods",
     "check_settings",
     "check_value",
     "choose_method",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from sharpseq.declarations.declaration import Parameter, parameters_of
-from sharpseq.declarations.method import check_value, takes_schedule
+from sharpseq.declarations.method import Method, check_value, takes_schedule
 from sharpseq.declarations.schedules import SCHEDULES, Schedule
 from sharpseq.errors import SettingError, nearest
 
@@ -41,6 +41,30 @@ def build_method(table: Mapping[str, Any], settings: Any, *, tag: str = "name") 
         return method(**values)
     except (ValueError, TypeError) as error:
         raise _blame(error, values) from error
+
+
+def build_methods(table: Mapping[str, Any], settings: Any) -> tuple[Any, ...]:
+    """Make methods from a list of plain settings, or from those of a single one; methods in it stay as they are.
+
+    Raises:
+        SettingError: As `build_method` does; where there is a list, its path begins with the position.
+
+    Example:
+        >>> from sharpseq.decoding.processors import PROCESSORS
+        >>> build_methods(PROCESSORS, ["em_inf", {"name": "bregman_top_k", "k": 5}])[1].k
+        5
+    """
+    if isinstance(settings, str | Mapping | Method):
+        settings = [settings]
+    elif not isinstance(settings, Sequence):
+        raise SettingError(f"write a name, a mapping with `name`, or a list of these; got {_shown(settings)}")
+    made = []
+    for position, each in enumerate(settings):
+        try:
+            made.append(each if isinstance(each, Method) else build_method(table, each))
+        except SettingError as error:
+            raise error.under(position) from error
+    return tuple(made)
 
 
 def choose_method(table: Mapping[str, Any], settings: Any, *, tag: str = "name") -> tuple[Any, dict[str, Any]]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
 from transformers import ForcedBOSTokenLogitsProcessor, LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
-from sharpseq.declarations import Declaration, Setting
+from sharpseq.declarations import Declaration, Setting, build_methods
 from sharpseq.decoding.causal import causal_decode
 from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.length_limits import new_token_limits, reached_new_token_limits
 from sharpseq.decoding.library_search import LengthLimiter, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
+from sharpseq.decoding.processors import PROCESSORS, Processor
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch
 from sharpseq.decoding.teacher_forcing import forced_first_id, room_for_output, teacher_forced_log_prob, token_id
 from sharpseq.scoring import length_mask
@@ -39,6 +41,9 @@ def autoregressive_decode(
     no_repeat_ngram_size: Annotated[
         int, Setting("Length of n-grams that may not occur twice; 0 for no limit.", ge=0)
     ] = 0,
+    processors: Annotated[
+        Any, Setting("Changes of the next token's distribution, one or a list.", methods=PROCESSORS)
+    ] = (),
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
     """Write one token after the other, greedily or with a beam.
@@ -68,6 +73,9 @@ def autoregressive_decode(
             than the model has positions for. A causal model's prompt, output and EOS share its positions: an output
             after a long prompt ends when they are used up.
         no_repeat_ngram_size: No n-gram of this size occurs twice in an output; 0 is off, otherwise at least 2.
+        processors: Rows of `sharpseq.decoding.processors.PROCESSORS`, or one of them, as plain settings or made. They
+            change what the search ranks by, in this order, after lengths and repetitions have forbidden what they
+            forbid. Greedy search takes only some that can change which token is the most probable one.
         generator: Accepted by every decoder; this one draws no random numbers.
 
     Returns:
@@ -78,8 +86,8 @@ def autoregressive_decode(
         probable there.
 
     Raises:
-        ValueError: If an option is out of its range, a length exceeds the model's positions, a prompt is empty, or
-            the adapters put tokens of their own before the input.
+        ValueError: If an option is out of its range, a length exceeds the model's positions, a prompt is empty, the
+            adapters put tokens of their own before the input, or the processors change nothing or do not fit the model.
 
     Example:
         >>> from sharpseq.models import autoregressive_config, autoregressive_model
@@ -105,6 +113,9 @@ def autoregressive_decode(
         "min_new_tokens": min_new_tokens,
     }
     options["no_repeat_ngram_size"] = no_repeat_ngram_size
+    options["processors"] = build_methods(PROCESSORS, processors)
+    if num_beams == 1:
+        _check_greedy(options["processors"])
     if model.config.is_encoder_decoder:
         return _seq2seq_decode(model, batch, max_new_tokens=max_new_tokens, **options)
     return causal_decode(model, batch, max_new_tokens=max_new_tokens, **options)
@@ -117,6 +128,7 @@ def _seq2seq_decode(
     min_new_tokens: int,
     max_new_tokens: int | None,
     num_beams: int,
+    processors: Sequence[Processor],
     **options: Any,
 ) -> DecodeOutput:
     input_ids, attention_mask = batch["input_ids"], batch["attention_mask"]
@@ -143,6 +155,7 @@ def _seq2seq_decode(
         end_token_ids=(eos,),
         num_given=num_given,
         is_forced=getattr(model.generation_config, "forced_eos_token_id", None) is not None,
+        processors=[each.bind(model, batch) for each in processors],
     )
     # Not through the configuration: there, a BOS token that is forced could not be suppressed later on.
     forced = [] if first is None else [ForcedBOSTokenLogitsProcessor(first)]
@@ -172,6 +185,15 @@ def _seq2seq_decode(
         num_passes=limiter.num_steps,
         reached_limits=reached_new_token_limits(num_tokens, limits, room=room),
     )
+
+
+def _check_greedy(processors: Sequence[Processor]) -> None:
+    if processors and all(each.keeps_best for each in processors):
+        names = ", ".join(each.declaration.name for each in processors)
+        raise ValueError(
+            f"`processors` {names}: the most probable token stays the same, so greedy search would write the same; "
+            "raise `num_beams`, or draw samples with the decoder best_of_n"
+        )
 
 
 def _check_lengths(model: AutoregressiveModel, *, min_new_tokens: int, max_new_tokens: int | None) -> None:

@@ -17,8 +17,8 @@ from sharpseq.decoding.protocols import AutoregressiveModel, Batch
 from sharpseq.decoding.random_choice import choose_at_random
 from sharpseq.decoding.teacher_forcing import end_token_ids, forced_first_id, token_id
 
-Helper: TypeAlias = Callable[[dict[str, Tensor]], LogitsProcessor]
-"""Makes a processor of the model's logits from the inputs of `generate`, such as a mixture with a teacher."""
+Helper: TypeAlias = Callable[[dict[str, Tensor]], Sequence[LogitsProcessor]]
+"""Makes processors of the model's logits from the inputs of `generate`, such as a mixture with a teacher."""
 
 
 def sample_autoregressive(
@@ -72,7 +72,7 @@ def sample_autoregressive(
         "attention_mask": mask.repeat_interleave(num_samples, 0),
     }
     with inference(model):
-        processors = LogitsProcessorList([] if helper is None else [helper(inputs)])
+        processors = LogitsProcessorList(() if helper is None else helper(inputs))
         first = forced_first_id(model)
         if first is not None:
             # After the helper, which has no say in it.

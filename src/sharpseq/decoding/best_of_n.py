@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
+from transformers import LogitsProcessor
 
-from sharpseq.declarations import Declaration, Setting
+from sharpseq.declarations import Declaration, Setting, build_methods
 from sharpseq.decoding.autoregressive_sampling import sample_autoregressive
 from sharpseq.decoding.ctc_alignment import blank_of
 from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.length_limits import longest_training_target, with_margin
 from sharpseq.decoding.one_pass_sampling import SampledOutputs, sample_ctc, sample_parallel
 from sharpseq.decoding.output import DecodeOutput
+from sharpseq.decoding.processors import PROCESSORS, Processor
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch, CtcModel, ParallelModel, Rescorer
 from sharpseq.decoding.random_choice import numbers_of_sequences
 from sharpseq.decoding.teacher_forcing import end_token_ids
@@ -31,6 +34,9 @@ def best_of_n_decode(
     n: Annotated[int, Setting("Samples of each source.", ge=1)] = 8,
     temperature: Annotated[float, Setting("Divides the logits while sampling.", gt=0)] = 1.0,
     seed: Annotated[int, Setting("Seed of the samples.", ge=0)] = 0,
+    processors: Annotated[
+        Any, Setting("Changes of the next token's distribution, one or a list.", methods=PROCESSORS)
+    ] = (),
     rescorer: Rescorer | None = None,
     generator: torch.Generator | None = None,
 ) -> DecodeOutput:
@@ -46,6 +52,8 @@ def best_of_n_decode(
         n: Samples of each source, at least 1.
         temperature: Divides the logits; greater than 0.
         seed: Seed of the samples.
+        processors: Rows of `sharpseq.decoding.processors.PROCESSORS`, or one of them, as plain settings or made; they
+            change each distribution, before the temperature, that an autoregressive model draws a token from.
         rescorer: Returns the reward of each sample, higher is better; see `sharpseq.decoding.Rescorer`.
         generator: In place of ``seed``.
 
@@ -58,7 +66,12 @@ def best_of_n_decode(
         Beirami et al. 2024, "Theoretical guarantees on the best-of-n alignment policy" (#47).
     """
     check_arguments(best_of_n_decode, n=n, temperature=temperature, seed=seed)
-    samples = _samples(model, batch, num_samples=n, temperature=temperature, seed=seed, generator=generator)
+    changes = build_methods(PROCESSORS, processors)
+    if changes and not isinstance(model, AutoregressiveModel):
+        raise ValueError(f"`processors` need a model that writes token by token; {type(model).__name__} does not")
+    samples = _samples(
+        model, batch, num_samples=n, temperature=temperature, seed=seed, processors=changes, generator=generator
+    )
     sequences, num_tokens = _without_end(model, samples)
     own = samples.log_prob / (num_tokens + 1)
     scores = own if rescorer is None else rescorer(batch, sequences, num_tokens)
@@ -119,7 +132,14 @@ def best_of_n_divergence(log_prob: Tensor, *, n: int) -> Tensor:
 
 
 def _samples(
-    model: Any, batch: Batch, *, num_samples: int, temperature: float, seed: int, generator: torch.Generator | None
+    model: Any,
+    batch: Batch,
+    *,
+    num_samples: int,
+    temperature: float,
+    seed: int,
+    processors: Sequence[Processor],
+    generator: torch.Generator | None,
 ) -> SampledOutputs:
     def uniforms(width: int) -> Tensor:
         ids, mask = batch["input_ids"], batch["attention_mask"]
@@ -134,7 +154,13 @@ def _samples(
         names = ("pad_token_id", "bos_token_id", "mask_token_id")
         ids_of_names = [getattr(model.config, name, None) for name in names]
         special = {token for token in ids_of_names if token is not None and token not in ends}
-        return sample_autoregressive(model, batch, uniforms(width), temperature=temperature, forbidden=sorted(special))
+
+        def bind(inputs: Batch) -> list[LogitsProcessor]:
+            return [each.bind(model, inputs) for each in processors]
+
+        return sample_autoregressive(
+            model, batch, uniforms(width), temperature=temperature, helper=bind, forbidden=sorted(special)
+        )
     if isinstance(model, CtcModel):
         forbidden = special_token_ids(model.config, allowed=blank_of(model.config))
         return sample_ctc(model, batch, uniforms, temperature=temperature, forbidden=forbidden)

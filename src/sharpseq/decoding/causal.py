@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
 from typing import Any, cast
@@ -17,6 +18,7 @@ from sharpseq.decoding.inference import inference
 from sharpseq.decoding.length_limits import new_token_limits, reached_new_token_limits
 from sharpseq.decoding.library_search import LengthLimiter, NoRepeatedOutput, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
+from sharpseq.decoding.processors import Processor
 from sharpseq.decoding.protocols import AutoregressiveModel, Batch
 from sharpseq.decoding.teacher_forcing import end_token_ids
 from sharpseq.scoring import IGNORED, length_mask, score_model
@@ -79,6 +81,7 @@ def _decode_group(
     pad_token_id: int,
     num_beams: int,
     no_repeat_ngram_size: int,
+    processors: Sequence[Processor],
     **options: Any,
 ) -> DecodeOutput:
     num_given = prompts.shape[1]
@@ -90,18 +93,24 @@ def _decode_group(
         pad_token_id=pad_token_id,
         **options,
     )
-    limiter = LengthLimiter(limits.repeat_interleave(num_beams), end_token_ids=end_token_ids, num_given=num_given)
-    processors = LogitsProcessorList([limiter])
+    inputs = {"input_ids": prompts, "attention_mask": mask}
+    limiter = LengthLimiter(
+        limits.repeat_interleave(num_beams),
+        end_token_ids=end_token_ids,
+        num_given=num_given,
+        processors=[each.bind(model, inputs) for each in processors],
+    )
+    steps = LogitsProcessorList([limiter])
     if no_repeat_ngram_size:
         # The library's own option would forbid the n-grams of the prompt too, which a summary may well repeat.
-        processors.insert(0, NoRepeatedOutput(no_repeat_ngram_size, num_given=num_given))
+        steps.insert(0, NoRepeatedOutput(no_repeat_ngram_size, num_given=num_given))
     with inference(model):
         read = _read(model, prompts[:, :-1], mask[:, :-1])
         generated = without_defaults(model).generate(
             input_ids=prompts,
             attention_mask=mask,
             generation_config=config,
-            logits_processor=processors,
+            logits_processor=steps,
             **({} if read is None else {"past_key_values": _copies(read, num_beams)}),
         )[:, num_given:]
         is_end = torch.isin(generated, torch.tensor(end_token_ids, device=generated.device))

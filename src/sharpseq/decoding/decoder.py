@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
-from sharpseq.declarations import Declaration, Parameter, check_value, parameters_of
+from sharpseq.declarations import Declaration, Parameter, build_methods, check_value, parameters_of
 from sharpseq.decoding.output import DecodeOutput
-from sharpseq.errors import nearest
+from sharpseq.errors import SettingError, nearest
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,15 @@ class Decoder:
             if option not in parameters:
                 advice = nearest(str(option), parameters) if parameters else "it has none"
                 raise ValueError(f"`{option}` is not an option of the decoder {name}; {advice}")
-            _check_type(option, value, parameters[option].hint)
-            _check_value(parameters[option], value)
+            methods = parameters[option].setting.methods
+            if methods is None:
+                _check_type(option, value, parameters[option].hint)
+                _check_value(parameters[option], value)
+                continue
+            try:
+                build_methods(methods, value)
+            except SettingError as error:
+                raise ValueError(f"`{option}`: {error}") from error
 
 
 def check_arguments(decode: Callable[..., DecodeOutput], **arguments: Any) -> None:

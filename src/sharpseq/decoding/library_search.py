@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, NoRepeatNGramLogitsProcessor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogitsProcessor
 
 from sharpseq.decoding.protocols import AutoregressiveModel
 
@@ -21,16 +22,25 @@ class LengthLimiter(LogitsProcessor):
         num_given: Tokens in front of what is written: the decoder start with a forced first token, or a prompt with its
             padding.
         is_forced: Whether EOS at the limit has probability 1 in the search, as ``forced_eos_token_id`` makes it.
+        processors: What changes the scores of hypotheses that have not reached their limit: one that forbids EOS must
+            not forbid it there.
     """
 
     def __init__(
-        self, limits: Tensor, *, end_token_ids: tuple[int, ...], num_given: int = 1, is_forced: bool = False
+        self,
+        limits: Tensor,
+        *,
+        end_token_ids: tuple[int, ...],
+        num_given: int = 1,
+        is_forced: bool = False,
+        processors: Iterable[LogitsProcessor] = (),
     ) -> None:
         self.limits = limits
         self.end_token_ids = list(end_token_ids)
         self.num_given = num_given
         self.is_forced = is_forced
         self.shortest = int(limits.min())
+        self.processors = LogitsProcessorList(processors)
         self.num_steps = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -38,10 +48,14 @@ class LengthLimiter(LogitsProcessor):
         self.num_steps += 1
         num_written = input_ids.shape[1] - self.num_given
         if num_written < self.shortest:
-            return scores
+            return self._changed(input_ids, scores)
         only_end = torch.full_like(scores, -torch.inf)
         only_end[:, self.end_token_ids] = 0.0 if self.is_forced else scores[:, self.end_token_ids]
-        return torch.where((num_written >= self.limits)[:, None], only_end, scores)
+        return torch.where((num_written >= self.limits)[:, None], only_end, self._changed(input_ids, scores))
+
+    def _changed(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        changed: Tensor = self.processors(input_ids, scores)
+        return changed
 
 
 class NoRepeatedOutput(LogitsProcessor):

@@ -29,7 +29,7 @@ def with_own_samples(
         share: Share of the examples, in [0, 1].
         temperature: Divides the logits; greater than 0.
         seed: Decides everything that is random.
-        helper: Makes a processor of the model's logits from the inputs of `generate`, such as a mixture with a teacher.
+        helper: Makes processors of the model's logits from the inputs of `generate`, such as a mixture with a teacher.
 
     Raises:
         ValueError: If the model does not write one token after the other.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import LogitsProcessor
 
 from sharpseq.data import examples_of
+from sharpseq.decoding.autoregressive_sampling import Helper
 from sharpseq.decoding.teacher_forcing import forced_first_id, token_id
 from sharpseq.errors import UserError
 from sharpseq.objectives.distillation import NO_LABEL
@@ -127,7 +128,7 @@ class StoredTeacher:
         )
 
 
-def mixed_with(teacher: ModelTeacher, share: float) -> Callable[[dict[str, Tensor]], LogitsProcessor]:
+def mixed_with(teacher: ModelTeacher, share: float) -> Helper:
     """Return what makes a student write with its teacher's help: a mixture of both distributions at each step.
 
     Args:
@@ -135,8 +136,8 @@ def mixed_with(teacher: ModelTeacher, share: float) -> Callable[[dict[str, Tenso
         share: Its share, in (0, 1).
     """
 
-    def helper(inputs: dict[str, Tensor]) -> LogitsProcessor:
-        return _Mixture(teacher.model, inputs, share)
+    def helper(inputs: dict[str, Tensor]) -> list[LogitsProcessor]:
+        return [_Mixture(teacher.model, inputs, share)]
 
     return helper
 
