@@ -66,7 +66,8 @@ def least_cost_sizes(probs: Tensor, num_positive: Tensor, *, price: float, alpha
     """
     low, high = torch.ones_like(num_positive), num_positive
     while bool((low < high).any()):
-        middle = (low + high) // 2
+        # At most doubled: the work grows with what is kept, not with what might be.
+        middle = ((low + high) // 2).minimum(2 * low)
         more = (middle + 1).minimum(num_positive)
         gain = relative_cost(probs, middle, alpha=alpha, is_dual=is_dual) - relative_cost(
             probs, more, alpha=alpha, is_dual=is_dual
@@ -78,6 +79,7 @@ def least_cost_sizes(probs: Tensor, num_positive: Tensor, *, price: float, alpha
 
 def relative_cost(probs: Tensor, k: Tensor, *, alpha: float, is_dual: bool) -> Tensor:
     """Return the divergence of the projection on k tokens less that of keeping none, which no k changes, shape (R,)."""
+    probs = probs[:, : int(k.max())]
     kept = _first(probs, k)
     p, q = probs.where(kept, 1.0), project(probs, k, alpha=alpha, is_dual=is_dual).where(kept, 1.0)
     if alpha == 1:

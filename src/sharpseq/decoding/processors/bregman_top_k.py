@@ -84,6 +84,8 @@ class BregmanTopK(DistributionProcessor):
                 alpha=self.alpha,
                 is_dual=is_dual,
             )
+        width = int(sizes.max())
+        best, tokens = best[:, :width], tokens[:, :width]
         chosen = project(best, sizes, alpha=self.alpha, is_dual=is_dual).log().to(scores.dtype)
         return torch.full_like(scores, -torch.inf).scatter(-1, tokens, chosen)
 
