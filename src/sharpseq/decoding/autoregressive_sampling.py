@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from transformers import ForcedBOSTokenLogitsProcessor, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from sharpseq.decoding.causal import pad_left
 from sharpseq.decoding.inference import inference
+from sharpseq.decoding.left_padding import pad_left
 from sharpseq.decoding.library_search import without_defaults
 from sharpseq.decoding.one_pass_sampling import SampledOutputs
-from sharpseq.decoding.protocols import AutoregressiveModel, Batch
+from sharpseq.decoding.protocols import AutoregressiveModel, Batch, second_prompt_of
 from sharpseq.decoding.random_choice import choose_at_random
 from sharpseq.decoding.teacher_forcing import end_token_ids, forced_first_id, token_id
 
@@ -72,7 +72,8 @@ def sample_autoregressive(
         "attention_mask": mask.repeat_interleave(num_samples, 0),
     }
     with inference(model):
-        processors = LogitsProcessorList(() if helper is None else helper(inputs))
+        second = {name: rows.repeat_interleave(num_samples, 0) for name, rows in second_prompt_of(batch).items()}
+        processors = LogitsProcessorList(() if helper is None else helper({**inputs, **second}))
         first = forced_first_id(model)
         if first is not None:
             # After the helper, which has no say in it.

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Cache, LogitsProcessorList
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from sharpseq.decoding.inference import inference
+from sharpseq.decoding.left_padding import pad_left
 from sharpseq.decoding.length_limits import new_token_limits, reached_new_token_limits
 from sharpseq.decoding.library_search import LengthLimiter, NoRepeatedOutput, search_config, without_defaults
 from sharpseq.decoding.output import DecodeOutput
+from sharpseq.decoding.plain_caches import is_plain_cache
 from sharpseq.decoding.processors import Processor
-from sharpseq.decoding.protocols import AutoregressiveModel, Batch
+from sharpseq.decoding.protocols import AutoregressiveModel, Batch, second_prompt_of
 from sharpseq.decoding.teacher_forcing import end_token_ids
 from sharpseq.scoring import IGNORED, length_mask, score_model
 
@@ -60,6 +61,7 @@ def causal_decode(
                 model,
                 prompts[rows, -width:],
                 mask[rows, -width:],
+                second={name: tensor[rows] for name, tensor in second_prompt_of(batch).items()},
                 limits=limits[rows],
                 end_token_ids=ends,
                 pad_token_id=pad,
@@ -76,6 +78,7 @@ def _decode_group(
     prompts: Tensor,
     mask: Tensor,
     *,
+    second: Batch,
     limits: Tensor,
     end_token_ids: tuple[int, ...],
     pad_token_id: int,
@@ -93,7 +96,7 @@ def _decode_group(
         pad_token_id=pad_token_id,
         **options,
     )
-    inputs = {"input_ids": prompts, "attention_mask": mask}
+    inputs = {"input_ids": prompts, "attention_mask": mask, **second}
     limiter = LengthLimiter(
         limits.repeat_interleave(num_beams),
         end_token_ids=end_token_ids,
@@ -136,8 +139,7 @@ def _read(model: AutoregressiveModel, prompts: Tensor, mask: Tensor) -> Cache | 
     cache: Cache = body(
         input_ids=prompts, attention_mask=mask, position_ids=_positions_of(mask), use_cache=True
     ).past_key_values
-    is_plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
-    return cache if is_plain else None
+    return cache if is_plain_cache(cache) else None
 
 
 def _copies(read: Cache, num_beams: int) -> Cache:
@@ -151,24 +153,6 @@ def _copies(read: Cache, num_beams: int) -> Cache:
 
 def _positions_of(mask: Tensor) -> Tensor:
     return (mask.cumsum(1) - 1).clamp(min=0)
-
-
-def pad_left(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Move the padding of every row, wherever it is, to the left, shape (B, S) each.
-
-    Raises:
-        ValueError: If a row is nothing but padding.
-
-    Example:
-        >>> pad_left(torch.tensor([[5, 6, 1]]), torch.tensor([[1, 1, 0]]))
-        (tensor([[1, 5, 6]]), tensor([[0, 1, 1]]))
-    """
-    mask = attention_mask.long()
-    empty = mask.sum(1) == 0
-    if empty.any():
-        raise ValueError(f"`batch` must have a prompt in every row; row {int(empty.nonzero()[0])} has no token")
-    order = mask.argsort(dim=1, stable=True)
-    return input_ids.gather(1, order), mask.gather(1, order)
 
 
 def _log_prob(

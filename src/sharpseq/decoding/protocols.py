@@ -13,6 +13,9 @@ from sharpseq.scoring import DagGraph, DiagonalGaussian
 Batch: TypeAlias = Mapping[str, Tensor]
 """What every decoder reads of a batch: ``input_ids`` (B, S) and ``attention_mask`` (B, S), 1 = keep."""
 
+SECOND_PROMPT = ("lame_input_ids", "lame_attention_mask")
+"""What a batch has besides for a processor that reads a second prompt: its ids and mask, (B, S') each."""
+
 Rescorer: TypeAlias = Callable[[Batch, Tensor, Tensor], Tensor]
 """Scores candidates: (batch, sequences (B·n, T), num_tokens (B·n,)) → scores (B·n,), higher is better.
 
@@ -56,6 +59,11 @@ class EncoderOutput:
             attention_mask=self.attention_mask.index_select(0, rows),
             input_ids=self.input_ids.index_select(0, rows),
         )
+
+
+def second_prompt_of(batch: Batch) -> dict[str, Tensor]:
+    """Return what of a batch is a second prompt; empty where there is none."""
+    return {name: batch[name] for name in SECOND_PROMPT if name in batch}
 
 
 class OnePassConfiguration(Protocol):

@@ -38,9 +38,11 @@ from sharpseq.decoding import (
     ReachedLimit,
     Rescorer,
 )
+from sharpseq.decoding.protocols import SECOND_PROMPT
 from sharpseq.generation.decoder_choice import check_decoder, default_decoder
 from sharpseq.generation.language_model_files import language_model_of
 from sharpseq.generation.model_loading import load_model, max_source_length, model_folder
+from sharpseq.generation.second_prompt import encode_second_prompt, second_prompt_in
 from sharpseq.generation.target_languages import with_languages
 from sharpseq.generation.tuned_decoding import read_tuned_decoding
 from sharpseq.models.pretrained import fit_special_tokens, is_causal
@@ -201,7 +203,7 @@ class SequenceGenerator:
             ValueError: If an option is out of its range, or the rescorer does not fit.
         """
         with torch.inference_mode():
-            batch = self.batch_of(encode_sources(self.tokenizer, [""]))
+            batch = self.batch_of(encode_sources(self.tokenizer, [""])) | self._second_prompt(self.options, [""])
             self._decode(batch, self.options, model=self.model)
 
     def generate(self, lines: Iterable[str | Example], *, window: int = 1000, **options: Any) -> Iterator[Generation]:
@@ -300,7 +302,9 @@ class SequenceGenerator:
             tensors = self.batch_of([encoded[position] for position in positions])
             model = remember(self.model) if remember is not None and len(options) > 1 else self.model
             for written, each in zip(outputs, options, strict=True):
-                for position, output in zip(positions, self._decode(tensors, each, model=model), strict=True):
+                second = self._second_prompt(each, [lines[position] for position in positions])
+                decoded = self._decode({**tensors, **second}, each, model=model)
+                for position, output in zip(positions, decoded, strict=True):
                     written[position] = output
             num_done += len(positions)
             on_progress(num_done)
@@ -333,6 +337,14 @@ class SequenceGenerator:
                 texts, decoded.log_prob.tolist(), decoded.num_tokens.tolist(), limits, strict=True
             )
         ]
+
+    def _second_prompt(self, options: Mapping[str, Any], lines: Sequence[str | Example]) -> dict[str, Tensor]:
+        """Return what a batch needs besides for processors that read a second prompt."""
+        text = second_prompt_in(options)
+        if text is None:
+            return {}
+        batch = self.batch_of(encode_second_prompt(self.tokenizer, text, lines))
+        return dict(zip(SECOND_PROMPT, (batch["input_ids"], batch["attention_mask"]), strict=True))
 
     def batch_of(self, sources: list[list[int]]) -> dict[str, Tensor]:
         """Return what a decoder reads of encoded sources, ``input_ids`` and ``attention_mask`` (B, S)."""

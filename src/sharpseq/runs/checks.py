@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from sharpseq.data import EncodedExample, EncodedPair
 from sharpseq.data.token_budget import example_sizes, side_lengths
 from sharpseq.decoding import DECODERS, Batch, LatentModel, train_kneser_ney
+from sharpseq.decoding.protocols import SECOND_PROMPT
 from sharpseq.errors import UserError
 from sharpseq.evaluation import check_metric
 from sharpseq.generation import check_decoder, model_folder
@@ -209,7 +210,8 @@ def _try_decoding(shape: ModelShape, model: PreTrainedModel, decoding: Mapping[s
     if recipe.language_model is not None and DECODERS[decoder].takes_language_model:
         options["language_model"] = train_kneser_ney([[5]], vocab_size=model.config.vocab_size, eos_token_id=0, order=2)
     batch = {"input_ids": torch.tensor([[5, 0]]), "attention_mask": torch.ones(1, 2, dtype=torch.long)}
-    DECODERS[decoder].decode(model, batch, **options)
+    second = dict(zip(SECOND_PROMPT, batch.values(), strict=True))
+    DECODERS[decoder].decode(model, {**batch, **second}, **options)
 
 
 def _indifferent(batch: Batch, sequences: Tensor, num_tokens: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from sharpseq.decoding import DecodeOutput, autoregressive_decode
-from sharpseq.decoding.causal import pad_left
+from sharpseq.decoding.left_padding import pad_left
 
 EOS, PAD, BOS = 0, 1, 3
 PROMPTS = [[BOS, 7, 9, 5], [BOS], [BOS, 11, 6, 13, 8, 19], [12, 5]]

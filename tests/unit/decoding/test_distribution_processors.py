@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sharpseq.decoding import autoregressive_decode, best_of_n_decode
+from sharpseq.decoding import autoregressive_decode, best_of_n_decode, remember_longest_target
 from sharpseq.decoding.processors import (
     PROCESSORS,
     BregmanTopK,
@@ -233,6 +233,8 @@ def tiny_models() -> list[Any]:
     causal = LlamaForCausalLM(LlamaConfig(vocab_size=20, **sizes, **ids))
     seq2seq = autoregressive_model(autoregressive_config(vocab_size=20, d_model=16))
     causal.lm_head.weight.data *= 20  # predictions far from uniform; those of the other are already
+    for model in (causal, seq2seq):
+        remember_longest_target(model, 1)  # so that samples are short
     return [causal.eval(), seq2seq.eval()]
 
 

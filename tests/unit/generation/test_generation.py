@@ -20,9 +20,10 @@ from sharpseq.data import (
     encode_sources,
     prompt_of,
     set_unicode_normalization,
+    source_batch,
     train_tokenizer,
 )
-from sharpseq.decoding import DECODERS, autoregressive_rescorer
+from sharpseq.decoding import DECODERS, autoregressive_decode, autoregressive_rescorer
 from sharpseq.generation import (
     default_decoder,
     drafter_of,
@@ -358,3 +359,25 @@ def test_options_can_be_given_for_one_call(tokenizer: PreTrainedTokenizerBase) -
     assert generator.options == {}
     with pytest.raises(ValueError, match="`num_beam` is not an option of the decoder autoregressive; did you mean"):
         generator.generate(LINES, num_beam=3)
+
+
+def test_a_lame_prompt_is_read_beside_the_prompt(tmp_path: Path) -> None:
+    folder = write_llama(tmp_path / "llama")
+    settings = {"name": "uscd", "certainty": 1.0, "lame_prompt": "So: {source}"}
+    options = {"max_new_tokens": 6, "processors": [settings]}
+    generator = SequenceGenerator.from_pretrained(folder, prompt="Reverse: {source}", options=options)
+    generator.try_out()
+    found = [output.text for output in generator.generate(["abc", "hello"])]
+    # The same by hand: both prompts as whole texts, through the tokenizer's chat template.
+    lame = SequenceGenerator.from_pretrained(folder, prompt="So: {source}").tokenizer
+    own, other = (
+        source_batch(encode_sources(each, ["abc", "hello"]), pad_token_id=1) for each in (generator.tokenizer, lame)
+    )
+    batch = {**own, "lame_input_ids": other["input_ids"], "lame_attention_mask": other["attention_mask"]}
+    decoded = autoregressive_decode(generator.model, batch, **options)
+    assert generator.tokenizer.batch_decode(decoded.sequences, skip_special_tokens=True) == found
+    assert found != [output.text for output in generator.generate(["abc", "hello"], processors=[])]
+    with pytest.raises(ValueError, match="`lame_prompt` must differ from what the model reads anyway"):
+        generator.with_options(processors={**settings, "lame_prompt": "Reverse: {source}"}).try_out()
+    with pytest.raises(ValueError, match="`processors` must read the same second prompt"):
+        generator.with_options(processors=[settings, "uscd"]).try_out()

@@ -25,13 +25,19 @@ class Processor(Method):
     cost: ClassVar[str]
     keeps_best: ClassVar[bool] = False
 
+    @property
+    def second_prompt(self) -> str | None:
+        """Text with ``{source}`` in it that the model is to read besides its own prompt; None for no such text."""
+        return None
+
     @abstractmethod
     def bind(self, model: Any, inputs: Batch) -> LogitsProcessor:
         """Return what `generate` takes in its ``logits_processor`` for one batch.
 
         Args:
             model: The model that writes.
-            inputs: What it is given: ``input_ids`` (B, S) and ``attention_mask`` (B, S).
+            inputs: What it is given: ``input_ids`` (B, S) and ``attention_mask`` (B, S), and a second prompt where
+                the processor reads one.
 
         Raises:
             ValueError: If the model or the inputs lack what the processor reads.
