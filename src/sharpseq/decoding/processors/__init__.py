@@ -9,6 +9,7 @@ from sharpseq.decoding.processors.bregman_top_k import BregmanTopK
 from sharpseq.decoding.processors.em_inf import EntropyMinimisation
 from sharpseq.decoding.processors.entropy_temperature import EntropyTemperature
 from sharpseq.decoding.processors.processor import DistributionProcessor, Processor
+from sharpseq.decoding.processors.revisit import ReferenceStates
 from sharpseq.decoding.processors.uscd import SelectiveContrast
 
 __all__ = [
@@ -18,10 +19,11 @@ __all__ = [
     "EntropyMinimisation",
     "EntropyTemperature",
     "Processor",
+    "ReferenceStates",
     "SelectiveContrast",
 ]
 
 PROCESSORS: Mapping[str, type[Processor]] = method_table(
-    EntropyMinimisation, EntropyTemperature, BregmanTopK, SelectiveContrast
+    EntropyMinimisation, EntropyTemperature, BregmanTopK, SelectiveContrast, ReferenceStates
 )
 """Every logits processor by name; adding one is one file and one entry here."""
