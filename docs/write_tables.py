@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from sharpseq.declarations import SCHEDULES, Parameter, Schedule, parameters_of
 from sharpseq.decoding import DECODERS
+from sharpseq.decoding.processors import PROCESSORS
 from sharpseq.divergences import DIVERGENCES, SAMPLE_DIVERGENCES, FDivergence
 from sharpseq.evaluation import METRICS
 from sharpseq.models import MODELS
@@ -39,6 +40,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "schedule": SCHEDULES,
     "model": MODELS,
     "decoder": DECODERS,
+    "processor": PROCESSORS,
     "metric": METRICS,
 }
 
@@ -118,6 +120,14 @@ def decoder_settings() -> list[list[str]]:
     return rows
 
 
+def processors() -> list[list[str]]:
+    """Return the logits processors with what they cost."""
+    rows = [["name", "what it is", "passes and memory besides", "from"]]
+    for name, each in PROCESSORS.items():
+        rows.append([f"`{name}`", each.declaration.summary, each.cost, each.declaration.reference])
+    return rows
+
+
 def generators() -> list[list[str]]:
     """Return what the f of each f-divergence costs at the ends, with its defaults, and whether (f')⁻¹ exists."""
     rows = [["name", "f(0): only the model has it", "f'(∞): only the target has it", "f'(0)", "(f')⁻¹", "symmetric"]]
@@ -189,6 +199,8 @@ TABLES = {
     "decoders": lambda: declared(DECODERS),
     "decoder-settings": decoder_settings,
     "decoder-parameters": lambda: parameters(DECODERS),
+    "processors": processors,
+    "processor-parameters": lambda: parameters(PROCESSORS),
     "metrics": metrics,
     "recipes": recipes,
     "methods": every_method,
