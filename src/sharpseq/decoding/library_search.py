@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, NoRepeatNGramLogitsProcessor
+from transformers import GenerationConfig, LogitsProcessor, NoRepeatNGramLogitsProcessor
 
 from sharpseq.decoding.protocols import AutoregressiveModel
 
@@ -40,7 +40,7 @@ class LengthLimiter(LogitsProcessor):
         self.num_given = num_given
         self.is_forced = is_forced
         self.shortest = int(limits.min())
-        self.processors = LogitsProcessorList(processors)
+        self.processors = tuple(processors)
         self.num_steps = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -54,8 +54,9 @@ class LengthLimiter(LogitsProcessor):
         return torch.where((num_written >= self.limits)[:, None], only_end, self._changed(input_ids, scores))
 
     def _changed(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        changed: Tensor = self.processors(input_ids, scores)
-        return changed
+        for processor in self.processors:
+            scores = processor(input_ids, scores)
+        return scores
 
 
 class NoRepeatedOutput(LogitsProcessor):
