@@ -22,7 +22,7 @@ class EntropyMinimisation(DistributionProcessor):
     tokens with :math:`p > e^{-H}` gain by the first step, as :math:`\partial H/\partial z_v = -p_v (\log p_v + H)`.
     Adam's step does not depend on the size of a gradient, so the learning rate is in logits, and the result is no
     temperature. Ranks are kept with the published settings; with a ``learning_rate`` above 0.1 or a ``kl_weight`` above
-    0.1, tokens far from the best may change places.
+    0.05, tokens far from the best may change places.
 
     Each row is on its own; the paper's code runs batches of one.
 
