@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sharpseq.peak_memory import forget_peak_bytes, peak_bytes, resident_bytes
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -75,17 +77,12 @@ def reset_peak(device: str) -> int:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _status("VmRSS")
+    forget_peak_bytes()
+    return resident_bytes()
 
 
 def peak(device: str) -> int:
     """Return the peak since then, in bytes."""
     import torch
 
-    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+    return torch.cuda.max_memory_allocated() if device == "cuda" else peak_bytes()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sharpseq.evaluation import installed_versions
+from sharpseq.evaluation import describe_machine, installed_versions
 
 
 def provenance(command: str) -> dict[str, Any]:
@@ -24,17 +22,9 @@ def provenance(command: str) -> dict[str, Any]:
         "command": command,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "commit": _commit(),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": {**describe_machine(), "threads": torch.get_num_threads()},
         "versions": installed_versions(),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _commit() -> str | None:

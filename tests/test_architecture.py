@@ -20,9 +20,11 @@ FOR_EVERYONE = {
     "errors",
     "declarations",
     "number_text",
+    "peak_memory",
     "plain_text",
     "processor_bf16",
     "processor_threads",
+    "timed_passes",
     "whole_files",
 }
 # What each room may import besides itself and these, exactly as it does: an arrow that nobody uses is taken out here.
@@ -32,9 +34,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "declarations": set(),
     "number_text": set(),
+    "peak_memory": set(),
     "plain_text": set(),
     "processor_bf16": set(),
     "processor_threads": set(),
+    "timed_passes": set(),
     "whole_files": set(),
     "divergences": set(),
     "scoring": set(),
@@ -53,9 +57,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": set(),
     "integrations": {"data", "decoding", "generation", "models", "objectives", "recipe", "runs", "runtime", "scoring"}
     | {"training"},
+    "benchmarking": {"analyses", "evaluation", "generation", "integrations"},
     "serving": {"data", "decoding", "generation", "integrations", "runtime"},
-    "cli": {"analyses", "data", "decoding", "divergences", "evaluation", "generation", "integrations", "merging"}
-    | {"models", "objectives", "recipe", "runs", "runtime", "serving", "training"},
+    "cli": {"analyses", "benchmarking", "data", "decoding", "divergences", "evaluation", "generation", "integrations"}
+    | {"merging", "models", "objectives", "recipe", "runs", "runtime", "serving", "training"},
 }
 # Only the two entrances to the package may point anywhere: the lazy table of public names, and `python -m sharpseq`.
 ENTRANCES = {"__init__", "__main__"}

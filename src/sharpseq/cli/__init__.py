@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from sharpseq.cli import (
+    benchmark,
     compare,
     distill,
     evaluate,
@@ -40,6 +41,7 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
     generate.generate,
     evaluate.evaluate,
     compare.compare,
+    benchmark.benchmark,
     tune.tune,
     distill.distill,
     merge.merge,

@@ -41,7 +41,7 @@ def load_sources(text: str) -> list[Example]:
     Raises:
         UserError: If there are none, or a file is missing or broken.
     """
-    names = _names(text)
+    names = split_at_commas(text)
     stem = names[0].removesuffix(".gz")
     if len(names) > 1 or stem.endswith((".tsv", ".jsonl", ".json")) or not os.path.isfile(names[0]):
         return load_corpus(text, unicode_normalization="none")
@@ -64,7 +64,7 @@ def normalize_for(tokenizer: PreTrainedTokenizerBase, corpus: list[Example]) -> 
 def _read(text: str, form: UnicodeNormalization) -> list[Example]:
     from sharpseq import data
 
-    names = _names(text)
+    names = split_at_commas(text)
     if len(names) > 1:
         if not all(names):
             raise UserError(f"{text}: a file name is missing next to a comma; give SOURCE,TARGET")
@@ -88,7 +88,7 @@ def _read(text: str, form: UnicodeNormalization) -> list[Example]:
 
 def corpus_name(text: str) -> str:
     """Return a short name of a DATA argument for tables and reports, which are UTF-8 whatever the file's name is."""
-    first, *others = _names(printable(text))
+    first, *others = split_at_commas(printable(text))
     return first.rpartition(":")[2] if ":" in first and not others else Path(first).name
 
 
@@ -97,13 +97,13 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", errors="replace")
 
 
-def _names(text: str) -> list[str]:
-    """Return the parts of a DATA argument between commas; two commas mean one in a name, ``~`` is the home folder.
+def split_at_commas(text: str) -> list[str]:
+    """Return the parts of an argument between commas; two commas mean one in a name, ``~`` is the home folder.
 
     A shell expands ``~`` at the start of the argument only, not after a comma.
 
     Example:
-        >>> _names("a.en,a.de"), _names("Smith,, J.en,b.de"), _names("1,,2.tsv")
+        >>> split_at_commas("a.en,a.de"), split_at_commas("Smith,, J.en,b.de"), split_at_commas("1,,2.tsv")
         (['a.en', 'a.de'], ['Smith, J.en', 'b.de'], ['1,2.tsv'])
     """
     return [os.path.expanduser(part.replace("\0", ",")) for part in text.replace(",,", "\0").split(",")]

@@ -37,13 +37,13 @@ def check_parent(path: Path) -> None:
         raise UserError(f"{path} cannot be written: the folder {path.parent} is read-only; choose another place")
 
 
-def write_output(path: Path, text: str) -> None:
+def write_output(path: Path, content: str | bytes) -> None:
     """Write a file in one step; the old content stays until the new file is complete.
 
     Raises:
         UserError: If it cannot be written.
     """
     try:
-        write_whole_file(path, text)
+        write_whole_file(path, content)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}; choose another place or free space") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sharpseq.evaluation.comparison import Comparison, compare_systems
 from sharpseq.evaluation.confidence import ConfidenceReport, measure_confidence, output_nll_per_token
+from sharpseq.evaluation.machine import describe_machine
 from sharpseq.evaluation.measurement import Measurement, Metric, MetricResult
 from sharpseq.evaluation.metric import MetricSpec
 from sharpseq.evaluation.metrics import METRICS, check_metric, measure
@@ -44,6 +45,7 @@ __all__ = [
     "bootstrap_interval",
     "check_metric",
     "compare_systems",
+    "describe_machine",
     "differing_positions",
     "evaluate_outputs",
     "evaluate_system",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from time import perf_counter
 
 from sharpseq.evaluation.measurement import Number
+from sharpseq.timed_passes import Generate, batches_of, timed_pass, warm_up
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SpeedResult:
 
 
 def measure_latency(
-    generate: Callable[[list[str]], list[str]],
+    generate: Generate,
     sources: Sequence[str],
     *,
     batch_sizes: Sequence[int] = (1,),
@@ -81,31 +81,13 @@ def measure_latency(
             raise ValueError(f"`batch_sizes` must be at least 1; got {batch_size}")
     results = []
     for batch_size in batch_sizes:
-        batches = [list(sources[start : start + batch_size]) for start in range(0, len(sources), batch_size)]
-        for index in range(warmup):
-            _timed(generate, batches[index % len(batches)])
-        passes = [_pass_over(generate, batches) for _ in range(repeats)]
-        outputs = passes[-1][1]
-        num_tokens = None if count_tokens is None else sum(map(count_tokens, outputs))
-        seconds = [elapsed for elapsed, _ in passes]
+        batches = batches_of(sources, batch_size)
+        warm_up(generate, batches, count=warmup)
+        passes = [timed_pass(generate, batches) for _ in range(repeats)]
+        num_tokens = None if count_tokens is None else sum(map(count_tokens, passes[-1].outputs))
+        seconds = [sum(each.batch_seconds) for each in passes]
         results.append(_result(seconds, batch_size, num_sentences=len(sources), num_tokens=num_tokens))
     return results
-
-
-def _timed(generate: Callable[[list[str]], list[str]], batch: list[str]) -> tuple[float, list[str]]:
-    """Return the seconds that one batch takes, and its outputs."""
-    start = perf_counter()
-    outputs = generate(batch)
-    elapsed = perf_counter() - start
-    if len(outputs) != len(batch):
-        raise ValueError(f"`generate` must return one output per source; got {len(outputs)} for {len(batch)}")
-    return elapsed, outputs
-
-
-def _pass_over(generate: Callable[[list[str]], list[str]], batches: list[list[str]]) -> tuple[float, list[str]]:
-    """Return the seconds that one pass over all batches takes, and all outputs."""
-    timed = [_timed(generate, batch) for batch in batches]
-    return sum(elapsed for elapsed, _ in timed), [output for _, outputs in timed for output in outputs]
 
 
 def _result(seconds: list[float], batch_size: int, *, num_sentences: int, num_tokens: int | None) -> SpeedResult:

@@ -8,14 +8,17 @@ from importlib.metadata import PackageNotFoundError, version
 _PACKAGES = ("sharpseq", "torch", "transformers", "sacrebleu")
 
 
-def installed_versions() -> dict[str, str]:
+def installed_versions(*more: str) -> dict[str, str]:
     """Return the versions of Python and of the packages that shape a result, without importing them.
+
+    Args:
+        more: Other packages that shape it.
 
     Example:
         >>> sorted(installed_versions())
         ['python', 'sacrebleu', 'sharpseq', 'torch', 'transformers']
     """
-    return {"python": platform.python_version(), **{package: _version(package) for package in _PACKAGES}}
+    return {"python": platform.python_version(), **{package: _version(package) for package in (*_PACKAGES, *more)}}
 
 
 def _version(package: str) -> str:

@@ -146,6 +146,7 @@ class SequenceGenerator:
         *,
         prompt: Prompt | str | None = None,
         merge: bool = False,
+        dtype: torch.dtype | None = None,
         is_tuned: bool = True,
         **kwargs: Any,
     ) -> SequenceGenerator:
@@ -159,6 +160,7 @@ class SequenceGenerator:
             prompt: Prompt of a causal language model, or its template, for a chat where the tokenizer has a template
                 for chats; the one saved with the tokenizer when not given.
             merge: Add an adapter to the weights, which makes decoding faster.
+            dtype: Type of the weights; as they were saved when not given, float32 below an adapter.
             is_tuned: Whether settings that `sharpseq tune` wrote into the folder count.
             kwargs: See the class: ``decoder``, ``options``, ``target_language`` and so on.
 
@@ -173,7 +175,7 @@ class SequenceGenerator:
         tuned = read_tuned_decoding(Path(folder)) if is_tuned else None
         if tuned is not None and kwargs.get("decoder") in (None, tuned.decoder):
             kwargs |= {"decoder": tuned.decoder, "options": {**tuned.options, **(kwargs.get("options") or {})}}
-        model = load_model(folder, merge=merge)
+        model = load_model(folder, merge=merge, dtype=dtype)
         tokenizer = load_tokenizer(folder, pad_with_end=is_causal(model.config))
         if prompt is not None:
             if not is_causal(model.config):

@@ -6,6 +6,7 @@ Whoever claims that a one-pass model is fast compares it with this.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -112,6 +113,7 @@ class Ctranslate2Generator:
             probable the end is. After the code of a target language, it leaves an output empty only where EOS is the
             most probable token. What `sharpseq tune` had chosen before the export holds where nothing else is given.
         batch_tokens: Token budget of a batch, padding included.
+        with_log_probs: Whether log-probabilities are computed; without, decoding is faster and they are NaN.
         num_threads: Threads of a batch; by default as many as torch uses, for a fair race.
         compute_type: What CTranslate2 computes in; by default what fits the stored weights.
         device: ``cpu``, ``cuda`` or ``auto``.
@@ -138,6 +140,7 @@ class Ctranslate2Generator:
         *,
         options: Mapping[str, Any] | None = None,
         batch_tokens: int = 4000,
+        with_log_probs: bool = True,
         num_threads: int | None = None,
         compute_type: str = "default",
         device: str = "cpu",
@@ -149,6 +152,7 @@ class Ctranslate2Generator:
         chosen = {**manifest.get("options", {}), **(options or {})}
         self.options = {**OPTIONS, **_checked(chosen, max_new_tokens=manifest["max_target_length"])}
         self.batch_tokens = batch_tokens
+        self.with_log_probs = with_log_probs
         self._max_source_length: int = manifest["max_source_length"]
         self._max_target_length: int = manifest["max_target_length"]
         self._longest_training_target: int | None = manifest.get("longest_training_target")
@@ -170,6 +174,11 @@ class Ctranslate2Generator:
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{folder}: CTranslate2 cannot load it ({reason}); export the model again") from error
+
+    @property
+    def compute_type(self) -> str:
+        """What CTranslate2 computes in."""
+        return str(self._translator.compute_type)
 
     def with_options(self, **options: Any) -> Ctranslate2Generator:
         """Return a generator that shares the engine, with other options, which win over its own.
@@ -216,8 +225,10 @@ class Ctranslate2Generator:
 
     def _decode(self, sources: list[list[str]]) -> list[Generation]:
         limits = [self._limit(len(source)) for source in sources]
-        # One step more than the limit, in which an output of just the limit's length ends.
-        decoded = self._translate(sources, max_new_tokens=max(limits) + 1)
+        # One step more than the limit, in which an output of just the limit's length ends; where all have the same
+        # length, nothing else can come of it.
+        is_fixed = self.options["min_new_tokens"] == max(limits)
+        decoded = self._translate(sources, max_new_tokens=max(limits) + (0 if is_fixed else 1))
         late: dict[int, list[int]] = {}
         for position, (output, limit) in enumerate(zip(decoded, limits, strict=True)):
             if output.num_tokens > limit:
@@ -254,9 +265,32 @@ class Ctranslate2Generator:
             min_decoding_length=self.options["min_new_tokens"] and self.options["min_new_tokens"] + num_given,
             max_decoding_length=max_new_tokens + num_given,
             suppress_sequences=[[token] for token in self._never_written] or None,
-            return_scores=True,
+            return_scores=self.with_log_probs,
         )
         written = [result.hypotheses[0][num_given:] for result in results]
+        log_probs = [math.nan] * len(written)
+        if self.with_log_probs:
+            log_probs = self._log_probs(
+                results, written=written, sources=sources, max_new_tokens=max_new_tokens, batches=batches
+            )
+        ids: Any = [self.tokenizer.convert_tokens_to_ids(tokens) for tokens in written]
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [
+            Generation(text.strip(), log_prob, len(tokens), num_passes=len(tokens) + 1)
+            for text, log_prob, tokens in zip(texts, log_probs, written, strict=True)
+        ]
+
+    def _log_probs(
+        self,
+        results: Sequence[Any],
+        *,
+        written: list[list[str]],
+        sources: list[list[str]],
+        max_new_tokens: int,
+        batches: Mapping[str, Any],
+    ) -> list[float]:
+        """Return the log-probability of each output."""
+        num_given = len(self._target_prefix)
         # The engine divides the sum by a power of the length, EOS counted.
         penalty = float(self.options["length_penalty"] or 0)
         log_probs = [
@@ -277,12 +311,7 @@ class Ctranslate2Generator:
             )
             for number, scores in zip(unfit, scored, strict=True):
                 log_probs[number] = sum(scores.log_probs[num_given:])
-        ids: Any = [self.tokenizer.convert_tokens_to_ids(tokens) for tokens in written]
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [
-            Generation(text.strip(), log_prob, len(tokens), num_passes=len(tokens) + 1)
-            for text, log_prob, tokens in zip(texts, log_probs, written, strict=True)
-        ]
+        return log_probs
 
 
 def is_ctranslate2_export(folder: str | Path) -> bool:

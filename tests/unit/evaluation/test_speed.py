@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sharpseq.evaluation import measure_latency, speed
+from sharpseq import timed_passes
+from sharpseq.evaluation import measure_latency
 
 
 class Clock:
@@ -15,7 +16,7 @@ class Clock:
         self.now = 0.0
         self.seconds = seconds
         self.batches: list[list[str]] = []
-        monkeypatch.setattr(speed, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(timed_passes, "perf_counter", lambda: self.now)
 
     def generate(self, batch: list[str]) -> list[str]:
         self.now += self.seconds[len(self.batches)]
