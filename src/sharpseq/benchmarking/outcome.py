@@ -29,7 +29,8 @@ TREATMENT = (
 )
 """What happens on the clock, in words."""
 
-_ENGINE_PACKAGES = ("ctranslate2",)
+ENGINE_PACKAGES = ("ctranslate2",)
+"""Packages of engines, whose versions count beside those of sharpseq itself."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Outcome:
                 "command": command,
                 "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
                 "machine": describe_machine(),
-                "versions": installed_versions(*_ENGINE_PACKAGES),
+                "versions": installed_versions(*ENGINE_PACKAGES),
             },
             "conditions": {**asdict(self.conditions), "num_timed": self.num_timed, "treatment": TREATMENT},
             "load_averages": self.load_averages,

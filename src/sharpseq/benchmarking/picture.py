@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from sharpseq.analyses import BLUE, SOFT, VERMILION, headline, new_figure, plain, png
 from sharpseq.benchmarking.outcome import Outcome
@@ -23,10 +24,13 @@ def quality_against_speed(outcome: Outcome) -> bytes:
     metric = next(iter(outcome.systems[0].quality.metrics))
     heading = metric_heading(metric, [each.quality for each in outcome.systems])
     figure = new_figure(_PANEL_WIDTH * len(sizes), _HEIGHT)
-    panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)[0]
     for axes, size in zip(panels, sizes, strict=True):
         plain(axes, title=f"batch {size}", x="ms a sentence (log)", y=heading if axes is panels[0] else "")
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.3, y=0.2)
         for each in outcome.systems:
             speed = next(speed for speed in each.speeds if speed.batch_size == size)

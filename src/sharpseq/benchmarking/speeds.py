@@ -23,7 +23,8 @@ class BatchSpeed:
         waits: 50th, 95th and 99th percentile of the milliseconds that a sentence waits for its output, which is the
             time of its batch, over all sentences and rounds.
         sentences_per_second: Throughput, median over the rounds.
-        cores: Cores that it kept busy: processor seconds by seconds, median over the rounds.
+        processor_milliseconds: Time of all threads on a processor by the number of sentences, median over the rounds;
+            unlike the others, it hardly depends on what else the machine does.
         speed_up: Time of the baseline by its own in the same round, median over the rounds; None without a baseline.
         speed_up_low: In the round where that is smallest.
         speed_up_high: In the round where that is largest.
@@ -35,10 +36,15 @@ class BatchSpeed:
     milliseconds_high: float
     waits: tuple[float, float, float]
     sentences_per_second: float
-    cores: float
+    processor_milliseconds: float
     speed_up: float | None = None
     speed_up_low: float | None = None
     speed_up_high: float | None = None
+
+    @property
+    def busy_cores(self) -> float:
+        """Return how many cores it kept busy."""
+        return self.processor_milliseconds / self.milliseconds
 
 
 def batch_speeds(
@@ -87,7 +93,7 @@ def _speed(turns: Sequence[Turn], baseline: Sequence[Turn], *, num_sentences: in
         milliseconds_high=max(milliseconds),
         waits=(p50, p95, p99),
         sentences_per_second=1000 / median(milliseconds),
-        cores=median(turn.processor_seconds / turn.seconds for turn in turns),
+        processor_milliseconds=1000 * median(turn.processor_seconds for turn in turns) / num_sentences,
         speed_up=median(speed_ups) if speed_ups else None,
         speed_up_low=min(speed_ups, default=None),
         speed_up_high=max(speed_ups, default=None),

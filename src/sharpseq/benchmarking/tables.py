@@ -11,8 +11,8 @@ from sharpseq.evaluation import describe_machine
 from sharpseq.evaluation.tables import MISSING, metric_cell, metric_heading, metric_names
 
 _MEBIBYTE = 2**20
-_CLEARLY_MORE = 1.15
-"""Cores by threads that are no rounding of clocks any more."""
+_CLEARLY = 1.15
+"""A ratio that is not the rounding of clocks any more."""
 
 
 def system_table(outcome: Outcome) -> Table:
@@ -40,7 +40,7 @@ def speed_table(outcome: Outcome) -> Table:
     table = Table(title="milliseconds a sentence", title_justify="left", header_style="bold")
     table.add_column("batch", justify="right")
     table.add_column("system")
-    headings = ["ms / sentence ↓", "p50", "p95", "p99", "cores"]
+    headings = ["ms / sentence ↓", "p50", "p95", "p99", "CPU ms / sentence"]
     for heading in headings + ([] if outcome.baseline is None else [f"times as fast as {outcome.baseline} ↑"]):
         table.add_column(Text(heading), justify="right")
     by_size: dict[int, list[tuple[str, BatchSpeed]]] = {}
@@ -51,7 +51,13 @@ def speed_table(outcome: Outcome) -> Table:
         table.add_section()
         for name, speed in rows:
             middle = f"{speed.milliseconds:.3g} ({speed.milliseconds_low:.3g} – {speed.milliseconds_high:.3g})"
-            cells = [str(size), name, middle, *(f"{wait:.3g}" for wait in speed.waits), f"{speed.cores:.2f}"]
+            cells = [
+                str(size),
+                name,
+                middle,
+                *(f"{wait:.3g}" for wait in speed.waits),
+                f"{speed.processor_milliseconds:.3g}",
+            ]
             table.add_row(*map(Text, cells + ([] if outcome.baseline is None else [_speed_up(speed)])))
     return table
 
@@ -67,8 +73,10 @@ def notes(outcome: Outcome) -> list[str]:
         "fastest – the slowest); p50, p95 and p99 are how long a sentence waits, which is the time of its batch",
         TREATMENT,
     ]
+    for name, metric in outcome.systems[0].quality.metrics.items():
+        lines += [f"{name}: {metric.signature}"] if metric.signature else []
     for each in outcome.systems:
-        lines += [f"{each.system.name}: {line}" for line in _threads_note(each, conditions.num_threads)]
+        lines += [f"{each.system.name} {line}" for line in _busy_notes(each, conditions.num_threads)]
     if outcome.no_rival is not None:
         lines.append(f"no rival: {outcome.no_rival}")
     elif outcome.baseline is None:
@@ -79,12 +87,15 @@ def notes(outcome: Outcome) -> list[str]:
     return lines
 
 
-def _threads_note(outcome: SystemOutcome, num_threads: int) -> list[str]:
-    """Say where a system kept more cores busy than it was to."""
-    most = max(speed.cores for speed in outcome.speeds)
-    if most <= _CLEARLY_MORE * num_threads:
-        return []
-    return [f"kept {most:.1f} cores busy, more than {num_threads}; its times are not comparable"]
+def _busy_notes(outcome: SystemOutcome, num_threads: int) -> list[str]:
+    """Say where a system kept clearly more cores busy than it was to, or clearly less than one."""
+    cores = [speed.busy_cores for speed in outcome.speeds]
+    notes = []
+    if max(cores) > num_threads * _CLEARLY:
+        notes.append(f"kept {max(cores):.1f} cores busy, more than {num_threads}; its times are not comparable")
+    if min(cores) < 1 / _CLEARLY:
+        notes.append(f"had a core for {min(cores):.0%} of its time; compare CPU ms, or measure on an idle machine")
+    return notes
 
 
 def described(outcome: SystemOutcome) -> str:

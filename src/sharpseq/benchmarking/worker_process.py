@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,7 @@ class WorkerProcess:
         try:
             answer = self._ask({"system": asdict(system), "num_threads": num_threads})
         except BaseException:
+            self._process.kill()
             self.end()
             raise
         self.start_seconds = time.perf_counter() - began
@@ -103,6 +105,8 @@ class WorkerProcess:
             line = ""
         if not line:
             status = self._process.wait()
+            if status == -signal.SIGKILL:
+                raise UserError(f"{self.system.name}: its process was killed, perhaps because memory ran out")
             self._errors.seek(0)
             last = self._errors.read().decode(errors="replace")[-4000:]
             raise RuntimeError(f"{self.system.name}: its process ended with status {status}\n{last}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -94,8 +94,9 @@ def benchmark(
         baseline=systems[0].name if against is not None or no_rival is not None else None,
         no_rival=no_rival,
     )
-    command = shlex.join(["sharpseq", "benchmark", *inputs])
-    _show(outcome, command=command, output=output, as_json=as_json)
+    options = {"against": against, "no_rival": no_rival, "batch_sizes": batch_sizes, "sentences": sentences}
+    options |= {"rounds": rounds, "threads": threads, "metric": metrics, "output": output}
+    _show(outcome, command=_command(inputs, options), output=output, as_json=as_json)
     record.delete()
 
 
@@ -127,6 +128,15 @@ def _systems(models: Sequence[str], *, data: str, against: str | None, no_rival:
     return systems
 
 
+def _command(inputs: Sequence[str], options: Mapping[str, Any]) -> str:
+    """Return the command line that repeats the measurement."""
+    words = ["sharpseq", "benchmark", *inputs]
+    for name, value in options.items():
+        for each in value if isinstance(value, list) else [value]:
+            words += [] if each is None else [f"--{name.replace('_', '-')}", str(each)]
+    return shlex.join(words)
+
+
 def _record_file(output: Path | None) -> Path | None:
     if output is None:
         return None
@@ -138,6 +148,7 @@ def _digest(systems: Sequence[System], corpus: Sequence[Example], conditions: Co
     """Return a digest of all that times and outputs follow from, but for the number of rounds."""
     from dataclasses import asdict
 
+    from sharpseq.benchmarking.outcome import ENGINE_PACKAGES
     from sharpseq.benchmarking.systems import files_of
     from sharpseq.evaluation import describe_machine, installed_versions
 
@@ -148,7 +159,7 @@ def _digest(systems: Sequence[System], corpus: Sequence[Example], conditions: Co
         "sources": [example.source for example in corpus],
         "conditions": {**asdict(conditions), "num_rounds": None},
         "machine": describe_machine(),
-        "versions": installed_versions(),
+        "versions": installed_versions(*ENGINE_PACKAGES),
     }
     return hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()
 
