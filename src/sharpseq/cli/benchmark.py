@@ -112,9 +112,11 @@ def _systems(models: Sequence[str], *, data: str, against: str | None, no_rival:
     if no_rival is not None and not no_rival.strip():
         raise UserError("--no-rival is empty; say in a few words why there is no rival")
     systems = [read_system(model) for model in models]
+    for system in systems:
+        files_of(system)  # whether there is anything
     if against is not None:
         rival = read_system(against)
-        files_of(rival)  # first, whether there is anything
+        files_of(rival)
         if rival.engine != "ctranslate2":
             raise UserError(
                 f"--against {against}: no export for CTranslate2; make one of an autoregressive model with `sharpseq "
