@@ -19,7 +19,7 @@ from sharpseq.benchmarking.systems import System, system_of
 from sharpseq.benchmarking.tables import notes, speed_table, system_table
 
 SOURCES = ["a b", "c", "", "too long", "d e f"]
-SYSTEMS = [System("rival", "exported", engine="ctranslate2"), System("mine", "runs/mine")]
+SYSTEMS = [System("rival", "exported", engine="ctranslate2"), System("mine", "someone/mine")]
 CONDITIONS = Conditions(num_sentences=10, batch_sizes=(1, 2), num_rounds=2)
 
 
