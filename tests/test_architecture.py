@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": set(),
     "integrations": {"data", "decoding", "generation", "models", "objectives", "recipe", "runs", "runtime", "scoring"}
     | {"training"},
-    "benchmarking": {"analyses", "evaluation", "generation", "integrations"},
+    "benchmarking": {"analyses", "evaluation", "generation", "integrations", "runtime"},
     "serving": {"data", "decoding", "generation", "integrations", "runtime"},
     "cli": {"analyses", "benchmarking", "data", "decoding", "divergences", "evaluation", "generation", "integrations"}
     | {"merging", "models", "objectives", "recipe", "runs", "runtime", "serving", "training"},

@@ -29,7 +29,7 @@ TREATMENT = (
 )
 """What happens on the clock, in words."""
 
-ENGINE_PACKAGES = ("ctranslate2",)
+ENGINE_PACKAGES = ("ctranslate2", "openvino")
 """Packages of engines, whose versions count beside those of sharpseq itself."""
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from sharpseq.errors import UserError
+from sharpseq.runtime import load
+from sharpseq.runtime.manifest import is_export
 
-Engine: TypeAlias = Literal["torch", "ctranslate2"]
+Engine: TypeAlias = Literal["torch", "ctranslate2", "openvino"]
 
 DTYPES = ("float32", "bfloat16")
 """What torch may compute in."""
-
-_CTRANSLATE2_WEIGHTS = "model.bin"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def system_of(name: str, folder: str, settings: Mapping[str, Any]) -> System:
             of the decoder.
 
     Raises:
-        UserError: If the folder was exported for an engine that takes no ``dtype`` or ``decoder``, or a ``dtype`` is
+        UserError: If the folder was exported for an engine that does not take one of the settings, or a ``dtype`` is
             unknown.
 
     Example:
@@ -58,15 +58,24 @@ def system_of(name: str, folder: str, settings: Mapping[str, Any]) -> System:
         {'iterations': 4}
     """
     options = dict(settings)
-    engine: Engine = "ctranslate2" if (Path(folder) / _CTRANSLATE2_WEIGHTS).is_file() else "torch"
+    engine = _engine_of(folder)
     chosen = {key: options.pop(key) for key in ("name", "dtype", "decoder") if key in options}
     languages = {key: options.pop(key) for key in ("source_language", "target_language") if key in options}
-    for key in ("dtype", "decoder"):
-        if engine != "torch" and key in chosen:
+    fixed = {"torch": set(), "ctranslate2": {"dtype", "decoder"}, "openvino": set(settings) - {"name"}}
+    for key in settings:
+        if key in fixed[engine]:
             raise UserError(f"{folder} is an export for {engine}, which has no `{key}` to choose; leave it out")
     if chosen.get("dtype", DTYPES[0]) not in DTYPES:
         raise UserError(f"{folder}: `dtype` must be one of {', '.join(DTYPES)}; got {chosen['dtype']!r}")
     return System(**{"name": name, **chosen}, folder=folder, engine=engine, options=options, languages=languages)
+
+
+def _engine_of(folder: str) -> Engine:
+    from sharpseq.integrations import is_ctranslate2_export
+
+    if is_export(folder):
+        return "openvino"
+    return "ctranslate2" if is_ctranslate2_export(folder) else "torch"
 
 
 def files_of(system: System) -> list[Path]:
@@ -133,7 +142,15 @@ def _load_ctranslate2(system: System, num_threads: int) -> tuple[Callable[[list[
     return lambda lines: list(generator.generate(lines)), {"dtype": generator.compute_type, **generator.options}
 
 
+def _load_openvino(system: System, num_threads: int) -> tuple[Callable[[list[str]], list[Any]], dict[str, Any]]:
+    exported = load(system.folder, threads=num_threads)
+    manifest = exported.manifest
+    dtype = "float32" if manifest.quantization == "none" else manifest.quantization
+    return exported.generate_batch, {"dtype": dtype, **manifest.options}
+
+
 _LOADERS: Mapping[str, Callable[[System, int], tuple[Callable[[list[str]], list[Any]], dict[str, Any]]]] = {
     "torch": _load_torch,
     "ctranslate2": _load_ctranslate2,
+    "openvino": _load_openvino,
 }

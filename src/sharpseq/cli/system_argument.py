@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sharpseq.benchmarking.systems import System
 
 HELP = (
-    "A run folder, a model folder, a Hub id or an export for CTranslate2, with settings after commas: name=NAME, "
+    "A run folder, a model folder, a Hub id or an exported folder, with settings after commas: name=NAME, "
     "dtype=bfloat16, decoder=DECODER, source_language=…, target_language=…, and options of the decoder, such as "
     "runs/mine,dtype=bfloat16,iterations=4. A comma in a folder's name is written twice."
 )

@@ -128,7 +128,8 @@ def test_nothing_to_time_is_a_mistake() -> None:
 
 def test_a_folder_says_its_engine(tmp_path: Path) -> None:
     assert system_of("x", str(tmp_path), {"dtype": "bfloat16", "iterations": 4}).engine == "torch"
-    (tmp_path / "model.bin").touch()
+    for name in ("model.bin", "sharpseq.json"):
+        (tmp_path / name).touch()
     assert system_of("x", str(tmp_path), {"num_beams": 4, "name": "beam"}).name == "beam"
     with pytest.raises(UserError, match="has no `dtype` to choose"):
         system_of("x", str(tmp_path), {"dtype": "bfloat16"})
