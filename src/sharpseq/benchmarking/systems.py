@@ -61,7 +61,11 @@ def system_of(name: str, folder: str, settings: Mapping[str, Any]) -> System:
     engine = _engine_of(folder)
     chosen = {key: options.pop(key) for key in ("name", "dtype", "decoder") if key in options}
     languages = {key: options.pop(key) for key in ("source_language", "target_language") if key in options}
-    fixed = {"torch": set(), "ctranslate2": {"dtype", "decoder"}, "openvino": set(settings) - {"name"}}
+    fixed: dict[Engine, set[str]] = {
+        "torch": set(),
+        "ctranslate2": {"dtype", "decoder"},
+        "openvino": set(settings) - {"name"},
+    }
     for key in settings:
         if key in fixed[engine]:
             raise UserError(f"{folder} is an export for {engine}, which has no `{key}` to choose; leave it out")

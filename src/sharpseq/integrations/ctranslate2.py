@@ -225,10 +225,8 @@ class Ctranslate2Generator:
 
     def _decode(self, sources: list[list[str]]) -> list[Generation]:
         limits = [self._limit(len(source)) for source in sources]
-        # One step more than the limit, in which an output of just the limit's length ends; where all have the same
-        # length, nothing else can come of it.
-        is_fixed = self.options["min_new_tokens"] == max(limits)
-        decoded = self._translate(sources, max_new_tokens=max(limits) + (0 if is_fixed else 1))
+        # One step more than the limit, in which an output of just the limit's length ends.
+        decoded = self._translate(sources, max_new_tokens=max(limits) + 1)
         late: dict[int, list[int]] = {}
         for position, (output, limit) in enumerate(zip(decoded, limits, strict=True)):
             if output.num_tokens > limit:
