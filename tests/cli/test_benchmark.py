@@ -30,8 +30,7 @@ def test_against_ctranslate2(ctc_run: Path, teacher_run: Path, command: Command)
     ("arguments", "reported"),
     [
         (("DATA",), "give at least one MODEL before the data"),
-        (("missing/run", "DATA"), "missing/run: no such folder"),
-        (("RUN", "DATA", "--against", "missing/export"), "missing/export: no such folder"),
+        (("RUN", "DATA", "--against", "missing/export"), "--against missing/export: no export for CTranslate2"),
         (("RUN", "DATA", "--against", "RUN"), "no export for CTranslate2; make one"),
         (("RUN", "RUN", "DATA"), "two systems are called"),
         (("RUN,bf16", "DATA"), "bf16: write it as KEY=VALUE"),

@@ -95,12 +95,16 @@ def _run_rounds(
     batch_sizes = [size for size in conditions.batch_sizes if size < len(sentences)] + [len(sentences)]
     while len(record.rounds) < conditions.num_rounds:
         number = f"round {len(record.rounds) + 1} of {conditions.num_rounds}"
+
+        def on_turn(name: str, size: int, number: str = number) -> None:
+            say(f"{number}: {name}, batch {size}")
+
         record.add_round(
             run_round(
                 running,
                 sentences,
                 batch_sizes=batch_sizes,
-                on_turn=lambda name, size, number=number: say(f"{number}: {name}, batch {size}"),
+                on_turn=on_turn,
             )
         )
 

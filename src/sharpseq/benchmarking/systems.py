@@ -37,7 +37,7 @@ class System:
     dtype: str | None = None
     decoder: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    languages: Mapping[str, str] = field(default_factory=dict)
+    languages: Mapping[str, Any] = field(default_factory=dict)
 
 
 def system_of(name: str, folder: str, settings: Mapping[str, Any]) -> System:
@@ -60,7 +60,9 @@ def system_of(name: str, folder: str, settings: Mapping[str, Any]) -> System:
     options = dict(settings)
     engine = _engine_of(folder)
     chosen = {key: options.pop(key) for key in ("name", "dtype", "decoder") if key in options}
-    languages = {key: options.pop(key) for key in ("source_language", "target_language") if key in options}
+    languages: dict[str, Any] = {
+        key: options.pop(key) for key in ("source_language", "target_language") if key in options
+    }
     fixed: dict[Engine, set[str]] = {
         "torch": set(),
         "ctranslate2": {"dtype", "decoder"},

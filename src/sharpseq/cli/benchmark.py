@@ -94,7 +94,12 @@ def benchmark(
         baseline=systems[0].name if against is not None or no_rival is not None else None,
         no_rival=no_rival,
     )
-    options = {"against": against, "no_rival": no_rival, "batch_sizes": batch_sizes, "sentences": sentences}
+    options: dict[str, Any] = {
+        "against": against,
+        "no_rival": no_rival,
+        "batch_sizes": batch_sizes,
+        "sentences": sentences,
+    }
     options |= {"rounds": rounds, "threads": threads, "metric": metrics, "output": output}
     _show(outcome, command=_command(inputs, options), output=output, as_json=as_json)
     record.delete()
