@@ -5,7 +5,7 @@
         --output benchmarks/results/verified_draft.json --document docs/results.md --marker verified-draft
 
 Both systems decode each batch in turns, beginning with another one each time, text to text. Passes are runs of the
-autoregressive decoder for a sentence, and for drafting the passes of the drafting model are added in milliseconds only.
+autoregressive decoder for a batch, which lasts until its last sentence is done; the draft's own pass comes on top.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def measured(
 ) -> list[dict[str, Any]]:
     """Return a row for each system."""
     seconds: dict[str, float] = dict.fromkeys(systems, 0.0)
-    texts: dict[str, list[str]] = {name: [] for name in systems}
+    written: dict[str, list[list[int]]] = {name: [] for name in systems}
     passes: dict[str, list[int]] = {name: [] for name in systems}
     accepted: list[int] = []
     names = list(systems)
@@ -87,14 +87,15 @@ def measured(
             began = time.perf_counter()
             batch = generator.batch_of(encode_sources(generator.tokenizer, lines))
             output = systems[name](batch)
-            written = generator.tokenizer.batch_decode(output.sequences, skip_special_tokens=True)
+            generator.tokenizer.batch_decode(output.sequences, skip_special_tokens=True)
             seconds[name] += time.perf_counter() - began
-            texts[name] += written
-            own = output.trace.get("verifying_passes", torch.full((len(lines),), output.num_passes))
-            passes[name] += own.tolist()
+            rows = zip(output.sequences.tolist(), output.num_tokens.tolist(), strict=True)
+            written[name] += [row[:length] for row, length in rows]
+            own = output.trace.get("verifying_passes")
+            passes[name].append(output.num_passes if own is None else int(own.max()))
             accepted += output.trace["accepted"].tolist() if "accepted" in output.trace else []
-    num_sentences = len(texts["greedy"])
-    equal = mean(one == other for one, other in zip(*texts.values(), strict=True))
+    num_sentences = len(written["greedy"])
+    equal = mean(one == other for one, other in zip(*written.values(), strict=True))
     return [
         {
             "system": name,

@@ -55,5 +55,5 @@ def test_another_prompt_can_be_tried(adapter: Path, here: Path, command: Command
 def test_what_cannot_be_exported(adapter: Path, mistake: Command) -> None:
     assert "is an adapter; merge it first with `sharpseq export" in mistake("export", adapter, "out").stderr
     reported = mistake("export", adapter, "out", "--to", "hugging_face", "--quantization", "int8").stderr
-    assert "--quantization goes with --to ctranslate2 only" in reported
+    assert "--quantization goes with --to ctranslate2 and openvino only" in reported
     assert "is not empty" in mistake("export", adapter, adapter, "--to", "hugging_face").stderr

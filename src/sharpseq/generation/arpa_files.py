@@ -146,8 +146,9 @@ class _Reader:
             if not all(value <= 0 or (value < math.inf and place) for place, value in enumerate(values)):
                 raise self._fault(f"expected a logarithm of a probability before the words; got {line[:60]!r}")
             named = fields[1 : length + 1]
+            if named == ["<unk>"]:
+                self.unknown = values[0]  # of every token that the file does not name
             if "<unk>" in named and "<unk>" not in ids:
-                self.unknown = values[0] if length == 1 else self.unknown
                 continue
             if any(word not in ids for word in named):
                 word = next(word for word in named if word not in ids)
