@@ -71,7 +71,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         version = content.pop("format_version")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{file} is broken; export the model again") from error
     names = {each.name for each in fields(Manifest)}
     if version != FORMAT_VERSION or set(content) != names:
