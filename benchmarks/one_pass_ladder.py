@@ -25,10 +25,12 @@ from run_recipes import insert
 
 from sharpseq import SequenceGenerator, load_recipe
 from sharpseq.data import Example
-from sharpseq.decoding import DECODERS, NgramModel, autoregressive_rescorer, train_kneser_ney
+from sharpseq.decoding import DECODERS
 from sharpseq.evaluation import compare_systems, evaluate_system
 from sharpseq.evaluation.tuning import best_trial, trial_values, tune_decoder
+from sharpseq.generation import load_rescorer
 from sharpseq.runs.corpus_reading import build_corpus
+from sharpseq.runs.language_model import train_language_model
 
 METRICS = ("bleu", "chrf", "ter")
 ORDER = 4
@@ -74,11 +76,11 @@ def main(
     data = load_recipe(recipe, overrides=overrides).data
     validation = build_corpus(data.validation, folder=data.folder)
     tests = {name: build_corpus(section, folder=data.folder) for name, section in data.test.items()}
-    targets = [example.references[0] for example in build_corpus(data.train, folder=data.folder)]
+    training = build_corpus(data.train, folder=data.folder)
     steps = [*autoregressive_steps(autoregressive), *(step for model in one_pass for step in one_pass_steps(model))]
     rows, outputs = [], {name: {} for name in tests}
     for step in steps:
-        generator = tuned_generator(step, validation, targets, autoregressive)
+        generator = tuned_generator(step, validation, training, autoregressive)
         label = f"{step.model.parent.parent.name} {step.model.name}, {step.name}"
         for name, corpus in tests.items():
             result, written = evaluate_system(
@@ -127,14 +129,12 @@ def one_pass_steps(model: Path) -> Iterator[Step]:
 
 
 def tuned_generator(
-    step: Step, validation: Sequence[Example], targets: Sequence[str], autoregressive: Path
+    step: Step, validation: Sequence[Example], training: Sequence[Example], autoregressive: Path
 ) -> SequenceGenerator:
     """Load the model of a step, and choose on validation data what is tuned."""
     loaded = SequenceGenerator.from_pretrained(step.model, is_tuned=False)
-    language_model = language_model_of(loaded, targets) if step.has_language_model else None
-    rescorer = None
-    if step.rescored:
-        rescorer = autoregressive_rescorer(SequenceGenerator.from_pretrained(autoregressive, is_tuned=False).model)
+    language_model = train_language_model(training, loaded.tokenizer, order=ORDER) if step.has_language_model else None
+    rescorer = load_rescorer(autoregressive, tokenizer=loaded.tokenizer) if step.rescored else None
 
     def made(options: Mapping[str, Any]) -> SequenceGenerator:
         return SequenceGenerator(
@@ -157,13 +157,6 @@ def tuned_generator(
         values={name: declared[name] for name in step.tuned},
     )
     return made(best_trial(trials, metric="bleu", decoder=step.decoder).options)
-
-
-def language_model_of(generator: SequenceGenerator, targets: Sequence[str]) -> NgramModel:
-    """Train a language model on texts, in the tokens of a model."""
-    ids = generator.tokenizer(list(targets), add_special_tokens=False)["input_ids"]
-    config = generator.model.config
-    return train_kneser_ney(ids, vocab_size=config.vocab_size, eos_token_id=config.eos_token_id, order=ORDER)
 
 
 def row(step: Step, label: str, result: Any) -> dict[str, Any]:

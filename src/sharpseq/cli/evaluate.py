@@ -91,7 +91,8 @@ def _score_model(
     # Faults of the data are reported before a model takes its time to load.
     raw = load_corpus(data, unicode_normalization="none")
     generator: Any
-    if is_export(model):
+    exported = is_export(model)
+    if exported:
         generator = load_exported(model, **decoding)
         corpus = [normalize_example(example, generator.manifest.unicode_normalization) for example in raw]
         settings = {"engine": generator.manifest.engine, **generator.manifest.options}
@@ -113,7 +114,7 @@ def _score_model(
         )
     for line in incomplete_outputs(outputs):
         typer.echo(line, err=True)
-    if not is_export(model):
+    if not exported:
         report_unknown_characters(generator.tokenizer, sources_of(corpus))
     return result
 

@@ -28,14 +28,13 @@ def quality_gate(
     def check(folder: Path) -> dict[str, Any]:
         from sharpseq.evaluation import compare_systems
         from sharpseq.evaluation.metrics import metric_spec
-        from sharpseq.generation import SequenceGenerator, default_decoder, load_model, model_folder
+        from sharpseq.generation import SequenceGenerator
         from sharpseq.runtime import load
 
         sources = [example.source for example in examples]
         export = load(folder)
         # The decoder that is exported, which need not be the one that was tuned last.
-        decoder = default_decoder(load_model(model_folder(model)))
-        generator = SequenceGenerator.from_pretrained(model, decoder=decoder, options=export.manifest.options)
+        generator = SequenceGenerator.from_pretrained(model, is_tuned=False).with_options(**export.manifest.options)
         original = [output.text for output in generator.generate(sources)]
         exported = [output.text for output in export.generate(sources)]
         systems = {"original": original, "export": exported}

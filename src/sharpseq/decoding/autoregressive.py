@@ -106,7 +106,7 @@ def autoregressive_decode(
         # 1 would also forbid the EOS of models whose decoder starts with it.
         raise ValueError(f"`no_repeat_ngram_size` must be 0 (off) or at least 2; got {no_repeat_ngram_size}")
     model = _without_wrapper(model)
-    _check_lengths(model, min_new_tokens=min_new_tokens, max_new_tokens=max_new_tokens)
+    check_lengths(model, min_new_tokens=min_new_tokens, max_new_tokens=max_new_tokens)
     options: dict[str, Any] = {
         "num_beams": num_beams,
         "length_penalty": length_penalty,
@@ -196,7 +196,12 @@ def _check_greedy(processors: Sequence[Processor]) -> None:
         )
 
 
-def _check_lengths(model: AutoregressiveModel, *, min_new_tokens: int, max_new_tokens: int | None) -> None:
+def check_lengths(model: AutoregressiveModel, *, min_new_tokens: int, max_new_tokens: int | None) -> None:
+    """Check the least and the largest number of new tokens.
+
+    Raises:
+        ValueError: If the first is above the second, or one exceeds the model's positions.
+    """
     available = room_for_output(model)
     if max_new_tokens is not None and not min_new_tokens <= max_new_tokens:
         raise ValueError(f"`max_new_tokens` must be at least `min_new_tokens` {min_new_tokens}; got {max_new_tokens}")

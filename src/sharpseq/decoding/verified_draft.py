@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutput
 
 from sharpseq.declarations import Declaration, Setting
+from sharpseq.decoding.autoregressive import check_lengths
 from sharpseq.decoding.decoder import Decoder, check_arguments
 from sharpseq.decoding.inference import inference
 from sharpseq.decoding.length_limits import new_token_limits, reached_new_token_limits
@@ -77,8 +78,7 @@ def verified_draft_decode(
     if not model.config.is_encoder_decoder:
         raise ValueError("`model` must be an encoder-decoder model; a causal one cannot verify drafts")
     source_mask, room = batch["attention_mask"], room_for_output(model)
-    if max_new_tokens is not None and room is not None and max_new_tokens > room:
-        raise ValueError(f"`max_new_tokens` must be at most {room}, the model's positions; got {max_new_tokens}")
+    check_lengths(model, min_new_tokens=0, max_new_tokens=max_new_tokens)
     limits = new_token_limits(model, source_mask.long().sum(1), min_new_tokens=0, max_new_tokens=max_new_tokens)
     limits = limits.clamp(min=0, max=room)
     with inference(model):

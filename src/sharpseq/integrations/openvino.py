@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sharpseq.data import end_token_id, load_tokenizer, unicode_normalization_of
 from sharpseq.decoding import DECODERS
+from sharpseq.decoding.token_choice import special_token_ids
 from sharpseq.errors import UserError
 from sharpseq.generation import load_model, read_tuned_decoding
 from sharpseq.generation import model_folder as find_model
@@ -62,8 +63,9 @@ def export_openvino(
     openvino = _openvino()
     source = Path(find_model(model))
     loaded, tokenizer = load_model(str(source)).eval(), load_tokenizer(source)
+    _check_family(loaded, where=source)
     options = _tuned_options(source, loaded)
-    graph = _graph_of(loaded, options, where=source)
+    graph = _graph_of(loaded, options)
     if not tokenizer.is_fast:
         raise UserError(f"{source}: the tokenizer has no `{TOKENIZER_FILE}`, which the runtime reads")
     ids = torch.zeros(2, 3, dtype=torch.long)
@@ -131,34 +133,28 @@ class _DagGraph(nn.Module):
 
 def _bias_of(model: Ctc | Dag, *, allowed: int | None = None) -> Tensor:
     """Return what is added to logits so that no special token is written, shape (V,)."""
-    config: Any = model.config
-    names = ("pad_token_id", "eos_token_id", "bos_token_id", "mask_token_id")
-    bias = torch.zeros(config.vocab_size)
-    for token in {getattr(config, name, None) for name in names} - {None, allowed}:
-        bias[token] = _FORBIDDEN
+    bias = torch.zeros(model.config.vocab_size)
+    bias[list(special_token_ids(model.config, allowed=allowed))] = _FORBIDDEN
     return bias
 
 
-def _graph_of(model: Any, options: Mapping[str, Any], *, where: Path) -> _CtcGraph | _DagGraph:
-    if isinstance(model, Ctc):
-        return _CtcGraph(model, **options)
-    if isinstance(model, Dag):
-        return _DagGraph(model, **options)
-    raise UserError(
-        f"{where}: only models of type ctc and dag are exported to OpenVINO, and this is {model.config.model_type}; "
-        "autoregressive models go to CTranslate2 (--to ctranslate2)"
-    )
+def _graph_of(model: Any, options: Mapping[str, Any]) -> _CtcGraph | _DagGraph:
+    return _CtcGraph(model, **options) if isinstance(model, Ctc) else _DagGraph(model, **options)
 
 
-def _tuned_options(source: Path, model: Any) -> dict[str, Any]:
+def _check_family(model: Any, *, where: Path) -> None:
+    if not isinstance(model, Ctc | Dag):
+        raise UserError(
+            f"{where}: only models of type ctc and dag are exported to OpenVINO, and this is "
+            f"{model.config.model_type}; autoregressive models go to CTranslate2 (--to ctranslate2)"
+        )
+
+
+def _tuned_options(source: Path, model: Ctc | Dag) -> dict[str, Any]:
     """Return the settings of the decoder that is exported, as far as tuning chose them."""
-    decoder = getattr(model, "default_decoder", None)
-    if decoder is None or not isinstance(model, Ctc | Dag):
-        return {}
-    tuned = read_tuned_decoding(source)
+    tuned, decoder = read_tuned_decoding(source), model.default_decoder
     chosen = tuned.options if tuned is not None and tuned.decoder == decoder else {}
-    options: dict[str, Any] = {**DECODERS[decoder].options, **chosen}
-    return options
+    return {**DECODERS[decoder].options, **chosen}
 
 
 def _manifest(

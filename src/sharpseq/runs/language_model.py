@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -36,17 +36,22 @@ def make_language_model(
     """
     if recipe.language_model is None or (folder.language_model / LANGUAGE_MODEL_FILE).exists():
         return
-    encoded = encode(list(examples()), tokenizer, append_eos_to_target=False)
-    model = train_kneser_ney(
-        (example.labels for example in encoded),
-        vocab_size=vocab_size_of(tokenizer),
-        eos_token_id=end_token_id(tokenizer),
-        order=recipe.language_model.order,
-    )
+    model = train_language_model(list(examples()), tokenizer, order=recipe.language_model.order)
     folder.language_model.mkdir(exist_ok=True)
     save_language_model(folder.language_model / LANGUAGE_MODEL_FILE, model, tokenizer)
     counts = ", ".join(f"{len(order.keys):,} of length {length}" for length, order in enumerate(model.orders, start=1))
     say(f"language model: n-grams of the training targets, {counts}")
+
+
+def train_language_model(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, order: int) -> NgramModel:
+    """Train a language model on the targets of examples, in the tokens of a tokenizer."""
+    encoded = encode(examples, tokenizer, append_eos_to_target=False)
+    return train_kneser_ney(
+        (example.labels for example in encoded),
+        vocab_size=vocab_size_of(tokenizer),
+        eos_token_id=end_token_id(tokenizer),
+        order=order,
+    )
 
 
 def language_model_of_run(

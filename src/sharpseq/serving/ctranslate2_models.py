@@ -8,7 +8,7 @@ from sharpseq.errors import UserError
 from sharpseq.integrations import Ctranslate2Generator
 from sharpseq.serving.decoding_ways import BEST, OTHERS
 from sharpseq.serving.generator_translator import GeneratorTranslator, Ways
-from sharpseq.serving.pair_names import names_of_pairs
+from sharpseq.serving.pair_names import names_of_pairs, only_pair
 from sharpseq.serving.translators import Pair
 
 _FAMILY = "autoregressive"
@@ -24,12 +24,9 @@ def load_ctranslate2_model(folder: str, pairs: Sequence[Pair]) -> GeneratorTrans
     Raises:
         UserError: If the export is broken, does not know the languages, or there are several pairs.
     """
-    if len(pairs) > 1:
-        raise UserError(
-            f"{folder}: an export serves one pair of languages; got {', '.join(map(str, pairs))}; give it once for each"
-        )
+    pair = only_pair(folder, pairs)
     try:
-        loaded = Ctranslate2Generator(folder, **names_of_pairs(folder, pairs)[pairs[0]])
+        loaded = Ctranslate2Generator(folder, **names_of_pairs(folder, pairs)[pair])
     except ImportError as error:
         raise UserError(str(error)) from error
     except ValueError as error:
@@ -37,4 +34,4 @@ def load_ctranslate2_model(folder: str, pairs: Sequence[Pair]) -> GeneratorTrans
     # What `sharpseq tune` chose before the export is the best there is.
     best = loaded if loaded.options["num_beams"] > 1 else loaded.with_options(**BEST[_FAMILY].options)
     others = tuple(loaded.with_options(**way.options) for way in OTHERS[_FAMILY])
-    return GeneratorTranslator({pairs[0]: Ways(loaded.with_options(num_beams=1), best, others)})
+    return GeneratorTranslator({pair: Ways(loaded.with_options(num_beams=1), best, others)})

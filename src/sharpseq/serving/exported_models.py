@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sharpseq.errors import UserError
 from sharpseq.runtime import load
 from sharpseq.serving.generator_translator import GeneratorTranslator, Ways
+from sharpseq.serving.pair_names import only_pair
 from sharpseq.serving.translators import Pair
 
 
@@ -20,12 +21,9 @@ def load_exported_model(folder: str, pairs: Sequence[Pair]) -> GeneratorTranslat
     Raises:
         UserError: If the export is broken, a package is missing, or there are several pairs.
     """
-    if len(pairs) > 1:
-        raise UserError(
-            f"{folder}: an export serves one pair of languages; got {', '.join(map(str, pairs))}; give it once for each"
-        )
+    pair = only_pair(folder, pairs)
     try:
         loaded = load(folder)
     except ImportError as error:
         raise UserError(str(error)) from error
-    return GeneratorTranslator({pairs[0]: Ways(loaded, loaded)})
+    return GeneratorTranslator({pair: Ways(loaded, loaded)})

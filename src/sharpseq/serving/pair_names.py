@@ -7,9 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from sharpseq.data import languages_of, load_tokenizer
-from sharpseq.errors import nearest
+from sharpseq.errors import UserError, nearest
 from sharpseq.serving.language_names import language_of_tokenizer
 from sharpseq.serving.translators import Pair
+
+
+def only_pair(folder: str, pairs: Sequence[Pair]) -> Pair:
+    """Return the pair that an export serves; an engine is loaded for one.
+
+    Raises:
+        UserError: If there are several.
+    """
+    if len(pairs) > 1:
+        raise UserError(
+            f"{folder}: an export serves one pair of languages; got {', '.join(map(str, pairs))}; give it once for each"
+        )
+    return pairs[0]
 
 
 def names_of_pairs(folder: str | Path, pairs: Sequence[Pair]) -> dict[Pair, dict[str, Any]]:
