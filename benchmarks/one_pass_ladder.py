@@ -30,7 +30,7 @@ from sharpseq.evaluation import compare_systems, evaluate_system
 from sharpseq.evaluation.tuning import best_trial, trial_values, tune_decoder
 from sharpseq.generation import load_rescorer
 from sharpseq.runs.corpus_reading import build_corpus
-from sharpseq.runs.language_model import train_language_model
+from sharpseq.runs.run_language_model import train_language_model
 
 METRICS = ("bleu", "chrf", "ter")
 ORDER = 4

@@ -12,7 +12,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from sharpseq.serving.model_choice import parse_model_choices
 from sharpseq.serving.server import AppFactory
-from sharpseq.serving.settings import ServerSettings
+from sharpseq.serving.server_settings import ServerSettings
 
 Command = Callable[..., Result]
 

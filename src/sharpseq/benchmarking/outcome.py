@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from statistics import median
 from typing import Any
 
-from sharpseq.benchmarking.benchmark import Conditions, Measured
+from sharpseq.benchmarking.benchmark_run import Conditions, Measured
+from sharpseq.benchmarking.measured_systems import System, files_of
 from sharpseq.benchmarking.speeds import BatchSpeed, batch_speeds
-from sharpseq.benchmarking.systems import System, files_of
 from sharpseq.evaluation import (
     Comparison,
     EvaluationResult,

@@ -13,7 +13,7 @@ import time
 from typing import Any, TextIO
 
 from sharpseq import peak_memory
-from sharpseq.benchmarking.systems import System, load_generate
+from sharpseq.benchmarking.measured_systems import System, load_generate
 from sharpseq.errors import UserError
 from sharpseq.timed_passes import batches_of, timed_pass, warm_up
 

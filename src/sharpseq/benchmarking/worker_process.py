@@ -13,7 +13,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
-from sharpseq.benchmarking.systems import System
+from sharpseq.benchmarking.measured_systems import System
 from sharpseq.errors import UserError
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")

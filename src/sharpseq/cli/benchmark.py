@@ -19,9 +19,9 @@ from sharpseq.cli.system_argument import HELP as SYSTEM_HELP
 from sharpseq.errors import UserError
 
 if TYPE_CHECKING:
-    from sharpseq.benchmarking.benchmark import Conditions
+    from sharpseq.benchmarking.benchmark_run import Conditions
+    from sharpseq.benchmarking.measured_systems import System
     from sharpseq.benchmarking.outcome import Outcome
-    from sharpseq.benchmarking.systems import System
     from sharpseq.data import Example
 
 _RECORD = "benchmark.unfinished.json"
@@ -62,7 +62,7 @@ def benchmark(
     some, at several batch sizes and with all of them at once. Without a rival, no speed-up is stated. With --output, a
     benchmark that was stopped goes on after the last whole round when the same command is given again.
     """
-    from sharpseq.benchmarking.benchmark import Conditions, run_benchmark
+    from sharpseq.benchmarking.benchmark_run import Conditions, run_benchmark
     from sharpseq.benchmarking.outcome import outcome_of
     from sharpseq.benchmarking.record import Record
     from sharpseq.benchmarking.worker_process import WorkerProcess
@@ -107,7 +107,7 @@ def benchmark(
 
 def _systems(models: Sequence[str], *, data: str, against: str | None, no_rival: str | None) -> list[System]:
     """Return all systems, the one that others are compared with first."""
-    from sharpseq.benchmarking.systems import files_of
+    from sharpseq.benchmarking.measured_systems import files_of
     from sharpseq.cli.system_argument import read_system
 
     if not models:
@@ -155,8 +155,8 @@ def _digest(systems: Sequence[System], corpus: Sequence[Example], conditions: Co
     """Return a digest of all that times and outputs follow from, but for the number of rounds."""
     from dataclasses import asdict
 
+    from sharpseq.benchmarking.measured_systems import files_of
     from sharpseq.benchmarking.outcome import ENGINE_PACKAGES
-    from sharpseq.benchmarking.systems import files_of
     from sharpseq.evaluation import describe_machine, installed_versions
 
     files = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for each in systems for file in files_of(each)]
@@ -187,7 +187,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 def _show(outcome: Outcome, *, command: str, output: Path | None, as_json: bool) -> None:
     from sharpseq.benchmarking.picture import quality_against_speed
-    from sharpseq.benchmarking.tables import notes, speed_table, system_table
+    from sharpseq.benchmarking.speed_tables import notes, speed_table, system_table
     from sharpseq.cli.output_files import write_output
     from sharpseq.cli.printed_tables import print_table
 

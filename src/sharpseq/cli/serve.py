@@ -56,7 +56,7 @@ def serve(
         from sharpseq.serving.batching import BatchLimits
         from sharpseq.serving.model_choice import parse_model_choices
         from sharpseq.serving.server import AppFactory, address_of, listen, run_app, run_workers
-        from sharpseq.serving.settings import ServerSettings
+        from sharpseq.serving.server_settings import ServerSettings
     except ImportError as error:
         raise UserError(f"serving needs the package `{error.name}`: pip install 'sharpseq[serve]'") from error
     from tempfile import TemporaryDirectory

@@ -8,7 +8,7 @@ from sharpseq.cli.corpus_argument import printable, split_at_commas
 from sharpseq.cli.settings import parse_settings
 
 if TYPE_CHECKING:
-    from sharpseq.benchmarking.systems import System
+    from sharpseq.benchmarking.measured_systems import System
 
 HELP = (
     "A run folder, a model folder, a Hub id or an exported folder, with settings after commas: name=NAME, "
@@ -23,7 +23,7 @@ def read_system(text: str) -> System:
     Raises:
         UserError: If a setting is not written as KEY=VALUE, or does not fit the folder.
     """
-    from sharpseq.benchmarking.systems import system_of
+    from sharpseq.benchmarking.measured_systems import system_of
 
     folder, *settings = split_at_commas(text)
     return system_of(printable(text), folder, parse_settings(settings, where=text))

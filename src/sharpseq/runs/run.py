@@ -30,7 +30,6 @@ from sharpseq.runs.conclusion import Conclusion, conclude
 from sharpseq.runs.corpus_reading import build_corpus, stream_corpus
 from sharpseq.runs.folder import RunFolder
 from sharpseq.runs.forgetting import check_forget, encoded_forget, retained_beside
-from sharpseq.runs.language_model import add_language_model, language_model_of_run, make_language_model
 from sharpseq.runs.lost_files import check_finished_stage, copy_lost_files
 from sharpseq.runs.model_card import model_card
 from sharpseq.runs.model_shape import ModelShape
@@ -38,6 +37,7 @@ from sharpseq.runs.model_source import ModelSource, source_of
 from sharpseq.runs.preference_data import encoded_preferences, read_preferences_of
 from sharpseq.runs.recipe_methods import with_methods
 from sharpseq.runs.reporting import selection_note, write_run_report
+from sharpseq.runs.run_language_model import add_language_model, language_model_of_run, make_language_model
 from sharpseq.runs.stage_evaluation import RunEvaluator, recipe_rescorer
 from sharpseq.runs.stage_training import build_trainer
 from sharpseq.runs.teacher_choice import check_teacher

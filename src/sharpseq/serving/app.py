@@ -21,10 +21,10 @@ from sharpseq.serving.detection import Detector, LangidDetector
 from sharpseq.serving.file_store import FileStore
 from sharpseq.serving.gate import Gate
 from sharpseq.serving.logs import log_event
-from sharpseq.serving.metrics import Metrics
+from sharpseq.serving.prometheus_metrics import Metrics
 from sharpseq.serving.served_languages import ServedLanguages
+from sharpseq.serving.server_settings import ServerSettings
 from sharpseq.serving.server_state import ServerState
-from sharpseq.serving.settings import ServerSettings
 from sharpseq.serving.translation_service import TranslationService
 from sharpseq.serving.translators import Pair, Quality, Translator
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sharpseq.serving.api_errors import ApiError
 from sharpseq.serving.logs import log_bug, log_event
-from sharpseq.serving.metrics import Metrics
+from sharpseq.serving.prometheus_metrics import Metrics
 
 _CLIENT_LEFT = 499
 _OTHER = "other"

@@ -20,9 +20,9 @@ from uvicorn.supervisors import Multiprocess
 from sharpseq.errors import UserError
 from sharpseq.serving.app import create_app
 from sharpseq.serving.logs import write_logs
-from sharpseq.serving.metrics import PROCESSES_FOLDER
 from sharpseq.serving.model_choice import ModelChoice
-from sharpseq.serving.settings import ServerSettings
+from sharpseq.serving.prometheus_metrics import PROCESSES_FOLDER
+from sharpseq.serving.server_settings import ServerSettings
 
 _BACKLOG = 1024
 _HUNG_SECONDS = 60
@@ -92,7 +92,7 @@ class AppFactory:
             UserError: If a model cannot be loaded.
         """
         from sharpseq.processor_threads import choose_num_threads
-        from sharpseq.serving.model_loading import load_models
+        from sharpseq.serving.served_models import load_models
 
         write_logs(is_quiet=self.is_quiet)
         self.prepare()

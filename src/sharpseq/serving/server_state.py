@@ -9,8 +9,8 @@ from starlette.requests import Request
 from sharpseq.serving.admission import Admission
 from sharpseq.serving.detection import Detector
 from sharpseq.serving.file_store import FileStore
-from sharpseq.serving.metrics import Metrics
-from sharpseq.serving.settings import ServerSettings
+from sharpseq.serving.prometheus_metrics import Metrics
+from sharpseq.serving.server_settings import ServerSettings
 from sharpseq.serving.translation_service import TranslationService
 
 

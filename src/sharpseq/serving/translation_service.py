@@ -10,7 +10,7 @@ from sharpseq.serving.api_errors import ApiError
 from sharpseq.serving.batching import Closing, QueueFull
 from sharpseq.serving.layout import Layout
 from sharpseq.serving.markup import escape_html, split_html
-from sharpseq.serving.metrics import Metrics
+from sharpseq.serving.prometheus_metrics import Metrics
 from sharpseq.serving.sentences import split_text
 from sharpseq.serving.served_languages import ServedLanguages
 from sharpseq.serving.translators import Translation, Wish

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from sharpseq import UserError
-from sharpseq.benchmarking.benchmark import Conditions, Measured, run_benchmark
+from sharpseq.benchmarking.benchmark_run import Conditions, Measured, run_benchmark
+from sharpseq.benchmarking.measured_systems import System, system_of
 from sharpseq.benchmarking.outcome import Outcome, outcome_of
 from sharpseq.benchmarking.picture import quality_against_speed
 from sharpseq.benchmarking.record import Record
+from sharpseq.benchmarking.speed_tables import notes, speed_table, system_table
 from sharpseq.benchmarking.speeds import batch_speeds, best_throughput
-from sharpseq.benchmarking.systems import System, system_of
-from sharpseq.benchmarking.tables import notes, speed_table, system_table
 
 SOURCES = ["a b", "c", "", "too long", "d e f"]
 SYSTEMS = [System("rival", "exported", engine="ctranslate2"), System("mine", "someone/mine")]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sharpseq import UserError
-from sharpseq.benchmarking.systems import files_of, system_of
+from sharpseq.benchmarking.measured_systems import files_of, system_of
 from sharpseq.benchmarking.worker_process import WorkerProcess
 from sharpseq.data import train_tokenizer
 from sharpseq.integrations import export_openvino

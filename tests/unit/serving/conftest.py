@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from sharpseq.serving.app import create_app
-from sharpseq.serving.settings import ServerSettings
+from sharpseq.serving.server_settings import ServerSettings
 from sharpseq.serving.translators import Pair, Quality, Translation, Translator, Wish
 
 ENGLISH_GERMAN = Pair("en", "de")

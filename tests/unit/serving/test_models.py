@@ -16,7 +16,7 @@ from sharpseq.integrations import Ctranslate2Generator, export_ctranslate2
 from sharpseq.models import MODELS
 from sharpseq.serving.decoding_ways import BEST, OTHERS
 from sharpseq.serving.model_choice import parse_model_choices
-from sharpseq.serving.model_loading import load_models
+from sharpseq.serving.served_models import load_models
 from sharpseq.serving.translators import Pair, Quality, Wish
 
 SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sharpseq.benchmarking.measured_systems import System
 from sharpseq.benchmarking.record import Record, Written
-from sharpseq.benchmarking.systems import System
 from sharpseq.benchmarking.turns import Round, Running, run_round
 from sharpseq.errors import UserError
 from sharpseq.evaluation import evenly_spaced
